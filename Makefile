@@ -1,0 +1,47 @@
+# make run and make test do everything on a fresh machine (Debian, Python 3.11 or later, make).
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test check bench test-deps lock format golden
+.DEFAULT_GOAL := run
+
+.venv/run.stamp: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+.venv/dev.stamp: .venv/run.stamp requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	touch $@
+
+run: .venv/run.stamp  ## serve the default workload, then the same on DGX A100 and H100
+	$(BIN)/coe run
+	$(BIN)/coe compare --backend local
+
+test: .venv/dev.stamp  ## all tests
+	$(BIN)/python -m pytest
+
+check: .venv/dev.stamp  ## lint, types, layers, lock
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tests/check_lock.py
+
+bench: .venv/dev.stamp  ## measurements, never asserts
+	$(BIN)/python -m tests.benchmarks.engine
+
+test-deps:  ## what tests need from Debian: nothing yet
+	@true
+
+lock: .venv/dev.stamp  ## write the lock files anew from pyproject.toml
+	$(BIN)/python tests/check_lock.py --write
+
+format: .venv/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+golden: .venv/dev.stamp  ## write golden traces and the validation page anew; explain the change in the commit
+	$(BIN)/python -m pytest tests/golden --write-golden
+	$(BIN)/coe reproduce --write docs/validation.md

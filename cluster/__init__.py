@@ -1,0 +1,1 @@
+"""Nodes on Ray: the only half that knows processes, files of results and ports."""

@@ -1,0 +1,136 @@
+"""Where socket shells run: in this process, or one Ray actor each. Both do the same."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import ray
+import ray.exceptions
+
+from cluster.socket_actor import SocketShell
+from node.deployment import Deployment
+from node.errors import InputError
+
+Deployments = Mapping[int, Deployment]
+
+
+class SocketLostError(RuntimeError):
+    """An actor died or hangs; what it held is gone."""
+
+
+class Backend(Protocol):
+    """Socket shells by number."""
+
+    def start(self, actor: int, deployments: Deployments, checkpoint: bytes | None) -> None:
+        """Make a shell, in place of the one that had the number."""
+
+    def submit(self, actor: int, message: bytes) -> None:
+        """Send a window; its reply is the next that ``collect`` gives."""
+
+    def collect(self, actor: int) -> bytes:
+        """The reply to the oldest window not yet collected; ``SocketLostError`` if there will be none."""
+
+    def stop(self) -> None:
+        """End all shells."""
+
+
+class LocalBackend:
+    """Shells in this process."""
+
+    def __init__(self) -> None:
+        self._shells: dict[int, SocketShell] = {}
+        self._replies: dict[int, list[bytes]] = {}
+
+    def start(self, actor: int, deployments: Deployments, checkpoint: bytes | None) -> None:
+        """See ``Backend``."""
+        self._shells[actor] = SocketShell(deployments, checkpoint)
+        self._replies[actor] = []
+
+    def submit(self, actor: int, message: bytes) -> None:
+        """See ``Backend``."""
+        self._replies[actor].append(self._shells[actor].execute(message))
+
+    def collect(self, actor: int) -> bytes:
+        """See ``Backend``."""
+        return self._replies[actor].pop(0)
+
+    def stop(self) -> None:
+        """See ``Backend``."""
+
+
+class RayBackend:
+    """Shells in Ray actors on the cluster that ``ray_session`` is connected to.
+
+    Actors are never restarted by Ray: the coordinator makes a new one and gives it the checkpoint and the journal.
+    ``time_limit_s``: wall-clock seconds after which an actor that does not answer counts as hung.
+    """
+
+    def __init__(self, time_limit_s: float = 60.0) -> None:
+        self._time_limit_s = time_limit_s
+        self._actors: dict[int, Any] = {}
+        self._pending: dict[int, list[Any]] = {}
+        self._remote = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(SocketShell)
+
+    def start(self, actor: int, deployments: Deployments, checkpoint: bytes | None) -> None:
+        """See ``Backend``."""
+        if (old := self._actors.pop(actor, None)) is not None:
+            with contextlib.suppress(ray.exceptions.RayError):
+                ray.kill(old)
+        self._actors[actor] = self._remote.remote(dict(deployments), checkpoint)
+        self._pending[actor] = []
+
+    def submit(self, actor: int, message: bytes) -> None:
+        """See ``Backend``."""
+        self._pending[actor].append(self._actors[actor].execute.remote(message))
+
+    def collect(self, actor: int) -> bytes:
+        """See ``Backend``."""
+        try:
+            reply: bytes = ray.get(self._pending[actor].pop(0), timeout=self._time_limit_s)
+        except ray.exceptions.RayTaskError:
+            raise
+        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError, ray.exceptions.ObjectLostError) as error:
+            raise SocketLostError(f"actor {actor}: {type(error).__name__}") from error
+        return reply
+
+    def stop(self) -> None:
+        """See ``Backend``."""
+        for actor in self._actors.values():
+            ray.kill(actor)
+        self._actors.clear()
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None) -> Iterator[None]:
+    """Join the cluster at ``address``, or start one on this machine, on loopback only; one already joined is kept."""
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        _connect(address)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    if address is not None:
+        try:
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise InputError(f"--address {address!r}: no Ray cluster can be reached there: {reason}") from None
+        return
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        object_store_memory=200 << 20,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+    )

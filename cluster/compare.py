@@ -1,0 +1,90 @@
+"""The same workload on several machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from cluster.backends import Backend
+from cluster.config import Config
+from cluster.runner import Watch, prepare, run
+from cluster.summary import Summary
+from node.spec import Machine
+from node.spec_file import load_machine
+
+SHARINGS = {"shared": "one host link", "per_socket": "host link per GPU"}
+# metric -> (where it is in the summary, whether more is better)
+METRICS: dict[str, tuple[tuple[str, ...], bool]] = {
+    "makespan_s": (("makespan_s",), False),
+    "throughput_requests_per_s": (("throughput_requests_per_s",), True),
+    "throughput_tokens_per_s": (("throughput_tokens_per_s",), True),
+    "ttft_s.p50": (("ttft_s", "p50"), False),
+    "ttft_s.p99": (("ttft_s", "p99"), False),
+    "tpot_s.p50": (("tpot_s", "p50"), False),
+    "e2e_s.p50": (("e2e_s", "p50"), False),
+    "e2e_s.p99": (("e2e_s", "p99"), False),
+    "switch_s_mean": (("switch_s_mean",), False),
+    "hit_rate": (("hit_rate",), True),
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One machine in the comparison: its label and its summary."""
+
+    label: str
+    summary: Summary
+
+
+def variants(names: Sequence[str], config: Config) -> list[tuple[str, Machine]]:
+    """The machines to compare; one with a host link is there twice, with one link and with one per socket."""
+    found = []
+    for name in names:
+        machine = load_machine(name, config.machine.numbers)
+        if machine.host_link is None:
+            found.append((machine.name, machine))
+            continue
+        for sharing, label in SHARINGS.items():
+            linked = replace(machine, host_link=replace(machine.host_link, sharing=sharing))
+            found.append((f"{machine.name}, {label}", linked))
+    return found
+
+
+def compare(
+    config: Config,
+    machines: Sequence[tuple[str, Machine]],
+    make_backend: Callable[[], Backend],
+    watch: Callable[[str, int], Watch],
+) -> list[Column]:
+    """Run the workload on each machine; what does not fit one of them is refused before the first run."""
+    prepared = [(label, prepare(config, machine)) for label, machine in machines]
+    return [
+        Column(label, run(config, make_backend(), ready, watch(label, len(ready[1].requests))).summary)
+        for label, ready in prepared
+    ]
+
+
+def value(summary: Summary, metric: str) -> float | None:
+    """A metric of a summary; None where the run has none."""
+    found: object = summary
+    for key in METRICS[metric][0]:
+        found = found[key] if isinstance(found, dict) else None
+    return found if isinstance(found, int | float) else None
+
+
+def ratio(first: Column, other: Column, metric: str) -> float | None:
+    """How many times better the first machine is; None where it cannot be said."""
+    mine, theirs = value(first.summary, metric), value(other.summary, metric)
+    if not mine or not theirs:
+        return None
+    return mine / theirs if METRICS[metric][1] else theirs / mine
+
+
+def as_json(columns: Sequence[Column]) -> dict[str, object]:
+    """Every machine's summary, and by metric how many times better the first machine is than each."""
+    first = columns[0]
+    ratios = {column.label: {m: ratio(first, column, m) for m in METRICS} for column in columns[1:]}
+    return {
+        "machines": [{"label": column.label, **column.summary} for column in columns],
+        "first_is_better_by": ratios,
+    }

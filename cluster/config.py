@@ -1,0 +1,107 @@
+"""What can be configured: one frozen tree. ``config_file`` reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cluster.workload import WorkloadConfig
+from node.dataflow.fusion import LEVELS
+from node.expert import Catalogue, ExpertGroup
+from node.runtime.orders import CALL_OVERHEADS
+from node.runtime.policies import EVICTION
+from node.runtime.scheduler import SCHEDULERS
+
+
+@dataclass(frozen=True)
+class ExpertsConfig:
+    """``count`` experts of one ``model`` in ``dtype``, or ``group``s of them; ``router``: a model, or ``none``.
+
+    The router generates ``router_tokens`` tokens a call.
+    """
+
+    count: int = 150
+    model: str = "llama-2-7b"
+    dtype: str = "bf16"
+    router: str = "llama-2-7b"
+    router_tokens: int = 20
+    group: tuple[ExpertGroup, ...] = ()
+
+    def catalogue(self) -> Catalogue:
+        """The catalogue that the table describes."""
+        groups = self.group or (ExpertGroup(self.model, self.count, dtype=self.dtype),)
+        return Catalogue(groups, None if self.router == "none" else self.router)
+
+
+@dataclass(frozen=True)
+class ShardingConfig:
+    """``tensor_parallel``: sockets that one expert is sharded over."""
+
+    tensor_parallel: int = 8
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """The CoE runtime's choices. ``kv_reserve`` is per socket; ``fairness`` bounds who may be overtaken for how long."""
+
+    scheduler: str = "affinity"
+    batch: int = 8
+    eviction: str = "lru"
+    kv_reserve: str = "2 GiB"
+    call_overhead: str = "per_request"
+    fairness: str = "30 s"
+    fusion: str = "fused"
+    orchestration: str = "ho"
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """How the emulator itself runs; nothing here changes a result. ``window`` is virtual time."""
+
+    backend: str = "ray"
+    address: str | None = None
+    sockets_per_actor: int = 1
+    window: str = "60 s"
+
+
+@dataclass(frozen=True)
+class FootprintConfig:
+    """``activation_limit``: an expert counts as held where activating it takes no longer."""
+
+    activation_limit: str = "50 ms"
+
+
+@dataclass(frozen=True)
+class MachineConfig:
+    """The machine's name or file, and numbers of it that are set otherwise, by path."""
+
+    name: str = "sn40l-node"
+    numbers: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole tree; ``explicit`` are the keys that the user set."""
+
+    seed: int = 0
+    workload: WorkloadConfig = field(default_factory=WorkloadConfig)
+    experts: ExpertsConfig = field(default_factory=ExpertsConfig)
+    sharding: ShardingConfig = field(default_factory=ShardingConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    machine: MachineConfig = field(default_factory=MachineConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    footprint: FootprintConfig = field(default_factory=FootprintConfig)
+    explicit: frozenset[str] = frozenset()
+
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "runtime.scheduler": tuple(SCHEDULERS),
+    "runtime.eviction": tuple(EVICTION),
+    "runtime.call_overhead": CALL_OVERHEADS,
+    "runtime.fusion": LEVELS,
+    "runtime.orchestration": ("ho", "so"),
+    "cluster.backend": ("ray", "local"),
+}
+AT_LEAST_ONE = ("experts.count", "experts.router_tokens", "sharding.tensor_parallel", "runtime.batch",
+                "cluster.sockets_per_actor")  # fmt: skip
+MOST = 10**6

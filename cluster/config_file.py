@@ -1,0 +1,142 @@
+"""The config from one TOML file and ``--set``; every key is checked, and one that nothing reads is an error."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from types import UnionType
+from typing import get_args, get_origin, get_type_hints
+
+from cluster.config import AT_LEAST_ONE, CHOICES, MOST, Config
+from cluster.workload import validate
+from node.errors import InputError
+from node.expert import ExpertGroup
+from node.spec_file import read_toml
+
+# key -> (when it has no effect, what to say): a key that is set and has no effect is an error
+_UNUSED: dict[str, tuple[Callable[[Config], bool], str]] = {
+    **{
+        f"workload.{key}": (lambda c: c.workload.trace is not None, "workload.trace is set")
+        for key in ("requests", "rate", "arrivals", "input_tokens", "output_tokens")
+    },
+    "workload.zipf_s": (lambda c: c.workload.popularity != "zipf", "workload.popularity is not zipf"),
+    "workload.rate_scale": (
+        lambda c: c.workload.trace is None and c.workload.arrivals == "at_once",
+        "workload.arrivals is at_once",
+    ),
+    **{
+        f"experts.{key}": (lambda c: bool(c.experts.group), "experts.group is set")
+        for key in ("count", "model", "dtype")
+    },
+    "experts.router_tokens": (lambda c: c.experts.router == "none", "experts.router is none"),
+    "runtime.fairness": (lambda c: c.runtime.scheduler == "paper", "runtime.scheduler is paper"),
+    "runtime.orchestration": (lambda c: c.runtime.fusion != "fused", "runtime.fusion is not fused"),
+    "cluster.address": (lambda c: c.cluster.backend != "ray", "cluster.backend is not ray"),
+}
+
+
+def read_config(
+    path: Path | None, settings: Iterable[tuple[str, object]], used: Callable[[str], bool] = lambda _key: True
+) -> Config:
+    """The config of a file (None: defaults) with ``settings`` (key, value) on top, checked as a whole.
+
+    ``used`` says which keys the command reads. Raises ``InputError`` naming key, value, what is allowed and where.
+    """
+    values: dict[str, tuple[object, str]] = {}
+    if path is not None:
+        for key, value in _flat("", read_toml(path)):
+            values[key] = (value, str(path))
+    for key, value in settings:
+        values[key] = (value, "--set")
+    config = Config(explicit=frozenset(values))
+    for key, (value, where) in values.items():
+        config = _with(config, key, value, where)
+    for key, (_, where) in values.items():
+        _check_used(config, key, where, used)
+    _check(config)
+    return config
+
+
+def parse_setting(text: str) -> tuple[str, object]:
+    """``table.key=value`` of ``--set``: the value as in TOML, or else as plain text."""
+    key, equals, value = text.partition("=")
+    key, value = key.strip(), value.strip()
+    if not equals or not key or not value:
+        raise InputError(f"--set {text!r}: must be table.key=value, for example --set runtime.batch=4")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+
+
+def _flat(prefix: str, tree: Mapping[str, object]) -> Iterable[tuple[str, object]]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and "value" not in value:
+            yield from _flat(f"{prefix}{key}.", value)
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _with(config: Config, key: str, value: object, where: str) -> Config:
+    table, _, name = key.partition(".")
+    tables = [entry.name for entry in fields(Config) if entry.name not in ("seed", "explicit")]
+    if key == "seed":
+        return replace(config, seed=int(str(_typed(value, int, "seed", where))))
+    if table not in tables or not name:
+        raise InputError(f"{where}: {key}: unknown key; there are seed and the tables {', '.join(tables)}")
+    part = getattr(config, table)
+    if table == "machine" and name != "name":
+        return replace(config, machine=replace(config.machine, numbers={**config.machine.numbers, name: value}))
+    kinds = get_type_hints(type(part))
+    if name not in kinds:
+        raise InputError(f"{where}: {key}: unknown key; [{table}] has {', '.join(kinds)}")
+    typed = _groups(value, where) if key == "experts.group" else _typed(value, kinds[name], key, where)
+    return replace(config, **{table: replace(part, **{name: typed})})
+
+
+def _typed(value: object, kind: object, key: str, where: str) -> object:
+    allowed = get_args(kind) if isinstance(kind, UnionType) else (get_origin(kind) or kind,)
+    if isinstance(value, int) and not isinstance(value, bool) and float in allowed:
+        return float(value)
+    if isinstance(value, bool) or not any(isinstance(value, one) for one in allowed if isinstance(one, type)):
+        names = " or ".join(one.__name__ for one in allowed if isinstance(one, type) and one is not type(None))
+        raise InputError(f"{where}: {key} = {value!r}: must be of type {names}")
+    return value
+
+
+def _groups(value: object, where: str) -> tuple[ExpertGroup, ...]:
+    kinds = get_type_hints(ExpertGroup)
+    if not isinstance(value, list) or not value or not all(isinstance(entry, dict) for entry in value):
+        raise InputError(f"{where}: experts.group = {value!r}: must be [[experts.group]] tables of {', '.join(kinds)}")
+    groups = []
+    for entry in value:
+        if unknown := [key for key in entry if key not in kinds]:
+            raise InputError(f"{where}: experts.group.{unknown[0]}: unknown key; a group has {', '.join(kinds)}")
+        typed = {key: _typed(entry[key], kinds[key], f"experts.group.{key}", where) for key in entry}
+        groups.append(ExpertGroup(**typed))  # type: ignore[arg-type]
+    return tuple(groups)
+
+
+def _check_used(config: Config, key: str, where: str, used: Callable[[str], bool]) -> None:
+    if not used(key):
+        raise InputError(f"{where}: {key}: this command does not use it")
+    if key in _UNUSED and _UNUSED[key][0](config):
+        raise InputError(f"{where}: {key}: has no effect, because {_UNUSED[key][1]}; remove one of the two")
+
+
+def _check(config: Config) -> None:
+    for key, choices in CHOICES.items():
+        table, name = key.split(".")
+        value = getattr(getattr(config, table), name)
+        if value not in choices:
+            raise InputError(f"{key} = {value!r}: must be one of {', '.join(choices)}")
+    for key in AT_LEAST_ONE:
+        table, name = key.split(".")
+        value = getattr(getattr(config, table), name)
+        if not 1 <= value <= MOST:
+            raise InputError(f"{key} = {value!r}: must be a whole number from 1 to {MOST:,}")
+    if config.seed < 0:
+        raise InputError(f"seed = {config.seed}: must be a whole number of at least 0")
+    validate(config.workload)

@@ -1,0 +1,146 @@
+"""Plans windows of virtual time, hands each socket its commands, and checks what comes back against the plan.
+
+Window k + 1 is planned while k executes. What an actor was sent since its last checkpoint is its journal: an actor
+that dies is started again from both, and the run goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cluster.backends import Backend, Deployments, SocketLostError
+from cluster.disagreement import compare, refused
+from cluster.socket_actor import share_out
+from cluster.wire import pack, unpack
+from node.deployment import Deployment
+from node.events import Ints, to_columns
+from node.simulation import Planned, Simulation
+from node.units import Picoseconds
+
+CHECKPOINT_WINDOWS = 16
+MAX_RECOVERIES = 8
+
+
+@dataclass
+class Actor:
+    """What the coordinator knows of one actor: its sockets, its last checkpoint, what it was sent since."""
+
+    sockets: Deployments
+    checkpoint: bytes | None = None
+    journal: list[bytes] = field(default_factory=list)
+    recoveries: int = 0
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window as sent: what was planned by group, and by group and kind of socket what should come back."""
+
+    planned: dict[int, list[Planned]]
+    expected: dict[tuple[int, int], Ints]
+    message: bytes
+    checkpoint: bool
+
+
+@dataclass
+class Coordinator:
+    """Runs ``simulation`` of ``deployment`` on ``backend`` in windows of ``window`` ps of virtual time.
+
+    ``observe`` is given each planned window, after it was checked. ``counters`` are the sockets' own, as last sent.
+    """
+
+    deployment: Deployment
+    simulation: Simulation
+    backend: Backend
+    window: Picoseconds
+    sockets_per_actor: int
+    observe: Callable[[dict[int, list[Planned]]], None]
+    actors: list[Actor] = field(default_factory=list)
+    counters: dict[int, dict[str, int]] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """The whole run; ``DisagreementError`` where a socket does not do what was planned."""
+        for sockets in share_out(self.deployment.machine.sockets, self.sockets_per_actor):
+            actor = Actor(dict.fromkeys(sockets, self.deployment))
+            self.backend.start(len(self.actors), actor.sockets, None)
+            self.actors.append(actor)
+        sent: Window | None = None
+        for window in self._windows():
+            if sent is not None:
+                self._check(sent)
+            for number, actor in enumerate(self.actors):
+                actor.journal.append(window.message)
+                with contextlib.suppress(SocketLostError):  # found out when its reply is asked for
+                    self.backend.submit(number, window.message)
+            sent = window
+        if sent is not None:
+            self._check(sent)
+
+    def _windows(self) -> Iterator[Window]:
+        """Plan window after window; spans in which nothing happens are passed over."""
+        simulation, count = self.simulation, 0
+        while not simulation.over:
+            due = simulation.next_event()
+            assert due is not None
+            simulation.advance((due // self.window + 1) * self.window)
+            planned = {g: commands for g in range(self.deployment.groups) if (commands := list(simulation.take(g)))}
+            if planned:
+                count += 1
+                yield self._window(planned, count % CHECKPOINT_WINDOWS == 0)
+
+    def _window(self, planned: dict[int, list[Planned]], checkpoint: bool) -> Window:
+        streams = {group: to_columns(plan.command for plan in plans) for group, plans in planned.items()}
+        kinds = sorted(set(self.deployment.rank_kinds))
+        expected = {
+            (group, rank): np.array([plan.completions[kind] for plan in plans], dtype=np.int64).T
+            for group, plans in planned.items()
+            for kind, rank in enumerate(kinds)
+        }
+        return Window(planned, expected, pack({"streams": streams, "checkpoint": checkpoint}), checkpoint)
+
+    def _check(self, window: Window) -> None:
+        """Collect every actor's reply to ``window`` and compare it with the plan."""
+        for number, actor in enumerate(self.actors):
+            reply = self._reply(number, actor)
+            for socket in actor.sockets:
+                self._compare(window, socket, reply)
+            self.counters.update(reply["counters"])
+            if window.checkpoint:
+                actor.checkpoint = reply["checkpoint"]
+                actor.journal.clear()
+        self.observe(window.planned)
+
+    def _compare(self, window: Window, socket: int, reply: dict[str, Any]) -> None:
+        group, rank = divmod(socket, self.deployment.degree)
+        if group not in window.planned:
+            return
+        kind = self.deployment.rank_kinds[rank]
+        if socket in reply["refusals"]:
+            raise refused(socket, window.planned[group], reply["refusals"][socket])
+        compare(socket, window.planned[group], window.expected[group, kind], reply["results"][socket])
+
+    def _reply(self, number: int, actor: Actor) -> dict[str, Any]:
+        """The actor's reply; a lost actor is made again and given its journal first."""
+        lost = False
+        while True:
+            try:
+                if lost:
+                    self._restart(number, actor)
+                return unpack(self.backend.collect(number))
+            except SocketLostError:
+                lost = True
+                actor.recoveries += 1
+                if actor.recoveries > MAX_RECOVERIES:
+                    raise
+
+    def _restart(self, number: int, actor: Actor) -> None:
+        """A new actor from checkpoint and journal; what is left to collect is the reply to the journal's last."""
+        self.backend.start(number, actor.sockets, actor.checkpoint)
+        for message in actor.journal:
+            self.backend.submit(number, message)
+        for _ in actor.journal[:-1]:
+            self.backend.collect(number)

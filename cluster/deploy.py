@@ -1,0 +1,64 @@
+"""From the config to what runs: the deployment on a machine, and its workload."""
+
+from __future__ import annotations
+
+from cluster.config import Config
+from cluster.workload import Workload, load
+from node.deployment import Deployment, RuntimeOptions
+from node.errors import InputError
+from node.models.shape import load_shape
+from node.spec import Machine
+from node.spec_file import load_machine
+from node.units import picoseconds, whole
+
+
+def machine_of(config: Config) -> Machine:
+    """The machine that the config names, with its own numbers set."""
+    return load_machine(config.machine.name, config.machine.numbers)
+
+
+def options_of(config: Config) -> RuntimeOptions:
+    """The runtime's options, quantities read."""
+    runtime = config.runtime
+    return RuntimeOptions(
+        scheduler=runtime.scheduler,
+        batch=runtime.batch,
+        eviction=runtime.eviction,
+        kv_reserve=whole(runtime.kv_reserve, "bytes", "runtime.kv_reserve"),
+        call_overhead=runtime.call_overhead,
+        fairness=picoseconds(runtime.fairness, "runtime.fairness"),
+        fusion=runtime.fusion,
+        orchestration=runtime.orchestration,
+        router_tokens=config.experts.router_tokens,
+    )
+
+
+def deployment_of(config: Config, machine: Machine | None = None) -> Deployment:
+    """The deployment, laid out: ``InputError`` where the catalogue does not fit the machine."""
+    catalogue = config.experts.catalogue()
+    shapes = {model: load_shape(model) for model, _ in catalogue.kinds()}
+    deployment = Deployment(
+        machine or machine_of(config), catalogue, shapes, config.sharding.tensor_parallel, options_of(config)
+    )
+    assert deployment.layouts  # worked out here, so that what does not fit is refused before anything runs
+    return deployment
+
+
+def workload_of(config: Config, deployment: Deployment) -> Workload:
+    """The requests for the deployment's experts."""
+    catalogue = deployment.catalogue
+    contexts = [deployment.shapes[group.model].context for group in catalogue.groups for _ in range(group.count)]
+    workload = load(config.workload, catalogue.weights(), contexts, config.seed)
+    if not workload.requests:
+        raise InputError(
+            f"workload.over_context = 'refuse': all {len(workload.refused)} requests exceed their expert's context"
+        )
+    return workload
+
+
+def window_of(config: Config) -> int:
+    """The coordinator's window in ps of virtual time."""
+    window = picoseconds(config.cluster.window, "cluster.window")
+    if window < 1:
+        raise InputError(f"cluster.window = {config.cluster.window!r}: must be above zero, for example '60 s'")
+    return window

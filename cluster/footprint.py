@@ -1,0 +1,86 @@
+"""How many machines hold a number of experts.
+
+An expert counts as held where activating it takes at most a limit: from HBM it takes nothing, from the tier below
+the time of the copy. Router and KV cache take their part of HBM first. Where experts spill below HBM, each has its
+home copy there and HBM holds copies, so that the lower tier has to hold them all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import cycle
+
+from node.allocator import Allocator
+from node.deployment import Deployment
+from node.units import PS_PER_S
+
+
+@dataclass(frozen=True)
+class Row:
+    """One machine and one number of experts. ``state`` is that of a single machine."""
+
+    machine: str
+    experts: int
+    nodes: int
+    resident_in_hbm: int
+    held_below_hbm: int
+    state: str
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Experts that one machine has room for in each tier, and seconds to activate one from below."""
+
+    hbm: int
+    below: int
+    activation_s: float
+
+
+def capacity(deployment: Deployment) -> Capacity:
+    """Fill the tiers of ``deployment`` with experts of its groups, in proportion to their counts, until one is full."""
+    groups = deployment.catalogue.groups
+    one_each = tuple(replace(group, count=deployment.groups) for group in groups)
+    least = replace(deployment, catalogue=replace(deployment.catalogue, groups=one_each))
+    first = [index * deployment.groups for index in range(len(groups))]  # an expert of each group
+    order = sorted((place / group.count, index) for index, group in enumerate(groups) for place in range(group.count))
+    sizes = [least.settings.sizes[first[index]].weights for _, index in order]
+    region = least.layouts[0].experts
+    return Capacity(
+        hbm=_fill(Allocator(region.start, region.size), sizes) * least.groups,
+        below=_fill(Allocator(0, least.machine.ddr.capacity), sizes) * least.groups,
+        activation_s=max(least.activation_ps(expert) for expert in first) / PS_PER_S,
+    )
+
+
+def _fill(allocator: Allocator, sizes: Sequence[int]) -> int:
+    """How many of ``sizes``, over and over, are allocated until the first has no room."""
+    for count, size in enumerate(cycle(sizes)):
+        if allocator.allocate(size) is None:
+            return count
+    raise AssertionError("an endless cycle ended")
+
+
+def row(name: str, room: Capacity, experts: int, activation_limit_s: float) -> Row:
+    """The machines needed for ``experts``, and what a single one makes of them."""
+    spills = experts > room.hbm
+    quick_enough = room.activation_s <= activation_limit_s
+    held = max(room.hbm, room.below if quick_enough else 0)
+    if not spills:
+        state = "fits"
+    else:
+        state = "spills" if experts <= room.below else "out_of_memory"
+    return Row(
+        machine=name,
+        experts=experts,
+        nodes=math.ceil(experts / held),
+        resident_in_hbm=min(experts, room.hbm),
+        held_below_hbm=0 if state == "fits" else min(experts, room.below) - min(experts, room.hbm),
+        state=state,
+    )
+
+
+def as_json(rows: list[Row]) -> dict[str, object]:
+    """``{"rows": [...]}``."""
+    return {"rows": [asdict(one) for one in rows]}

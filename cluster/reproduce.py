@@ -1,0 +1,215 @@
+"""The published results beside the emulator's. Nothing is looked up: each row is a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+
+from cluster.backends import LocalBackend
+from cluster.calibration import FITS
+from cluster.config import Config
+from cluster.config_file import read_config
+from cluster.footprint import capacity, row
+from cluster.runner import Run, prepare, run
+from node.runtime.orders import CALL_OVERHEADS
+from node.units import PS_PER_S, parse
+
+Published = float | tuple[float, float]
+FOOTPRINT_EXPERTS = 850
+BATCHES = (1, 2, 4, 8)
+# NeMo, Llama-2-7B, TP8, 128 tokens in, 20 out: ms for the whole call by batch
+NEMO_MS = {"dgx-a100": (136.5, 143.3, 158.6, 181.9), "dgx-h100": (97.6, 109.1, 116.2, 129.1)}
+# P: how many times faster than the DGX
+SWITCHING = {"dgx-a100": 31.0, "dgx-h100": 15.0}
+OVERALL = {(8, "dgx-a100"): 6.6, (8, "dgx-h100"): 3.7, (1, "dgx-a100"): 4.8, (1, "dgx-h100"): 2.8}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a row rests on: the command that runs it, and which of the machines' numbers are not published."""
+
+    run: str
+    derived: tuple[str, ...]
+    assumed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published figure; ``tolerance`` is relative; ``role`` says what the emulator was told of it."""
+
+    id: str
+    group: str
+    metric: str
+    published: Published
+    emulated: float
+    tolerance: float
+    role: str
+    inputs: Inputs
+
+    @property
+    def error(self) -> float:
+        """Relative distance from the figure, or from the nearer end of its range."""
+        low, high = self.published if isinstance(self.published, tuple) else (self.published, self.published)
+        nearest = min(max(self.emulated, low), high)
+        return (self.emulated - nearest) / nearest
+
+    @property
+    def within(self) -> bool:
+        """Whether the row is within its tolerance."""
+        return abs(self.error) <= self.tolerance
+
+
+@cache
+def samba_coe(machine: str, batch: int, call_overhead: str = "per_request") -> Run:
+    """The paper's experiment: a batch of prompts, 128 tokens in, 20 out, every one for another absent expert."""
+    return _run(machine, _samba_settings(batch, call_overhead))
+
+
+def _samba_settings(batch: int, call_overhead: str) -> tuple[str, ...]:
+    return (
+        "runtime.scheduler=paper",
+        f"runtime.batch={batch}",
+        f"runtime.call_overhead={call_overhead}",
+        f"workload.requests={batch}",
+        "workload.arrivals=at_once",
+        "workload.popularity=distinct",
+        "workload.input_tokens=128",
+        "workload.output_tokens=20",
+    )
+
+
+@cache
+def call(machine: str, model: str, tokens: tuple[int, int], batch: int) -> Run:
+    """One call of one model: a batch that arrives together, no router."""
+    return _run(machine, _call_settings(model, tokens, batch))
+
+
+def _call_settings(model: str, tokens: tuple[int, int], batch: int) -> tuple[str, ...]:
+    return (
+        "experts.count=1",
+        f"experts.model={model}",
+        "experts.router=none",
+        "runtime.call_overhead=per_batch",
+        f"runtime.batch={batch}",
+        f"workload.requests={batch}",
+        "workload.arrivals=at_once",
+        f"workload.input_tokens={tokens[0]}",
+        f"workload.output_tokens={tokens[1]}",
+    )
+
+
+def _config(machine: str, settings: tuple[str, ...]) -> Config:
+    pairs = [(key, int(v) if v.isdecimal() else v) for key, _, v in (text.partition("=") for text in settings)]
+    return read_config(None, [*pairs, ("machine.name", machine), ("cluster.backend", "local")])
+
+
+def _run(machine: str, settings: tuple[str, ...]) -> Run:
+    config = _config(machine, settings)
+    return run(config, LocalBackend(), prepare(config))
+
+
+def _inputs(command: str, machines: tuple[str, ...], settings: tuple[str, ...]) -> Inputs:
+    kinds: dict[str, dict[str, None]] = {"derived": {}, "assumed": {}}
+    for machine in machines:
+        for figure in prepare(_config(machine, ()))[0].machine.figures:
+            if figure.kind in kinds:
+                kinds[figure.kind][f"{machine}:{figure.path}"] = None
+    text = " ".join([command, *(f"--machine {m}" for m in machines[:1]), *(f"--set {s}" for s in settings)])
+    return Inputs(text, tuple(kinds["derived"]), tuple(kinds["assumed"]))
+
+
+def _switch_s(machine: str) -> float:
+    value = samba_coe(machine, 8).summary["switch_s_mean"]
+    assert isinstance(value, float)
+    return value
+
+
+def makespan_s(result: Run) -> float:
+    """Seconds from the first arrival to the last answer."""
+    value = result.summary["makespan_s"]
+    assert isinstance(value, float)
+    return value
+
+
+def call_s(result: Run) -> float:
+    """Seconds of a call from its start, its expert being in HBM already."""
+    spent = result.columns["e2e"] - result.columns["switch"] - result.columns["queue"]
+    return float(spent.max()) / PS_PER_S
+
+
+def rows() -> list[Row]:
+    """All rows."""
+    return [*_system(), *_calls(), *_derived()]
+
+
+def _system() -> Iterator[Row]:
+    for dgx, published in SWITCHING.items():
+        inputs = _inputs("coe run", ("sn40l-node", dgx), _samba_settings(8, "per_request"))
+        ratio = _switch_s(dgx) / _switch_s("sn40l-node")
+        metric = f"model switching, times quicker than {dgx}"
+        yield Row(f"switching-{dgx}", "system", metric, published, ratio, 0.05, "same_source", inputs)
+    for (batch, dgx), published in OVERALL.items():
+        ours, theirs = (makespan_s(samba_coe(machine, batch)) for machine in ("sn40l-node", dgx))
+        inputs = _inputs("coe run", ("sn40l-node", dgx), _samba_settings(batch, "per_request"))
+        metric = f"overall, batch {batch}, 20 output tokens, times quicker than {dgx}"
+        yield Row(f"overall-{batch}-{dgx}", "system", metric, published, theirs / ours, 0.05, "same_source", inputs)
+    for machine, nodes in (("sn40l-node", 1.0), ("dgx-a100", 19.0), ("dgx-h100", 19.0)):
+        config = _config(machine, ())
+        limit = parse(config.footprint.activation_limit, "s", "footprint.activation_limit")
+        needed = row(machine, capacity(prepare(config)[0]), FOOTPRINT_EXPERTS, limit).nodes
+        inputs = _inputs(f"coe footprint --experts {FOOTPRINT_EXPERTS}", (machine,), ())
+        metric = f"machines that hold {FOOTPRINT_EXPERTS} experts, {machine}"
+        yield Row(f"footprint-{machine}", "system", metric, nodes, float(needed), 0.05, "predicted", inputs)
+
+
+def _calls() -> Iterator[Row]:
+    for point in FITS[0].points:
+        tokens = (point.input_tokens, point.output_tokens)
+        emulated = call_s(call("sn40l-node", point.model, tokens, point.batch))
+        inputs = _inputs("coe run", ("sn40l-node",), _call_settings(point.model, tokens, point.batch))
+        metric = f"s for a call, {point.model}, {tokens[0]} in, {tokens[1]} out, batch {point.batch}, sn40l-node"
+        yield Row(f"call-sn40l-{point.model}", "calls", metric, point.published_s, emulated, 0.03, "fitted", inputs)
+    for dgx, times in NEMO_MS.items():
+        for batch, published in zip(BATCHES, times, strict=True):
+            emulated = call_s(call(dgx, "llama-2-7b", (128, 20), batch))
+            inputs = _inputs("coe run", (dgx,), _call_settings("llama-2-7b", (128, 20), batch))
+            fitted = batch in (BATCHES[0], BATCHES[-1])
+            metric = f"s for a call, llama-2-7b, 128 in, 20 out, batch {batch}, {dgx}"
+            role, tolerance = ("fitted", 0.03) if fitted else ("predicted", 0.10)
+            yield Row(f"call-{dgx}-{batch}", "calls", metric, published / 1000, emulated, tolerance, role, inputs)
+
+
+def _derived() -> Iterator[Row]:
+    copies: dict[str, Published] = {"sn40l-node": (0.0136, 0.0140), "dgx-a100": 0.421, "dgx-h100": 0.211}
+    for machine, published in copies.items():
+        inputs = _inputs("coe run", (machine,), _samba_settings(8, "per_request"))
+        metric = f"s to copy one expert, {machine}"
+        yield Row(f"copy-{machine}", "derived", metric, published, _switch_s(machine), 0.05, "same_source", inputs)
+    for batch, total in ((1, 0.145), (8, 0.702)):
+        emulated = makespan_s(samba_coe("sn40l-node", batch))
+        inputs = _inputs("coe run", ("sn40l-node",), _samba_settings(batch, "per_request"))
+        metric = f"s for a batch of {batch}, 20 output tokens, sn40l-node"
+        yield Row(f"total-sn40l-{batch}", "derived", metric, total, emulated, 0.05, "same_source", inputs)
+
+
+def headline(found: list[Row]) -> float:
+    """Mean absolute relative error over the predicted rows."""
+    errors = [abs(one.error) for one in found if one.role == "predicted"]
+    return sum(errors) / len(errors)
+
+
+def as_json(found: list[Row]) -> dict[str, object]:
+    """``{"rows": [...]}`` and the headline error."""
+    return {"rows": [asdict(one) for one in found], "headline_error": headline(found)}
+
+
+def overhead_effect() -> dict[str, dict[tuple[int, str], float]]:
+    """By how the call overhead is charged: the overall ratio of each (batch, DGX)."""
+    return {
+        mode: {
+            (batch, dgx): makespan_s(samba_coe(dgx, batch, mode)) / makespan_s(samba_coe("sn40l-node", batch, mode))
+            for batch, dgx in OVERALL
+        }
+        for mode in CALL_OVERHEADS
+    }

@@ -1,0 +1,71 @@
+"""One row a request: what it was, and where its time went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from node.events import Ints
+from node.request import Request
+from node.runtime.served import CHARGES, Served
+from node.units import Picoseconds
+
+_OF_REQUEST = ("request", "arrival", "expert", "group", "input_tokens", "output_tokens")
+COLUMNS = (*_OF_REQUEST, *CHARGES, "e2e", "ttft")
+
+
+class RequestsTable:
+    """Rows as requests end; times in integer picoseconds."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[int, ...]] = []
+
+    def add(self, served: Served, now: Picoseconds) -> None:
+        """A request that ended ``now``; its charges add up to its end-to-end time."""
+        request = served.request
+        self._rows.append(
+            (
+                request.id,
+                request.arrival,
+                request.expert,
+                served.group,
+                request.input_tokens,
+                request.output_tokens,
+                *served.charges.values(),
+                served.e2e(now),
+                served.ttft,
+            )
+        )
+
+    def columns(self) -> dict[str, Ints]:
+        """The completed requests by column, in the order of their numbers."""
+        table = np.array(self._rows, dtype=np.int64).reshape(len(self._rows), len(COLUMNS))
+        table = table[np.argsort(table[:, 0], kind="stable")]
+        return {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(COLUMNS)}
+
+
+def write_requests(columns: dict[str, Ints], refused: Sequence[Request], path: Path) -> None:
+    """Write the table as ``.parquet`` or ``.csv``; a refused request has its own row, with no group and no times."""
+    arrow = _arrow(columns, refused)
+    if path.suffix == ".csv":
+        pyarrow.csv.write_csv(arrow, path)
+    else:
+        pyarrow.parquet.write_table(arrow, path, compression="zstd", row_group_size=1 << 20, version="2.6")
+
+
+def _arrow(columns: dict[str, Ints], refused: Sequence[Request]) -> pa.Table:
+    completed = pa.table({**columns, "outcome": pa.array(["completed"] * len(columns["request"]), pa.string())})
+    if not refused:
+        return completed
+    known = [(r.id, r.arrival, r.expert, None, r.input_tokens, r.output_tokens) for r in refused]
+    rows: dict[str, pa.Array] = {
+        name: pa.array([row[i] for row in known], pa.int64()) for i, name in enumerate(_OF_REQUEST)
+    }
+    rows |= {name: pa.nulls(len(known), pa.int64()) for name in COLUMNS[len(_OF_REQUEST) :]}
+    rows["outcome"] = pa.array(["refused"] * len(known), pa.string())
+    return pa.concat_tables([completed, pa.table(rows)]).sort_by("request")

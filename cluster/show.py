@@ -1,0 +1,154 @@
+"""Tables for people, on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from cluster import compare as comparing
+from cluster.footprint import Capacity
+from cluster.footprint import Row as FootprintRow
+from cluster.reproduce import Row, headline
+from cluster.runner import Run
+from node.spec import Machine
+from node.units import show_bytes, show_seconds
+
+TIMES = ("makespan_s", "ttft_s.p50", "ttft_s.p99", "tpot_s.p50", "e2e_s.p50", "e2e_s.p99", "switch_s_mean")
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A plain table; the first column is on the left, the others on the right."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        made.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def number(metric: str, value: float | None) -> str:
+    """A metric with its unit."""
+    if value is None:
+        return "-"
+    if metric in TIMES:
+        return show_seconds(value)
+    return f"{value:.1%}" if metric == "hit_rate" else f"{value:,.2f}"
+
+
+def run_table(console: Console, result: Run) -> None:
+    """What a person reads at a glance."""
+    summary, machine = result.summary, result.deployment.machine
+    column = comparing.Column(machine.name, summary)
+    title = f"{machine.title}: {result.deployment.catalogue.count} experts, workload {result.workload.source}"
+    rows = [("requests completed", f"{summary['completed']:,} of {summary['requests']:,}")]
+    if summary["over_context"]:
+        rows.append(("over the model's context", f"{summary['over_context']:,}"))
+    rows += [(metric, number(metric, comparing.value(summary, metric))) for metric in comparing.METRICS]
+    copied = summary["bytes_ddr_to_hbm"]
+    assert isinstance(copied, int)
+    rows.append(("expert activations", f"{summary['expert_activations']:,} ({show_bytes(copied)} from DDR to HBM)"))
+    if "energy_j" in summary:
+        rows.append(("energy", f"{summary['energy_j']:,.0f} J"))
+    console.print(table(title, ("", "value"), rows))
+    console.print(_where_time_went(result))
+    console.print(_sockets(result))
+    console.print(assumptions(machine), style="dim")
+
+
+def _where_time_went(result: Run) -> Table:
+    columns = result.columns
+    total = columns["e2e"].sum()
+    rows = [
+        (name, show_seconds(float(columns[name].mean()) / 1e12), f"{columns[name].sum() / total:.1%}")
+        for name in ("queue", "router", "switch", "call_overhead", "prefill", "decode", "stall")
+    ]
+    return table("Where a request's time went", ("", "mean", "share"), rows)
+
+
+def _sockets(result: Run) -> Table:
+    makespan, sockets = result.summary["makespan_s"], result.summary["sockets"]
+    assert isinstance(makespan, float) and isinstance(sockets, list)
+    machine, degree = result.deployment.machine, result.deployment.degree
+    rows = []
+    for group in range(result.deployment.groups):
+        of_group = sockets[group * degree : (group + 1) * degree]
+        equal = all(one == of_group[0] for one in of_group)
+        for rank, one in enumerate(of_group[:1] if equal else of_group):
+            first = group * degree + rank
+            name = f"{first}-{first + degree - 1}" if equal and degree > 1 else str(first)
+            rows.append(
+                (
+                    name,
+                    f"{one['hbm_peak_bytes'] / machine.hbm.capacity:.1%}",
+                    f"{one['ddr_used_bytes'] / machine.ddr.capacity:.1%}",
+                    *(f"{one[f'{engine}_busy_s'] / makespan:.1%}" for engine in ("dma", "tile", "link")),
+                )
+            )
+    return table("Sockets", ("socket", "HBM peak", "DDR used", "DMA busy", "tile busy", "link busy"), rows)
+
+
+def assumptions(machine: Machine) -> str:
+    """The numbers that nobody published, by kind."""
+    by_kind = {
+        kind: ", ".join(f"{figure.path} {figure.value}" for figure in machine.figures if figure.kind == kind)
+        for kind in ("assumed", "derived")
+    }
+    return "\n".join(f"{kind} inputs: {found}" for kind, found in by_kind.items() if found)
+
+
+def compare_table(console: Console, columns: Sequence[comparing.Column]) -> None:
+    """Machines side by side; in brackets how many times better the first one is."""
+    rows = []
+    for metric in comparing.METRICS:
+        cells = [number(metric, comparing.value(columns[0].summary, metric))]
+        for other in columns[1:]:
+            times = comparing.ratio(columns[0], other, metric)
+            brackets = f" ({times:.2f}x)" if times is not None and metric != "hit_rate" else ""
+            cells.append(number(metric, comparing.value(other.summary, metric)) + brackets)
+        rows.append((metric, *cells))
+    title = f"The same workload; in brackets: {columns[0].label} is so many times better"
+    console.print(table(title, ("", *(column.label for column in columns)), rows))
+
+
+def machine_table(console: Console, machine: Machine) -> None:
+    """Every number of a machine with its kind and source."""
+    rows = [(figure.path, figure.value, figure.kind, figure.source) for figure in machine.figures]
+    made = table(f"{machine.name}: {machine.title}", ("number", "value", "kind", "source"), rows)
+    made.columns[2].justify = made.columns[3].justify = "left"
+    console.print(made)
+
+
+def footprint_table(console: Console, rows: Sequence[FootprintRow], rooms: dict[str, Capacity], limit_s: float) -> None:
+    """Nodes needed, and what one machine makes of the experts."""
+    for name, room in rooms.items():
+        quick = "held below HBM too" if room.activation_s <= limit_s else "held in HBM only"
+        console.print(
+            f"{name}: room for {room.hbm} experts in HBM, {room.below} below; activation from below "
+            f"{show_seconds(room.activation_s)}, limit {show_seconds(limit_s)}: {quick}",
+            style="dim",
+        )
+    cells = [
+        (r.machine, str(r.experts), str(r.nodes), str(r.resident_in_hbm), str(r.held_below_hbm), r.state) for r in rows
+    ]
+    heads = ("machine", "experts", "nodes", "resident in HBM", "held below HBM", "one machine")
+    console.print(table("Footprint", heads, cells))
+
+
+def reproduce_table(console: Console, rows: Sequence[Row]) -> None:
+    """Published beside emulated."""
+    cells = []
+    for row in rows:
+        verdict = "ok" if row.within else "OUT"
+        cells.append((row.metric, published(row), f"{row.emulated:.4g}", f"{row.error:+.1%}", row.role, verdict))
+    heads = ("result", "published", "emulated", "error", "role", f"within {max(r.tolerance for r in rows):.0%} or less")
+    console.print(table("Published results", heads, cells))
+    console.print(f"headline error, mean over predicted rows: {headline(list(rows)):.1%}")
+
+
+def published(row: Row) -> str:
+    """A figure or its range."""
+    if isinstance(row.published, tuple):
+        return f"{row.published[0]:.4g} to {row.published[1]:.4g}"
+    return f"{row.published:.4g}"

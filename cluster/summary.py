@@ -1,0 +1,80 @@
+"""``summary.json``: what a run came to; only what its input determines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from cluster.workload import Workload
+from node.deployment import Deployment
+from node.events import Ints
+from node.simulation import Simulation
+from node.units import PS_PER_S
+
+Summary = dict[str, object]
+
+
+def summarise(
+    deployment: Deployment,
+    workload: Workload,
+    simulation: Simulation,
+    columns: Mapping[str, Ints],
+    counters: Mapping[int, Mapping[str, int]],
+    warmup: int,
+) -> Summary:
+    """The summary of a run. The first ``warmup`` requests to arrive are left out of ttft, tpot, e2e and goodput.
+
+    Percentiles are by nearest rank. ``switch_s_mean`` is the mean time of an activation, DDR to HBM.
+    """
+    machine, makespan = deployment.machine, simulation.now / PS_PER_S
+    measured = slice(warmup, None)
+    e2e, ttft, tokens = (columns[name][measured] for name in ("e2e", "ttft", "output_tokens"))
+    several = tokens > 1
+    tpot = (e2e - ttft)[several] / (tokens[several] - 1)
+    groups = simulation.runtime.groups
+    activations = sum(group.activations.total() for group in groups)
+    hits = sum(group.hits for group in groups)
+    dma = sum(counters[group.layout.group * deployment.degree]["dma_busy"] for group in groups)
+    summary: Summary = {
+        "machine": machine.name,
+        "requests": len(workload.requests) + len(workload.refused),
+        "completed": len(columns["e2e"]),
+        "over_context": workload.over_context,
+        "refused": len(workload.refused),
+        "warmup": warmup,
+        "makespan_s": makespan,
+        "ttft_s": _spread(ttft),
+        "tpot_s": _spread(tpot),
+        "e2e_s": _spread(e2e),
+        "throughput_requests_per_s": len(columns["e2e"]) / makespan,
+        "throughput_tokens_per_s": int(columns["output_tokens"].sum()) / makespan,
+        "expert_activations": activations,
+        "expert_hits": hits,
+        "hit_rate": hits / (hits + activations),
+        "switch_s_mean": dma / activations / PS_PER_S if activations else 0.0,
+        "bytes_ddr_to_hbm": sum(counters[socket]["copied"] for socket in sorted(counters)),
+    }
+    if machine.power is not None:
+        summary["energy_j"] = machine.power.socket * machine.sockets * makespan
+    summary["sockets"] = [_socket(counters[socket]) for socket in sorted(counters)]
+    return summary
+
+
+def _socket(found: Mapping[str, int]) -> dict[str, float]:
+    return {
+        "hbm_peak_bytes": found["hbm_peak"],
+        "ddr_used_bytes": found["ddr_used"],
+        "dma_busy_s": found["dma_busy"] / PS_PER_S,
+        "tile_busy_s": found["tile_busy"] / PS_PER_S,
+        "link_busy_s": found["link_busy"] / PS_PER_S,
+    }
+
+
+def _spread(values: Ints | np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> dict[str, float] | None:
+    """Mean and percentiles in seconds of times in ps; None where there are none."""
+    if not len(values):
+        return None
+    ordered = np.sort(values)
+    ranks = {f"p{p}": ordered[-(-p * len(ordered) // 100) - 1] for p in (50, 90, 99)}
+    return {"mean": float(values.sum()) / len(values) / PS_PER_S} | {k: float(v) / PS_PER_S for k, v in ranks.items()}

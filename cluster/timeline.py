@@ -1,0 +1,62 @@
+"""``timeline.json``: a Chrome Trace (opens in Perfetto), one track per engine per socket."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from node.deployment import Deployment
+from node.events import Kind
+from node.simulation import Planned
+
+ENGINES = ("dma", "tile")
+_ENGINE = {Kind.COPY: 0, Kind.PREFILL: 1, Kind.DECODE: 1}
+US_PER_PS = 1e-6
+
+
+class Timeline:
+    """Collects the first events of a run, up to ``limit`` over all tracks."""
+
+    def __init__(self, deployment: Deployment, limit: int) -> None:
+        self._deployment, self._limit = deployment, limit
+        self._events: list[dict[str, object]] = []
+        self._free: dict[tuple[int, int], int] = {}
+        self.dropped = 0
+
+    def observe(self, planned: dict[int, list[Planned]]) -> None:
+        """Take a window's commands, by group; every socket of a group does the same."""
+        for group, plans in planned.items():
+            for plan in plans:
+                engine = _ENGINE.get(Kind(plan.command.kind))
+                if engine is not None:
+                    self._add(group, engine, plan)
+
+    def _add(self, group: int, engine: int, plan: Planned) -> None:
+        degree, command = self._deployment.degree, plan.command
+        start = max(command.issued, self._free.get((group, engine), 0))
+        end = max(completion.time for completion in plan.completions)
+        self._free[group, engine] = end
+        if len(self._events) + degree > self._limit:
+            self.dropped += degree
+            return
+        router = command.symbol == self._deployment.catalogue.count
+        whose = "router" if router else f"expert {command.symbol}"
+        event = {
+            "name": f"{Kind(command.kind).name.lower()} {whose}",
+            "ph": "X",
+            "ts": start * US_PER_PS,
+            "dur": (end - start) * US_PER_PS,
+            "args": {"sequence": command.sequence, "batch": command.sequences, "steps": command.steps},
+        }
+        for rank in range(degree):
+            self._events.append({**event, "pid": group * degree + rank, "tid": engine})
+
+    def write(self, path: Path) -> None:
+        """Write the trace; processes are sockets, threads are engines."""
+        names: list[dict[str, object]] = []
+        for socket in range(self._deployment.machine.sockets):
+            names.append({"name": "process_name", "ph": "M", "pid": socket, "args": {"name": f"socket {socket}"}})
+            for engine, name in enumerate(ENGINES):
+                names.append({"name": "thread_name", "ph": "M", "pid": socket, "tid": engine, "args": {"name": name}})
+        trace = {"traceEvents": names + self._events, "otherData": {"events_left_out": self.dropped}}
+        path.write_text(json.dumps(trace, separators=(",", ":")))

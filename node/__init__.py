@@ -1,0 +1,1 @@
+"""One SN40L node in virtual time: pure Python and numpy, integers for time and bytes."""

@@ -1,0 +1,56 @@
+"""What must hold at the end of every run, whatever was run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from node.deployment import Deployment
+from node.errors import InvariantError
+from node.simulation import Simulation
+from node.units import Picoseconds
+
+
+def verify(
+    deployment: Deployment, simulation: Simulation, counters: Mapping[int, Mapping[str, int]], e2e_total: Picoseconds
+) -> None:
+    """Raise ``InvariantError`` where a law is broken.
+
+    Little's law: the integral of requests in the system over time is the sum of their end-to-end times. Bytes: each
+    group's sockets copied activations x expert bytes. Work: a group idles only with nobody waiting (the simulation
+    raises at once), and its engines and its idle time never exceed the makespan. Memory: no tier was ever over its
+    capacity, and only weights are left. ``counters`` are the sockets' own.
+    """
+    totals, makespan = simulation.totals, simulation.now
+    _same("Little's law: request time", totals.request_ps, e2e_total)
+    _same("requests left in the system", totals.in_system, 0)
+    served = sum(group.hits + group.activations.total() for group in simulation.runtime.groups)
+    _same("hits and activations", served, simulation.completed)
+    for group in simulation.runtime.groups:
+        index = group.layout.group
+        members = range(index * deployment.degree, (index + 1) * deployment.degree)
+        copied = sum(counters[socket]["copied"] for socket in members)
+        planned = sum(deployment.expert_bytes(expert) * count for expert, count in group.activations.items())
+        _same(f"bytes copied in group {index}", copied, planned)
+        resident = sum(deployment.settings.sizes[expert].weights for expert in group.cache.residents())
+        for socket in members:
+            found = counters[socket]
+            _same(
+                f"HBM of socket {socket} at the end",
+                found["hbm_used"],
+                resident + deployment.layouts[index].router.size,
+            )
+            _at_most(f"HBM peak of socket {socket}", found["hbm_peak"], deployment.machine.hbm.capacity)
+            _at_most(f"DDR peak of socket {socket}", found["ddr_peak"], deployment.machine.ddr.capacity)
+            busy = found["dma_busy"] + found["tile_busy"] + totals.idle_ps[index]
+            _at_most(f"DMA, tile and idle time of socket {socket}", busy, makespan)
+            _at_most(f"link time of socket {socket}", found["link_busy"], makespan)
+
+
+def _same(what: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise InvariantError(f"{what}: {found:,}, but it must be {expected:,}")
+
+
+def _at_most(what: str, found: int, limit: int) -> None:
+    if found > limit:
+        raise InvariantError(f"{what}: {found:,}, above {limit:,}")

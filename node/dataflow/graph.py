@@ -1,0 +1,138 @@
+"""Operator graphs whose sizes are symbolic in what one pass over the model processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from node.units import Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One pass: ``tokens`` processed, (query, key) ``pairs`` attended, KV ``context`` tokens read, ``sequences``.
+
+    A prefill of n tokens has tokens = n, pairs = n (n + 1) / 2, context = n, sequences = 1; a decode step of
+    batch b has tokens = sequences = b and pairs = context = the sum of the context lengths.
+    """
+
+    tokens: int
+    pairs: int
+    context: int
+    sequences: int
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A size that is linear in a ``Step``: FLOPs or bytes."""
+
+    constant: float = 0
+    tokens: float = 0
+    pairs: float = 0
+    context: float = 0
+    sequences: float = 0
+
+    def at(self, step: Step) -> float:
+        """The size for one pass."""
+        return (
+            self.constant
+            + self.tokens * step.tokens
+            + self.pairs * step.pairs
+            + self.context * step.context
+            + self.sequences * step.sequences
+        )
+
+    def __add__(self, other: Form) -> Form:
+        return Form(
+            self.constant + other.constant,
+            self.tokens + other.tokens,
+            self.pairs + other.pairs,
+            self.context + other.context,
+            self.sequences + other.sequences,
+        )
+
+    @property
+    def per_context(self) -> float:
+        """Slope over the context of a decode step, where pairs and context are the same number."""
+        return self.pairs + self.context
+
+
+ZERO = Form()
+
+
+def total(forms: Iterable[Form]) -> Form:
+    """The sum of forms."""
+    result = ZERO
+    for form in forms:
+        result = result + form
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """An activation between operators: ``size`` in bytes on one socket."""
+
+    name: str
+    size: Form
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One operator on one socket's shard.
+
+    ``kind``: gather, gemm, attention, rowwise, elementwise or collective. ``weights``: bytes it owns in memory;
+    ``weight_read``: bytes of weights one pass reads; ``kv_read``/``kv_write``: KV cache bytes; ``message``: bytes
+    that each member of the tensor-parallel group brings into a collective, and ``collective`` which one.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    flops: Form = ZERO
+    weights: Bytes = 0
+    weight_read: Form = ZERO
+    kv_read: Form = ZERO
+    kv_write: Form = ZERO
+    message: Form = ZERO
+    collective: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Operators in order, repeated ``repeat`` times with the same sizes (a decoder layer)."""
+
+    name: str
+    operators: tuple[Operator, ...]
+    repeat: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A model on one socket of a tensor-parallel group.
+
+    ``kv_bytes_per_token``: KV cache bytes that one token of one sequence takes; ``window``: how many of the
+    latest tokens attention sees, where it is limited.
+    """
+
+    name: str
+    blocks: tuple[Block, ...]
+    kv_bytes_per_token: Bytes
+    window: int | None = None
+
+    @property
+    def weight_bytes(self) -> Bytes:
+        """Bytes of this socket's shard of the weights."""
+        return sum(op.weights * block.repeat for block in self.blocks for op in block.operators)
+
+    @property
+    def operator_count(self) -> int:
+        """Operators run by one pass."""
+        return sum(len(block.operators) * block.repeat for block in self.blocks)
+
+
+def share(items: int, parts: int, part: int) -> range:
+    """The contiguous items that one of ``parts`` holds; sizes differ by at most one, the larger ones first."""
+    size, extra = divmod(items, parts)
+    start = part * size + min(part, extra)
+    return range(start, start + size + (part < extra))

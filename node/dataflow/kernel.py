@@ -1,0 +1,139 @@
+"""How long a kernel takes, and what bounds it.
+
+A kernel is a pipeline of operators. Its time is that of the slowest of tile compute, HBM traffic, on-chip memory
+and peer links, plus what no overlap hides: launch, synchronisation, the filling of its stages, the hops of its
+collectives. A tensor made and used inside the kernel never touches HBM; every other one does.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from node import collectives
+from node.dataflow.graph import Form, Operator, Step, Tensor, total
+from node.spec import Machine
+
+BOUNDS = ("compute", "hbm", "sram", "link")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A time in seconds that is linear in the context of a decode step."""
+
+    base: float
+    slope: float
+
+    def at(self, context: float) -> float:
+        """Seconds at a context."""
+        return self.base + self.slope * context
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """Operators that run as one program on one socket, ``repeat`` times in a pass over the model.
+
+    ``flops``, ``hbm`` (bytes but for streamed weights), ``sram`` (bytes between stages) are forms over a step;
+    ``streamed_weights`` bytes are read at least once per run; ``width`` is the bytes of activations per token
+    that have to be on chip together; ``launch_s`` is the time to start it.
+    """
+
+    name: str
+    repeat: int
+    stages: int
+    flops: Form
+    hbm: Form
+    sram: Form
+    streamed_weights: float
+    width: float
+    messages: tuple[tuple[str, Form], ...]
+    launch_s: float
+
+    def weight_passes(self, machine: Machine, step: Step) -> int:
+        """How often the weights stream through SRAM: once if they fit there, or if all activations do."""
+        if self.streamed_weights <= machine.sram.capacity:
+            return 1
+        return max(1, math.ceil(self.width * step.tokens / machine.sram.capacity))
+
+    def hbm_bytes(self, machine: Machine, step: Step) -> float:
+        """HBM traffic of one run in bytes."""
+        return self.hbm.at(step) + self.streamed_weights * self.weight_passes(machine, step)
+
+    def link_s(self, machine: Machine, step: Step, members: int) -> tuple[float, float]:
+        """Seconds that one run keeps the link sending, and seconds of hops, over all its collectives."""
+        sending = hopping = 0.0
+        peer = machine.peer
+        for kind, form in self.messages:
+            size = form.at(step)
+            if kind == "all_reduce":
+                transfer = collectives.all_reduce(size, members, peer.bandwidth, peer.latency)
+            else:
+                transfer = collectives.all_gather(size, members)
+            sending += transfer.bytes_sent / peer.bandwidth
+            hopping += transfer.hops * peer.latency
+        return sending, hopping
+
+    def fixed_s(self, machine: Machine, step: Step, members: int) -> float:
+        """Seconds of one run that no overlap hides."""
+        _, hopping = self.link_s(machine, step, members)
+        return self.launch_s + machine.kernel.sync + self.stages * machine.kernel.stage_latency + hopping
+
+    def bounds(self, machine: Machine, step: Step, members: int) -> tuple[float, ...]:
+        """Steady-state seconds of one run by resource, in the order of ``BOUNDS``."""
+        moved = self.hbm_bytes(machine, step)
+        sending, _ = self.link_s(machine, step, members)
+        flops_rate, hbm_rate, sram_rate = _rates(machine)
+        return (
+            self.flops.at(step) / flops_rate,
+            moved / hbm_rate,
+            (moved + self.sram.at(step)) / sram_rate,
+            sending,
+        )
+
+    def lines(self, machine: Machine, step: Step, members: int) -> tuple[Line, ...]:
+        """``bounds`` over the context of a decode step; ``step`` gives its tokens and sequences."""
+        flops_rate, hbm_rate, sram_rate = _rates(machine)
+        slopes = (
+            self.flops.per_context / flops_rate,
+            self.hbm.per_context / hbm_rate,
+            (self.hbm.per_context + self.sram.per_context) / sram_rate,
+            0.0,
+        )
+        return tuple(map(Line, self.bounds(machine, step, members), slopes))
+
+    def seconds(self, machine: Machine, step: Step, members: int) -> float:
+        """Time of one run: its slowest bound and what is fixed."""
+        return max(self.bounds(machine, step, members)) + self.fixed_s(machine, step, members)
+
+
+def _rates(machine: Machine) -> tuple[float, float, float]:
+    """Reached FLOP/s, HBM bytes/s and SRAM bytes/s of one socket."""
+    return (
+        machine.compute.flops_per_s,
+        machine.hbm.bandwidth * machine.hbm.efficiency,
+        machine.sram.banks * machine.sram.bank_bandwidth * machine.compute.clock,
+    )
+
+
+def build(name: str, operators: tuple[Operator, ...], repeat: int, used_later: set[str], launch_s: float) -> Kernel:
+    """The kernel of ``operators``; ``used_later`` names the tensors that later kernels read."""
+    made = {tensor.name: tensor for op in operators for tensor in op.outputs}
+    read = {tensor.name: tensor for op in operators for tensor in op.inputs}
+    inside = [tensor for tensor in made.values() if tensor.name in read]
+    boundary: list[Tensor] = [tensor for tensor in read.values() if tensor.name not in made]
+    boundary += [t for t in made.values() if t.name not in read or t.name in used_later]
+    kv = total(form for op in operators for form in (op.kv_read, op.kv_write))
+    weights = total(op.weight_read for op in operators)
+    moved = total(tensor.size for tensor in boundary)
+    return Kernel(
+        name=name,
+        repeat=repeat,
+        stages=len(operators),
+        flops=total(op.flops for op in operators),
+        hbm=moved + kv + Form(tokens=weights.tokens),
+        sram=total(tensor.size for tensor in inside),
+        streamed_weights=weights.constant,
+        width=moved.tokens + max((tensor.size.tokens for tensor in inside), default=0.0),
+        messages=tuple((op.collective, op.message) for op in operators if op.collective),
+        launch_s=launch_s,
+    )

@@ -1,0 +1,184 @@
+"""A model compiled for one socket of a tensor-parallel group: its kernels, and what a pass costs in virtual time.
+
+The cost of a decode step is piecewise linear in the summed context of its batch: segments (first context, base,
+slope), rounded once when made. A run of steps is then an arithmetic series per segment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from node.dataflow.fusion import LEVELS, partition
+from node.dataflow.graph import Graph, Step
+from node.dataflow.kernel import Kernel, Line, build
+from node.spec import Machine
+from node.units import PS_PER_S, Bytes, Picoseconds
+
+Ints = npt.NDArray[np.int64]
+FAR = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """From context ``first`` to the next segment, a step takes base + slope x (context - first) ps."""
+
+    first: int
+    base: Picoseconds
+    slope: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeCost:
+    """Decode steps of one batch size: ``segments`` by context, and ``link_ps`` of link time in every step."""
+
+    segments: tuple[Segment, ...]
+    link_ps: Picoseconds
+
+    def run_ps(self, context: int, growth: int, steps: int) -> Picoseconds:
+        """Time of ``steps`` steps; the first reads ``context`` tokens, each next one ``growth`` more."""
+        time = 0
+        for index, segment in enumerate(self.segments):
+            end = self.segments[index + 1].first if index + 1 < len(self.segments) else FAR
+            low, high = _steps_below(segment.first, context, growth, steps), _steps_below(end, context, growth, steps)
+            count = high - low
+            offset = context - segment.first
+            time += count * (segment.base + segment.slope * offset)
+            time += segment.slope * growth * (count * (low + high - 1) // 2)
+        return time
+
+    def runs_ps(self, context: Ints, growth: Ints, steps: Ints) -> Ints:
+        """``run_ps`` for many runs at once."""
+        time = np.zeros_like(context)
+        for index, segment in enumerate(self.segments):
+            end = self.segments[index + 1].first if index + 1 < len(self.segments) else FAR
+            low, high = (_steps_below_all(first, context, growth, steps) for first in (segment.first, end))
+            count = high - low
+            time += count * (segment.base + segment.slope * (context - segment.first))
+            time += segment.slope * growth * (count * (low + high - 1) // 2)
+        return time
+
+    def steps_until(self, elapsed: Picoseconds, context: int, growth: int, steps: int) -> int:
+        """The fewest steps (1 to ``steps``) that take at least ``elapsed`` ps."""
+        low, high = 1, steps
+        while low < high:
+            middle = (low + high) // 2
+            if self.run_ps(context, growth, middle) >= elapsed:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+
+def _steps_below(bound: int, context: int, growth: int, steps: int) -> int:
+    """How many of the steps read fewer than ``bound`` tokens."""
+    if context >= bound:
+        return 0
+    return steps if growth == 0 else min(steps, -((context - bound) // growth))
+
+
+def _steps_below_all(bound: int, context: Ints, growth: Ints, steps: Ints) -> Ints:
+    ceiling = -((context - bound) // np.maximum(growth, 1))
+    return np.where(context >= bound, 0, np.where(growth == 0, steps, np.minimum(steps, ceiling)))
+
+
+@dataclass(slots=True)
+class Program:
+    """A compiled model: ``kernels`` of one pass, the socket's shard of weights, KV bytes of one token.
+
+    ``window``: how many of a sequence's latest tokens attention reads, where that is limited. Costs are kept per
+    shape, so that no shape is worked out twice.
+    """
+
+    name: str
+    machine: Machine
+    members: int
+    kernels: tuple[Kernel, ...]
+    weight_bytes: Bytes
+    kv_bytes_per_token: Bytes
+    window: int | None
+    _passes: dict[Step, tuple[int, int]] = field(default_factory=dict, repr=False)
+    _decodes: dict[int, DecodeCost] = field(default_factory=dict, repr=False)
+
+    @property
+    def launches(self) -> int:
+        """Kernel launches in one pass."""
+        return sum(kernel.repeat for kernel in self.kernels)
+
+    def prefill(self, step: Step) -> tuple[Picoseconds, Picoseconds]:
+        """Time of one pass, and how much of it the link is sending."""
+        known = self._passes.get(step)
+        if known is None:
+            time = sum(kernel.repeat * kernel.seconds(self.machine, step, self.members) for kernel in self.kernels)
+            known = self._passes[step] = (round(time * PS_PER_S), self._link_ps(step))
+        return known
+
+    def decode(self, batch: int) -> DecodeCost:
+        """Cost of decode steps of ``batch`` sequences."""
+        known = self._decodes.get(batch)
+        if known is None:
+            step = Step(tokens=batch, pairs=0, context=0, sequences=batch)
+            known = self._decodes[batch] = DecodeCost(self._segments(step), self._link_ps(step))
+        return known
+
+    def _link_ps(self, step: Step) -> Picoseconds:
+        sending = (k.repeat * k.link_s(self.machine, step, self.members)[0] for k in self.kernels)
+        return round(sum(sending) * PS_PER_S)
+
+    def _segments(self, step: Step) -> tuple[Segment, ...]:
+        bounds = [(k, k.lines(self.machine, step, self.members)) for k in self.kernels]
+        fixed = sum(k.repeat * k.fixed_s(self.machine, step, self.members) for k in self.kernels)
+        firsts = sorted({0, *(first for _, lines in bounds for first in _crossings(lines))})
+        segments = []
+        for first in firsts:
+            base, slope = fixed, 0.0
+            for kernel, lines in bounds:
+                slowest = max(lines, key=lambda line: (line.at(first), line.slope))
+                base += kernel.repeat * slowest.at(first)
+                slope += kernel.repeat * slowest.slope
+            segments.append(Segment(first, round(base * PS_PER_S), round(slope * PS_PER_S)))
+        return tuple(segments)
+
+
+def _crossings(lines: tuple[Line, ...]) -> set[int]:
+    """The first whole contexts from which another line is the highest."""
+    found: set[int] = set()
+    context = 0
+    while True:
+        top = max(lines, key=lambda line: (line.at(context), line.slope))
+        steeper = [line for line in lines if line.slope > top.slope]
+        following = [int((top.base - line.base) / (line.slope - top.slope)) + 1 for line in steeper]
+        if not following or min(following) >= 10**9:
+            return found
+        context = max(context + 1, min(following))
+        found.add(context)
+
+
+def compile_graph(graph: Graph, machine: Machine, members: int, fusion: str, orchestration: str) -> Program:
+    """The program of a shard's ``graph`` on ``machine`` with ``members`` sockets in its group.
+
+    ``fusion`` is a level of ``fusion.LEVELS``, no more than the machine can; ``orchestration`` is ``ho`` or ``so``:
+    only a fused schedule can be run by the hardware, and only where the machine has a time for it.
+    """
+    level = min(fusion, machine.kernel.fusion, key=LEVELS.index)
+    by_hardware = level == "fused" and orchestration == "ho" and machine.kernel.launch_ho is not None
+    launch = machine.kernel.launch_ho if by_hardware else machine.kernel.launch_so
+    assert launch is not None
+    kernels = []
+    for block in graph.blocks:
+        groups = partition(block, level)
+        for index, operators in enumerate(groups):
+            later = {tensor.name for group in groups[index + 1 :] for op in group for tensor in op.inputs}
+            name = block.name if len(groups) == 1 else f"{block.name}.{operators[0].name}"
+            kernels.append(build(name, operators, block.repeat, later, launch))
+    return Program(
+        name=graph.name,
+        machine=machine,
+        members=members,
+        kernels=tuple(kernels),
+        weight_bytes=graph.weight_bytes,
+        kv_bytes_per_token=graph.kv_bytes_per_token,
+        window=graph.window,
+    )

@@ -1,0 +1,146 @@
+"""A catalogue on a machine: the programs of every socket, the layout of its memory, the simulation that plans it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from node.dataflow.program import Program, compile_graph
+from node.errors import InputError
+from node.expert import DTYPE_BYTES, Catalogue
+from node.hardware.host import Host
+from node.hardware.rdu import Rdu
+from node.models.llama import Shard, llama
+from node.models.shape import Shape
+from node.request import Request
+from node.runtime.coe import check_lengths
+from node.runtime.orders import Settings
+from node.runtime.policies import EVICTION
+from node.runtime.scheduler import SCHEDULERS
+from node.runtime.served import Served
+from node.runtime.sharding import Layout, ModelSize, groups_of, lay_out
+from node.simulation import Simulation
+from node.spec import Machine
+from node.units import Bytes, Picoseconds
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """The choices of the CoE runtime; names are those of the config's ``[runtime]`` table, checked there."""
+
+    scheduler: str = "affinity"
+    batch: int = 8
+    eviction: str = "lru"
+    kv_reserve: Bytes = 2 * 2**30
+    call_overhead: str = "per_request"
+    fairness: Picoseconds = 30 * 10**12
+    fusion: str = "fused"
+    orchestration: str = "ho"
+    router_tokens: int = 20
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """``catalogue`` on ``machine`` at tensor-parallel ``degree``; ``shapes`` by model name."""
+
+    machine: Machine
+    catalogue: Catalogue
+    shapes: dict[str, Shape]
+    degree: int
+    options: RuntimeOptions = field(default_factory=RuntimeOptions)
+
+    @cached_property
+    def groups(self) -> int:
+        """Groups of sockets; ``InputError`` where the degree does not divide the sockets."""
+        return groups_of(self.machine.sockets, self.degree)
+
+    @cached_property
+    def rank_kinds(self) -> tuple[int, ...]:
+        """Of each rank in a group, the first rank with the same shard of every model."""
+        shards = [
+            tuple(Shard.of(self.shapes[model], self.degree, rank) for model, _ in self.catalogue.kinds())
+            for rank in range(self.degree)
+        ]
+        return tuple(shards.index(shard) for shard in shards)
+
+    def programs(self, rank: int) -> tuple[Program, ...]:
+        """The compiled programs of a rank, one per kind of the catalogue."""
+        options = self.options
+        return tuple(
+            compile_graph(
+                llama(self.shapes[model], self.degree, rank, DTYPE_BYTES[dtype]),
+                self.machine,
+                self.degree,
+                options.fusion,
+                options.orchestration,
+            )
+            for model, dtype in self.catalogue.kinds()
+        )
+
+    def socket(self, index: int) -> Rdu:
+        """The socket ``index`` of the machine, new."""
+        return self._rdu(f"socket {index}", self.programs(index % self.degree))
+
+    def _rdu(self, name: str, programs: Sequence[Program]) -> Rdu:
+        return Rdu(name, self.machine, programs, sharers=self.degree)
+
+    @cached_property
+    def _by_kind(self) -> dict[int, tuple[Program, ...]]:
+        return {rank: self.programs(rank) for rank in sorted(set(self.rank_kinds))}
+
+    @cached_property
+    def settings(self) -> Settings:
+        """What the groups of the runtime need to know."""
+        of_kind = []
+        for programs in zip(*self._by_kind.values(), strict=True):
+            weights, kv = (max(getattr(p, what) for p in programs) for what in ("weight_bytes", "kv_bytes_per_token"))
+            of_kind.append(ModelSize(weights, kv, programs[0].window))
+        kinds = list(self.catalogue.programs())
+        router = None
+        if self.catalogue.router is not None:
+            router = len(kinds)
+            kinds.append(self.catalogue.kinds().index((self.catalogue.router, "bf16")))
+        options = self.options
+        return Settings(
+            scheduler=SCHEDULERS[options.scheduler],
+            eviction=EVICTION[options.eviction],
+            batch=options.batch,
+            fairness=options.fairness,
+            call_overhead=options.call_overhead,
+            sizes=tuple(of_kind[kind] for kind in kinds),
+            programs=tuple(kinds),
+            router=router,
+            router_tokens=options.router_tokens,
+        )
+
+    @cached_property
+    def layouts(self) -> tuple[Layout, ...]:
+        """The memory of each group; ``OutOfMemoryError`` where the catalogue does not fit."""
+        settings = self.settings
+        experts = settings.sizes[: self.catalogue.count]
+        router = None if settings.router is None else settings.sizes[settings.router]
+        capacity = (self.machine.ddr.capacity, self.machine.hbm.capacity)
+        reserve = self.options.kv_reserve
+        return tuple(lay_out(g, self.groups, experts, router, reserve, capacity) for g in range(self.groups))
+
+    def expert_bytes(self, expert: int) -> Bytes:
+        """Bytes of an expert's weights over all sockets of its group: what an activation copies."""
+        kind = self.settings.programs[expert]
+        return sum(self._by_kind[rank][kind].weight_bytes for rank in self.rank_kinds)
+
+    def activation_ps(self, expert: int) -> Picoseconds:
+        """Time to copy an expert from DDR to HBM: that of the group's largest shard."""
+        kind = self.settings.programs[expert]
+        return max(self.machine.copy_ps(p[kind].weight_bytes, self.degree) for p in self._by_kind.values())
+
+    def simulation(self, requests: Sequence[Request], finished: Callable[[Served, Picoseconds], None]) -> Simulation:
+        """The planner of a run; ``InputError`` for a request that can never be served."""
+        if not requests:
+            raise InputError("the workload has no request to serve")
+        check_lengths(requests, self.settings, self.options.kv_reserve)
+        kinds = [
+            [self._rdu(f"group {group}, rank {rank}", programs) for rank, programs in self._by_kind.items()]
+            for group in range(self.groups)
+        ]
+        return Simulation(self.layouts, self.settings, kinds, Host(self.machine), requests, finished)

@@ -1,0 +1,103 @@
+"""The vocabulary between those who decide and those who do: commands (what to do) and events (what happened)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from node.request import Request
+from node.units import Bytes, Picoseconds
+
+Ints = npt.NDArray[np.int64]
+
+
+class Kind(IntEnum):
+    """What a command tells a socket to do."""
+
+    ALLOCATE = 0
+    FREE = 1
+    COPY = 2
+    PREFILL = 3
+    DECODE = 4
+    LOAD = 5
+
+
+class Tier(IntEnum):
+    """Where."""
+
+    DDR = 0
+    HBM = 1
+
+
+class Command(NamedTuple):
+    """One command to every socket of a group, issued at ``issued`` ps; all fields are integers.
+
+    ALLOCATE, FREE: ``symbol`` at ``address`` in ``tier``, ``size`` bytes reserved (the largest shard of the group).
+    LOAD: an ALLOCATE at deployment, whose content is there at once.
+    COPY: ``symbol`` from DDR ``source`` to HBM ``address``. PREFILL, DECODE: ``program`` with the weights ``symbol``
+    at ``address``; one pass over (``tokens``, ``pairs``, ``context``, ``sequences``), or ``steps`` decode steps
+    whose context grows by ``growth`` each.
+    """
+
+    sequence: int
+    group: int
+    kind: int
+    issued: Picoseconds
+    tier: int = 0
+    symbol: int = 0
+    address: int = 0
+    size: Bytes = 0
+    source: int = 0
+    program: int = 0
+    tokens: int = 0
+    pairs: int = 0
+    context: int = 0
+    sequences: int = 0
+    growth: int = 0
+    steps: int = 0
+
+
+COLUMNS = Command._fields
+
+
+def to_columns(commands: Iterable[Command]) -> Ints:
+    """Commands as one int64 array of shape (fields, commands): a row per field, in the order of ``COLUMNS``."""
+    rows = list(commands)
+    table = np.array(rows, dtype=np.int64).reshape(len(rows), len(COLUMNS))
+    return np.ascontiguousarray(table.T)
+
+
+class HostCall(NamedTuple):
+    """The host spends its fixed cost on ``calls`` calls for a group before the sockets may go on."""
+
+    group: int
+    calls: int
+
+
+class Cut(NamedTuple):
+    """End the group's running decode at the end of the step it is in."""
+
+    group: int
+
+
+Order = Command | HostCall | Cut
+
+
+class RequestsArrived(NamedTuple):
+    """The requests that reached the node at one moment."""
+
+    requests: tuple[Request, ...]
+
+
+class GroupDone(NamedTuple):
+    """What the sockets or the host did last for ``group`` is complete; ``steps`` of a decode were run."""
+
+    group: int
+    steps: int = 0
+
+
+Event = RequestsArrived | GroupDone

@@ -1,0 +1,1 @@
+"""How long, and whether it fits."""

@@ -1,0 +1,115 @@
+"""One tier of one socket: which symbols live where, checked at every step.
+
+Content (functional mode) has its place here: a tier made with a ``Content`` keeps the bytes of what lives in it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from typing import Protocol
+
+from node.errors import HardwareError
+from node.units import Bytes, Picoseconds
+
+
+class Content(Protocol):
+    """The bytes behind a tier's addresses."""
+
+    def read(self, address: int, size: Bytes) -> memoryview:
+        """The bytes at ``address``; raises ``HardwareError`` where they were never written."""
+
+    def write(self, address: int, data: memoryview) -> None:
+        """Put ``data`` at ``address``."""
+
+    def forget(self, address: int, size: Bytes) -> None:
+        """What was at ``address`` may not be read again."""
+
+
+class Memory:
+    """Addresses [0, capacity). A live range belongs to one symbol and is valid from a time on."""
+
+    def __init__(self, name: str, capacity: Bytes, content: Content | None = None) -> None:
+        self.name, self.capacity, self.content = name, capacity, content
+        self.used = self.peak = 0
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        self._symbols: dict[int, int] = {}  # address -> symbol
+        self._addresses: dict[int, int] = {}  # symbol -> address
+        self._valid: dict[int, Picoseconds] = {}  # symbol -> time from which its content is there
+
+    def allocate(self, symbol: int, address: int, size: Bytes, valid: Picoseconds | None = None) -> None:
+        """Make [address, address + size) live for ``symbol``; out of range or overlap raises ``HardwareError``."""
+        end = address + size
+        if size <= 0 or address < 0 or end > self.capacity:
+            raise HardwareError(
+                f"{self.name}: [{address:,}, {end:,}) is out of range: capacity {self.capacity:,} bytes"
+            )
+        if symbol in self._addresses:
+            raise HardwareError(f"{self.name}: symbol {symbol} already lives at {self._addresses[symbol]:,}")
+        index = bisect_right(self._starts, address)
+        if index and self._ends[index - 1] > address:
+            raise HardwareError(self._overlap(index - 1, address, end))
+        if index < len(self._starts) and self._starts[index] < end:
+            raise HardwareError(self._overlap(index, address, end))
+        self._starts.insert(index, address)
+        self._ends.insert(index, end)
+        self._symbols[address], self._addresses[symbol] = symbol, address
+        if valid is not None:
+            self._valid[symbol] = valid
+        self.used += size
+        self.peak = max(self.peak, self.used)
+
+    def _overlap(self, index: int, start: int, end: int) -> str:
+        other = self._starts[index]
+        return (
+            f"{self.name}: [{start:,}, {end:,}) overlaps [{other:,}, {self._ends[index]:,}) "
+            f"of symbol {self._symbols[other]}"
+        )
+
+    def free(self, symbol: int) -> int:
+        """End the life of ``symbol``; where it was."""
+        address = self.address(symbol)
+        index = bisect_left(self._starts, address)
+        size = self._ends[index] - address
+        del self._starts[index], self._ends[index], self._symbols[address], self._addresses[symbol]
+        self._valid.pop(symbol, None)
+        self.used -= size
+        if self.content is not None:
+            self.content.forget(address, size)
+        return address
+
+    def address(self, symbol: int) -> int:
+        """Where ``symbol`` lives; ``HardwareError`` if it does not."""
+        if symbol not in self._addresses:
+            raise HardwareError(f"{self.name}: symbol {symbol} is not alive")
+        return self._addresses[symbol]
+
+    def fill(self, symbol: int, valid: Picoseconds) -> None:
+        """The content of ``symbol`` is there from ``valid`` on."""
+        self.address(symbol)
+        self._valid[symbol] = valid
+
+    def read(self, symbol: int, now: Picoseconds) -> int:
+        """Where ``symbol`` lives, for a reader at ``now``; ``HardwareError`` if its content is not there yet."""
+        address = self.address(symbol)
+        valid = self._valid.get(symbol)
+        if valid is None or valid > now:
+            when = "never written" if valid is None else f"there from {valid:,} ps on"
+            raise HardwareError(f"{self.name}: symbol {symbol} read at {now:,} ps, but it is {when}")
+        return address
+
+    def snapshot(self) -> dict[str, list[list[int]] | int]:
+        """All state as plain numbers; ``restore`` takes it back."""
+        ranges = [
+            [self._symbols[start], start, end - start, self._valid.get(self._symbols[start], -1)]
+            for start, end in zip(self._starts, self._ends, strict=True)
+        ]
+        return {"ranges": ranges, "peak": self.peak}
+
+    def restore(self, state: dict[str, list[list[int]] | int]) -> None:
+        """Take the state of ``snapshot``; the tier must be empty."""
+        ranges, peak = state["ranges"], state["peak"]
+        assert isinstance(ranges, list) and isinstance(peak, int)
+        for symbol, address, size, valid in ranges:
+            self.allocate(symbol, address, size, valid if valid >= 0 else None)
+        self.peak = peak

@@ -1,0 +1,227 @@
+"""One socket: DMA, tile and link engines over its own tiers; it says what a command costs and refuses what is wrong.
+
+``execute`` takes one command; ``replay`` a window of them, with times worked out over whole columns. Both give the
+same results and leave the same state (a property test holds them to it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from node.dataflow.graph import Step
+from node.dataflow.program import DecodeCost, Program
+from node.errors import HardwareError
+from node.events import COLUMNS, Command, Ints, Kind, Tier
+from node.hardware.memory import Memory
+from node.spec import Machine
+from node.units import Bytes, Picoseconds
+
+_ROW = {name: index for index, name in enumerate(COLUMNS)}
+_MEMORY_KINDS = (Kind.ALLOCATE, Kind.LOAD, Kind.FREE)
+
+
+class Completion(NamedTuple):
+    """What came of a command: when it was complete, the symbol's address, bytes moved, bytes live in its tier."""
+
+    time: Picoseconds
+    address: int
+    bytes: Bytes
+    occupancy: Bytes
+
+
+class Rdu:
+    """A socket of ``machine``, one of ``members`` in its group; ``programs`` are compiled for its shard.
+
+    ``sharers``: how many sockets copy at once where the host link is shared.
+    """
+
+    def __init__(self, name: str, machine: Machine, programs: Sequence[Program], sharers: int) -> None:
+        self.name, self.machine, self.programs, self.sharers = name, machine, programs, sharers
+        self.tiers = {
+            Tier.DDR: Memory(f"DDR of {name}", machine.ddr.capacity),
+            Tier.HBM: Memory(f"HBM of {name}", machine.hbm.capacity),
+        }
+        self.dma_free = self.tile_free = 0
+        self.busy = {"dma": 0, "tile": 0, "link": 0}
+        self.copied = self.commands = 0
+        self._copy_ps = [machine.copy_ps(program.weight_bytes, sharers) for program in programs]
+        self._running: Command | None = None
+        self._started = 0
+
+    def execute(self, command: Command) -> Completion:
+        """Do one command; raises ``HardwareError`` for what is out of range, overlaps or is not alive."""
+        self.commands += 1
+        if command.kind in _MEMORY_KINDS:
+            return self._memory(command)
+        program = self.programs[command.program]
+        if command.kind == Kind.COPY:
+            start = max(command.issued, self.dma_free)
+            self.dma_free = start + self._copy_ps[command.program]
+            return self._copied(command, start, self.dma_free)
+        start = max(command.issued, self.tile_free)
+        duration, link = self._cost(command)
+        self.tile_free = start + duration
+        self.busy["tile"] += duration
+        self.busy["link"] += link
+        self._running, self._started = command, start
+        address = self._weights(command, start)
+        return Completion(self.tile_free, address, program.weight_bytes, self.tiers[Tier.HBM].used)
+
+    def step_under_way(self, now: Picoseconds) -> int:
+        """Of the decode run last begun, how many steps are done when the one under way at ``now`` is."""
+        command, decode = self._decoding()
+        return decode.steps_until(now - self._started, command.context, command.growth, command.steps)
+
+    def shorten(self, steps: int) -> Picoseconds:
+        """The decode run last begun ends after ``steps``: when that is."""
+        command, decode = self._decoding()
+        done = self._started + decode.run_ps(command.context, command.growth, steps)
+        self.busy["tile"] -= self.tile_free - done
+        self.busy["link"] -= (command.steps - steps) * decode.link_ps
+        self.tile_free = done
+        self._running = command._replace(steps=steps)
+        return done
+
+    def _decoding(self) -> tuple[Command, DecodeCost]:
+        command = self._running
+        if command is None or command.kind != Kind.DECODE:
+            raise HardwareError(f"{self.name}: no decode run to shorten")
+        return command, self.programs[command.program].decode(command.sequences)
+
+    def replay(self, columns: Ints) -> Ints:
+        """A window of commands as columns -> int64 array (4, commands): the fields of ``Completion``.
+
+        Raises ``HardwareError`` that names the sequence number of the first command refused.
+        """
+        expected = np.arange(self.commands, self.commands + columns.shape[1])
+        if len(gaps := np.flatnonzero(columns[_ROW["sequence"]] != expected)):
+            raise HardwareError(f"command {expected[gaps[0]]}: {self.name} never got it")
+        kind, issued = columns[_ROW["kind"]], columns[_ROW["issued"]]
+        starts, ends = issued.copy(), issued.copy()
+        copies = np.flatnonzero(kind == Kind.COPY)
+        runs = np.flatnonzero((kind == Kind.PREFILL) | (kind == Kind.DECODE))
+        copy_ps = np.array(self._copy_ps, dtype=np.int64)[columns[_ROW["program"], copies]]
+        starts[copies], ends[copies] = _in_order(issued[copies], copy_ps, self.dma_free)
+        run_ps, link_ps = self._costs(columns[:, runs])
+        starts[runs], ends[runs] = _in_order(issued[runs], run_ps, self.tile_free)
+        if len(copies):
+            self.dma_free = int(ends[copies[-1]])
+        if len(runs):
+            self.tile_free = int(ends[runs[-1]])
+        self.busy["tile"] += int(run_ps.sum())
+        self.busy["link"] += int(link_ps.sum())
+        self.commands += len(kind)
+        rows = zip(columns.T.tolist(), starts.tolist(), ends.tolist(), strict=True)
+        results = [self._apply(Command(*row), start, end) for row, start, end in rows]
+        table = np.array(results, dtype=np.int64).reshape(len(results), len(Completion._fields))
+        return np.ascontiguousarray(table.T)
+
+    def _apply(self, command: Command, start: Picoseconds, end: Picoseconds) -> Completion:
+        try:
+            if command.kind in _MEMORY_KINDS:
+                return self._memory(command)
+            if command.kind == Kind.COPY:
+                return self._copied(command, start, end)
+            size = self.programs[command.program].weight_bytes
+            return Completion(end, self._weights(command, start), size, self.tiers[Tier.HBM].used)
+        except HardwareError as error:
+            raise HardwareError(f"command {command.sequence}: {error}") from None
+
+    def _memory(self, command: Command) -> Completion:
+        tier = self.tiers[Tier(command.tier)]
+        if command.kind == Kind.FREE:
+            address = tier.free(command.symbol)
+        else:
+            valid = command.issued if command.kind == Kind.LOAD else None
+            tier.allocate(command.symbol, command.address, command.size, valid)
+            address = command.address
+        return Completion(command.issued, address, command.size, tier.used)
+
+    def _copied(self, command: Command, start: Picoseconds, end: Picoseconds) -> Completion:
+        hbm = self.tiers[Tier.HBM]
+        source = self.tiers[Tier.DDR].read(command.symbol, start)
+        if source != command.source:
+            raise HardwareError(f"{self.name}: symbol {command.symbol} is at {source:,} in DDR, not {command.source:,}")
+        hbm.fill(command.symbol, end)
+        size = self.programs[command.program].weight_bytes
+        self.busy["dma"] += end - start
+        self.copied += size
+        return Completion(end, hbm.address(command.symbol), size, hbm.used)
+
+    def _weights(self, command: Command, start: Picoseconds) -> int:
+        address = self.tiers[Tier.HBM].read(command.symbol, start)
+        if address != command.address:
+            raise HardwareError(f"{self.name}: weights {command.symbol} are at {address:,}, not {command.address:,}")
+        return address
+
+    def _cost(self, command: Command) -> tuple[Picoseconds, Picoseconds]:
+        program = self.programs[command.program]
+        if command.kind == Kind.PREFILL:
+            return program.prefill(Step(command.tokens, command.pairs, command.context, command.sequences))
+        decode = program.decode(command.sequences)
+        return decode.run_ps(command.context, command.growth, command.steps), command.steps * decode.link_ps
+
+    def _costs(self, columns: Ints) -> tuple[Ints, Ints]:
+        """``_cost`` of many runs: decode runs by batch size as whole columns, prefills by their distinct shapes."""
+        kind, program = columns[_ROW["kind"]], columns[_ROW["program"]]
+        batch, steps = columns[_ROW["sequences"]], columns[_ROW["steps"]]
+        times, links = np.zeros_like(kind), np.zeros_like(kind)
+        for index in np.flatnonzero(kind == Kind.PREFILL).tolist():
+            times[index], links[index] = self._cost(Command(*columns[:, index].tolist()))
+        decodes = kind == Kind.DECODE
+        for of_program in np.unique(program[decodes]).tolist():
+            of_it = decodes & (program == of_program)
+            for of_batch in np.unique(batch[of_it]).tolist():
+                chosen = of_it & (batch == of_batch)
+                cost = self.programs[of_program].decode(of_batch)
+                context, growth = columns[_ROW["context"], chosen], columns[_ROW["growth"], chosen]
+                times[chosen] = cost.runs_ps(context, growth, steps[chosen])
+                links[chosen] = steps[chosen] * cost.link_ps
+        return times, links
+
+    def counters(self) -> dict[str, int]:
+        """What the socket did so far: busy ps by engine, bytes copied, bytes used and at most used by tier."""
+        ddr, hbm = self.tiers[Tier.DDR], self.tiers[Tier.HBM]
+        return {
+            **{f"{engine}_busy": time for engine, time in self.busy.items()},
+            "copied": self.copied,
+            "commands": self.commands,
+            "hbm_used": hbm.used,
+            "hbm_peak": hbm.peak,
+            "ddr_used": ddr.used,
+            "ddr_peak": ddr.peak,
+        }
+
+    def snapshot(self) -> dict[str, object]:
+        """All state between two windows, as plain numbers for a checkpoint."""
+        return {
+            "tiers": {int(tier): memory.snapshot() for tier, memory in self.tiers.items()},
+            "free": [self.dma_free, self.tile_free],
+            "busy": dict(self.busy),
+            "counts": [self.copied, self.commands],
+        }
+
+    def restore(self, state: Mapping[str, object]) -> None:
+        """Take the state of ``snapshot``; the socket must be new."""
+        tiers, free, busy, counts = (state[key] for key in ("tiers", "free", "busy", "counts"))
+        assert isinstance(tiers, dict) and isinstance(free, list) and isinstance(busy, dict)
+        assert isinstance(counts, list)
+        for tier, memory in self.tiers.items():
+            memory.restore(tiers[int(tier)])
+        self.dma_free, self.tile_free = free
+        self.busy = dict(busy)
+        self.copied, self.commands = counts
+
+
+def _in_order(issued: Ints, durations: Ints, free: Picoseconds) -> tuple[Ints, Ints]:
+    """Starts and ends on an engine that takes one command at a time, in order: start = max(issued, free).
+
+    With S the running sum of durations, end(i) = S(i) + max over j <= i of (issued(j) - S(j - 1)).
+    """
+    sums = np.cumsum(durations)
+    waits = np.maximum(np.maximum.accumulate(issued - (sums - durations)), free) if len(sums) else sums
+    ends = sums + waits
+    return ends - durations, ends

@@ -1,0 +1,260 @@
+"""One tensor-parallel group as a state machine: its queues, its running batch, and the task its sockets are at.
+
+A task is a sequence of stages; each stage is one thing that takes time (a copy, a call, a kernel run), and each
+request's time is charged by the stage it waits for. While a task runs, the running batch stalls, unless it is the
+task.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from node.errors import InvariantError
+from node.events import Order
+from node.runtime.expert_cache import ExpertCache
+from node.runtime.kv_cache import KvCache
+from node.runtime.orders import Orders, Settings
+from node.runtime.scheduler import Decision, Decode, Route, Serve, View
+from node.runtime.served import Served
+from node.runtime.sharding import Layout
+from node.units import Picoseconds
+
+# stage of a task -> what the time of its requests is charged to
+STAGES = {
+    "copy": "switch",
+    "call": "call_overhead",
+    "router_prefill": "router",
+    "router_decode": "router",
+    "prefill": "prefill",
+    "decode": "decode",
+}
+
+
+@dataclass(slots=True)
+class Task:
+    """What the sockets are at: the stages still to come, the one under way first, and the requests it is for."""
+
+    stages: list[str]
+    requests: list[Served]
+    expert: int
+    calls: int = 0
+    kv: int = 0
+    steps: int = 0
+
+
+class Outcome(NamedTuple):
+    """What a completed stage brought: requests that ended, requests that now have their expert."""
+
+    finished: list[Served]
+    routed: list[Served]
+
+
+class Group:
+    """A group of sockets with its queues, its expert cache and its KV cache."""
+
+    def __init__(self, layout: Layout, settings: Settings) -> None:
+        self.layout, self.settings = layout, settings
+        self.orders = Orders(layout, settings)
+        self.cache = ExpertCache(layout.experts, settings.sizes, settings.eviction)
+        self.kv = KvCache(layout.kv, first_symbol=len(settings.sizes))
+        self.unrouted: deque[Served] = deque()
+        self.waiting: dict[int, deque[Served]] = {}
+        self.running: list[Served] = []
+        self.active: int | None = None
+        self.activations: Counter[int] = Counter()  # by expert
+        self.hits = 0
+        self._task: Task | None = None
+        self._cut = False
+        self._batch_left = 0
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs."""
+        return self._task is None
+
+    def arrive(self, arrived: Sequence[Served], now: Picoseconds) -> list[Order]:
+        """Requests that have no expert yet."""
+        self.unrouted += arrived
+        return self._reconsider(now)
+
+    def receive(self, routed: Sequence[Served], now: Picoseconds) -> list[Order]:
+        """Requests whose expert lives here, from any group's router."""
+        for served in routed:
+            served.group = self.layout.group
+            self.waiting.setdefault(served.request.expert, deque()).append(served)
+        return self._reconsider(now)
+
+    def proceed(self, now: Picoseconds) -> list[Order]:
+        """Decide what is next, where nothing runs."""
+        if self._task is None:
+            self._decide(now)
+        return self.orders.take()
+
+    def done(self, steps: int, now: Picoseconds) -> Outcome:
+        """The stage under way is complete, a decode after ``steps``. The task's next stage begins, if it has one."""
+        task = self._task
+        assert task is not None
+        stage = task.stages.pop(0)
+        for served in task.requests:
+            served.charge(STAGES[stage], now)
+        if stage != "decode":
+            for served in self.running:
+                served.charge("stall", now)
+        outcome = self._complete(stage, task, steps, now)
+        if task.stages:
+            self._start(task, now)
+        else:
+            self._task = None
+        return outcome
+
+    def _reconsider(self, now: Picoseconds) -> list[Order]:
+        """Start something if idle; end a decode run early if there is something better to do."""
+        if self._task is None:
+            self._decide(now)
+        elif self._task.stages[0] == "decode" and not self._cut and not isinstance(self._next(now), Decode):
+            self._cut = True
+            self.orders.cut()
+        return self.orders.take()
+
+    def _complete(self, stage: str, task: Task, steps: int, now: Picoseconds) -> Outcome:
+        if stage == "copy":
+            self.cache.arrived(task.expert, now)
+        elif stage == "prefill":
+            for served in task.requests:
+                served.generated, served.ttft = 1, now - served.request.arrival
+            self.running += task.requests
+        elif stage == "decode":
+            self._cut = False
+            for served in self.running:
+                served.generated += steps
+        elif stage.startswith("router") and not task.stages:
+            self._free_kv(task.kv, now)
+            return Outcome([], task.requests)
+        finished = [served for served in self.running if served.remaining == 0]
+        if finished:
+            self.running = [served for served in self.running if served.remaining]
+            for served in finished:
+                self._free_kv(served.kv, now)
+        return Outcome(finished, [])
+
+    def _next(self, now: Picoseconds) -> Decision:
+        settings = self.settings
+        view = View(
+            now=now,
+            unrouted=self.unrouted,
+            waiting=self.waiting,
+            running=self.running,
+            active=self.active,
+            batch_left=self._batch_left,
+            batch=settings.batch,
+            fairness=settings.fairness,
+            resident=self.cache.resident,
+        )
+        return settings.scheduler(view)
+
+    def _decide(self, now: Picoseconds) -> None:
+        """Begin what the scheduler wants; where KV cache has no room for it, the running batch goes on instead."""
+        match self._next(now):
+            case None:
+                return
+            case Route(count=count):
+                task = self._route(count, now)
+            case Serve() as serve:
+                task = self._serve(serve, now)
+            case Decode():
+                task = None
+        if task is None:
+            if not self.running:
+                raise InvariantError(f"group {self.layout.group}: no KV cache for anybody, and nobody to wait for")
+            expert = self.running[0].request.expert
+            steps = min(self._until_change(served) for served in self.running)
+            task = Task(["decode"], self.running, expert, steps=steps)
+        self._task = task
+        self._start(task, now)
+
+    def _until_change(self, served: Served) -> int:
+        """Decode steps until the request ends or its attention window is full."""
+        window = self.settings.sizes[served.request.expert].window
+        if window is None or served.context >= window:
+            return served.remaining
+        return min(served.remaining, window - served.context)
+
+    def _route(self, count: int, now: Picoseconds) -> Task | None:
+        settings = self.settings
+        assert settings.router is not None
+        size, tokens = settings.sizes[settings.router], settings.router_tokens
+        chosen = [self.unrouted[i] for i in range(count)]
+        while (kv := self._take_kv(sum(size.kv_bytes(s.request.input_tokens + tokens) for s in chosen), now)) is None:
+            chosen.pop()
+            if not chosen:
+                return None
+        for served in chosen:
+            self.unrouted.popleft()
+            served.charge("queue", now)
+        calls = int(settings.call_overhead != "none")
+        stages = ["call"] * calls + ["router_prefill"] + ["router_decode"] * (tokens > 1)
+        return Task(stages, chosen, settings.router, calls, kv, tokens - 1)
+
+    def _serve(self, serve: Serve, now: Picoseconds) -> Task | None:
+        queue, expert = self.waiting[serve.expert], serve.expert
+        size = self.settings.sizes[expert]
+        chosen: list[Served] = []
+        waiting = sum(map(len, self.waiting.values()))
+        while len(chosen) < serve.count:
+            request = queue[0].request
+            kv = self._take_kv(size.kv_bytes(request.input_tokens + request.output_tokens), now)
+            if kv is None:
+                break
+            queue[0].kv = kv
+            queue[0].charge("queue", now)
+            chosen.append(queue.popleft())
+        if not chosen:
+            return None
+        if not queue:
+            del self.waiting[expert]
+        if serve.opens_batch:
+            self._batch_left = min(self.settings.batch, waiting)
+        self._batch_left -= len(chosen)
+        miss = not self.cache.resident(expert)
+        self.activations[expert] += miss
+        self.hits += len(chosen) - miss
+        self.active = expert
+        calls = {"per_request": len(chosen), "per_batch": int(serve.opens_batch), "none": 0}
+        count = calls[self.settings.call_overhead]
+        return Task(["copy"] * miss + ["call"] * bool(count) + ["prefill"], chosen, expert, count)
+
+    def _start(self, task: Task, now: Picoseconds) -> None:
+        """Give the orders of the task's next stage."""
+        stage, expert = task.stages[0], task.expert
+        if stage == "copy":
+            evicted, address = self.cache.begin(expert, now)
+            self.orders.activate(expert, address, evicted, now)
+        elif stage == "call":
+            self.orders.call(task.calls)
+        elif stage in ("prefill", "router_prefill"):
+            lengths = [served.request.input_tokens for served in task.requests]
+            self.orders.prefill(expert, self._address(task, now), lengths, now)
+        else:
+            first = 1 if stage == "router_decode" else 0
+            contexts = [served.context + first for served in task.requests]
+            self.orders.decode(expert, self._address(task, now), contexts, task.steps, now)
+
+    def _address(self, task: Task, now: Picoseconds) -> int:
+        """Where the weights of the task's model are; an expert counts as used."""
+        if task.expert == self.settings.router:
+            return self.layout.router.start
+        self.cache.use(task.expert, now, len(task.requests) if task.stages[0] == "prefill" else 0)
+        return self.cache.address(task.expert)
+
+    def _take_kv(self, size: int, now: Picoseconds) -> int | None:
+        reserved = self.kv.reserve(size)
+        if reserved is None:
+            return None
+        self.orders.reserve(*reserved, size, now)
+        return reserved[0]
+
+    def _free_kv(self, symbol: int, now: Picoseconds) -> None:
+        self.orders.release(symbol, *self.kv.release(symbol), now)

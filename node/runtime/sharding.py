@@ -1,0 +1,110 @@
+"""Which sockets hold which expert, and at what addresses: the layout of DDR and HBM, the same on every socket of a group.
+
+A node of S sockets at tensor parallelism T is S/T groups. Expert e lives in group e mod (S/T), sharded over its T
+sockets. An address is the same on all of them: where shards differ in size, room is made for the largest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from node.allocator import Allocator
+from node.errors import InputError, OutOfMemoryError
+from node.units import Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSize:
+    """Per socket, the largest shard of a group: bytes of weights, KV bytes of one token; attention ``window``."""
+
+    weights: Bytes
+    kv_token: Bytes
+    window: int | None
+
+    def kv_bytes(self, tokens: int) -> Bytes:
+        """KV cache of one sequence of ``tokens``."""
+        return self.kv_token * (tokens if self.window is None else min(tokens, self.window))
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A range of addresses in HBM."""
+
+    start: int
+    size: Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Addresses of one group: ``ddr[expert]`` of its experts' home copies; the three parts of HBM."""
+
+    group: int
+    ddr: dict[int, int]
+    router: Region
+    kv: Region
+    experts: Region
+
+
+def group_of(expert: int, groups: int) -> int:
+    """The group that holds an expert."""
+    return expert % groups
+
+
+def groups_of(sockets: int, degree: int) -> int:
+    """How many groups of ``degree`` sockets there are; ``InputError`` where they do not come out even."""
+    if degree < 1 or sockets % degree:
+        allowed = ", ".join(str(n) for n in range(1, sockets + 1) if sockets % n == 0)
+        raise InputError(
+            f"sharding.tensor_parallel = {degree}: must divide the machine's {sockets} sockets: one of {allowed}"
+        )
+    return sockets // degree
+
+
+def lay_out(
+    group: int,
+    groups: int,
+    experts: Sequence[ModelSize],
+    router: ModelSize | None,
+    kv_reserve: Bytes,
+    capacity: tuple[Bytes, Bytes],
+) -> Layout:
+    """The layout of one group; ``capacity`` is (DDR, HBM) of a socket. ``OutOfMemoryError`` if it does not fit."""
+    ddr_capacity, hbm_capacity = capacity
+    where = f"each socket of group {group}"
+    allocator = Allocator(0, ddr_capacity)
+    homes: dict[int, int] = {}
+    mine = [expert for expert in range(len(experts)) if group_of(expert, groups) == group]
+    for expert in mine:
+        address = allocator.allocate(experts[expert].weights)
+        if address is None:
+            raise OutOfMemoryError(
+                "DDR",
+                where,
+                asked=experts[expert].weights,
+                free=allocator.free,
+                largest_hole=allocator.largest_hole,
+                hint=f"for expert {expert} of {len(experts)}: {len(homes)} of the group's {len(mine)} fit; "
+                "lower experts.count or take a machine with more DDR",
+            )
+        homes[expert] = address
+    router_size = router.weights if router else 0
+    largest = max((experts[expert].weights for expert in mine), default=0)
+    room = hbm_capacity - router_size - kv_reserve
+    if room < largest:
+        raise OutOfMemoryError(
+            "HBM",
+            where,
+            asked=router_size + kv_reserve + largest,
+            free=hbm_capacity,
+            largest_hole=hbm_capacity,
+            hint=f"router {router_size:,} + runtime.kv_reserve {kv_reserve:,} + largest expert {largest:,} bytes; "
+            "lower runtime.kv_reserve or raise sharding.tensor_parallel",
+        )
+    return Layout(
+        group=group,
+        ddr=homes,
+        router=Region(0, router_size),
+        kv=Region(router_size, kv_reserve),
+        experts=Region(router_size + kv_reserve, room),
+    )

@@ -1,0 +1,169 @@
+"""The machine as data: what a spec file may say, and the frozen tree the code reads.
+
+Every number of a chip lives in ``specs/*.toml`` with its unit, source and kind; this file holds none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from node.units import Bytes, transfer_ps
+
+KINDS = ("published", "derived", "assumed")
+
+
+def _quantity(dimension: str, *, optional: bool = False) -> Any:  # noqa: ANN401 - as dataclasses.field itself
+    return field(metadata={"dimension": dimension, "optional": optional})
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of a spec with where it is from: ``kind`` is one of ``KINDS``."""
+
+    path: str
+    value: str
+    kind: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Compute:
+    """The arithmetic of one socket: ``units`` (PCUs, SMs) of ``macs_per_cycle`` multiply-accumulates each."""
+
+    units: int = _quantity("count")
+    macs_per_cycle: int = _quantity("count")
+    clock: float = _quantity("Hz")
+    efficiency: float = _quantity("fraction")
+
+    @property
+    def flops_per_s(self) -> float:
+        """Reached FLOP/s: units x MACs per cycle x 2 x clock x efficiency."""
+        return self.units * self.macs_per_cycle * 2 * self.clock * self.efficiency
+
+
+@dataclass(frozen=True)
+class Sram:
+    """On-chip memory in ``banks`` (PMUs, L2 slices), each read and written every cycle."""
+
+    banks: int = _quantity("count")
+    bank_capacity: int = _quantity("bytes")
+    bank_bandwidth: float = _quantity("bytes/cycle")
+
+    @property
+    def capacity(self) -> Bytes:
+        """Bytes over all banks."""
+        return self.banks * self.bank_capacity
+
+
+@dataclass(frozen=True)
+class Hbm:
+    """High-bandwidth memory of one socket; ``efficiency`` is the share of its bandwidth that a kernel reaches."""
+
+    capacity: int = _quantity("bytes")
+    bandwidth: float = _quantity("bytes/s")
+    efficiency: float = _quantity("fraction")
+
+
+@dataclass(frozen=True)
+class Ddr:
+    """The capacity tier of one socket; with no bandwidth of its own it is host memory behind the host link."""
+
+    capacity: int = _quantity("bytes")
+    bandwidth: float | None = _quantity("bytes/s", optional=True)
+    efficiency: float | None = _quantity("fraction", optional=True)
+
+
+@dataclass(frozen=True)
+class HostLink:
+    """Link between host memory and HBM: one for the node (``shared``) or one ``per_socket``."""
+
+    bandwidth: float = _quantity("bytes/s")
+    sharing: str = _quantity("shared|per_socket")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Socket-to-socket network: bandwidth of one socket one way, and latency of one hop in seconds."""
+
+    bandwidth: float = _quantity("bytes/s")
+    latency: float = _quantity("s")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What a kernel costs beyond its work, in seconds: launch (HO or SO), synchronisation, one stage's latency.
+
+    ``fusion`` is the most that the machine can fuse.
+    """
+
+    fusion: str = _quantity("unfused|conventional|fused")
+    launch_so: float = _quantity("s")
+    stage_latency: float = _quantity("s")
+    sync: float = _quantity("s")
+    launch_ho: float | None = _quantity("s", optional=True)
+
+
+@dataclass(frozen=True)
+class Host:
+    """The host side: ``call_overhead`` is the fixed cost of one call in seconds."""
+
+    call_overhead: float = _quantity("s")
+
+
+@dataclass(frozen=True)
+class Power:
+    """Power of one socket, all-in, in watts."""
+
+    socket: float = _quantity("W")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """``sockets`` equal sockets and a host; ``figures`` says where each number is from."""
+
+    name: str
+    title: str
+    sockets: int
+    compute: Compute
+    sram: Sram
+    hbm: Hbm
+    ddr: Ddr
+    peer: Peer
+    kernel: Kernel
+    host: Host
+    host_link: HostLink | None
+    power: Power | None
+    figures: tuple[Figure, ...] = field(repr=False, compare=False)
+
+    def copy_ps(self, size: Bytes, sharers: int) -> int:
+        """DDR to HBM time in ps for ``size`` bytes of one socket while ``sharers`` sockets copy as much."""
+        if self.host_link is None:
+            assert self.ddr.bandwidth is not None and self.ddr.efficiency is not None
+            return transfer_ps(size, self.ddr.bandwidth * self.ddr.efficiency)
+        share = sharers if self.host_link.sharing == "shared" else 1
+        return transfer_ps(size, self.host_link.bandwidth / share)
+
+
+TABLES: dict[str, type] = {
+    "compute": Compute,
+    "sram": Sram,
+    "hbm": Hbm,
+    "ddr": Ddr,
+    "host_link": HostLink,
+    "peer": Peer,
+    "kernel": Kernel,
+    "host": Host,
+    "power": Power,
+}
+OPTIONAL_TABLES = ("host_link", "power")
+
+
+def paths() -> dict[str, tuple[str, bool]]:
+    """Every path a spec may set -> (dimension or ``a|b`` choices, optional)."""
+    known = {"sockets": ("count", False)}
+    for table, kind in TABLES.items():
+        for entry in fields(kind):
+            optional = entry.metadata["optional"] or table in OPTIONAL_TABLES
+            known[f"{table}.{entry.name}"] = (entry.metadata["dimension"], optional)
+    return known

@@ -1,0 +1,133 @@
+"""Reading spec files: a machine is one TOML file that may say only what differs from its ``base``."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+
+from node.errors import InputError
+from node.spec import KINDS, OPTIONAL_TABLES, TABLES, Figure, Machine, paths
+from node.units import parse, whole
+
+SPECS = Path(__file__).parent / "specs"
+
+
+def machine_names() -> list[str]:
+    """The built-in machines."""
+    return sorted(path.stem for path in SPECS.glob("*.toml"))
+
+
+def read_toml(path: Path) -> dict[str, object]:
+    """A TOML file as a dict; ``InputError`` where it is missing, unreadable or malformed."""
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{path}: cannot be read as TOML: {reason}") from None
+
+
+def load_machine(name: str, overrides: Mapping[str, object] | None = None, origin: str = "--set") -> Machine:
+    """The machine of a built-in ``name`` or a ``.toml`` path, with ``overrides`` (path -> value with unit).
+
+    Raises ``InputError`` for an unknown machine or path, a bad quantity or a missing number.
+    """
+    names, figures = _read(name, ())
+    for path, value in (overrides or {}).items():
+        figures[path] = _figure(path, value, origin, f"machine.{path}")
+    _link_of(figures)
+    return _build(names.get("name", name), names.get("title", name), figures)
+
+
+def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, str], dict[str, Figure]]:
+    """Names and figures of a spec, its bases first."""
+    path = Path(name) if name.endswith(".toml") else SPECS / f"{name}.toml"
+    if not name.endswith(".toml") and name not in machine_names():
+        raise InputError(
+            f"machine {name!r}: no such machine; there are {', '.join(machine_names())}, "
+            "or give the path of a .toml file"
+        )
+    if name in seen:
+        raise InputError(f"{path}: its base leads back to itself: {' -> '.join((*seen, name))}")
+    tree = read_toml(path)
+    base = tree.pop("base", None)
+    if base is not None and not isinstance(base, str):
+        raise InputError(f"{path}: base = {base!r}: must be the name of a machine or the path of a .toml file")
+    if base and base.endswith(".toml"):
+        base = str(path.parent / base)
+    names, figures = _read(base, (*seen, name)) if base else ({}, {})
+    names = {"name": path.stem, "title": path.stem}
+    for key in ("name", "title"):
+        if key in tree:
+            names[key] = str(tree.pop(key))
+    for key, value in tree.items():
+        for leaf, content in _leaves(key, value):
+            figures[leaf] = _figure(leaf, content, path.name, f"{path}: {leaf}")
+    return names, figures
+
+
+def _leaves(key: str, value: object) -> list[tuple[str, object]]:
+    if isinstance(value, dict) and "value" not in value:
+        return [(f"{key}.{inner}", content) for inner, content in value.items()]
+    return [(key, value)]
+
+
+def _figure(path: str, content: object, origin: str, where: str) -> Figure:
+    """One number, checked; a bare value is the user's own and counts as assumed."""
+    if path not in paths():
+        raise InputError(f"{where}: unknown key; a machine has {', '.join(paths())}")
+    entry = content if isinstance(content, dict) else {"value": content, "kind": "assumed", "source": origin}
+    if set(entry) != {"value", "kind", "source"} or entry["kind"] not in KINDS:
+        raise InputError(
+            f"{where} = {content!r}: needs exactly value, kind ({', '.join(KINDS)}) and source, or a bare value"
+        )
+    _convert(path, entry["value"], where)
+    return Figure(path, str(entry["value"]), entry["kind"], str(entry["source"]))
+
+
+def _convert(path: str, value: object, where: str) -> int | float | str:
+    dimension, _ = paths()[path]
+    if "|" in dimension:
+        if value not in dimension.split("|"):
+            raise InputError(f"{where} = {value!r}: must be one of {', '.join(dimension.split('|'))}")
+        return str(value)
+    if not isinstance(value, str | int | float):
+        raise InputError(f"{where} = {value!r}: must be a quantity in {dimension}")
+    number = whole(value, dimension, where) if dimension in ("count", "bytes") else parse(value, dimension, where)
+    if number == 0 and dimension != "s":
+        raise InputError(f"{where} = {value!r}: must be above zero")
+    if dimension == "fraction" and number > 1:
+        raise InputError(f"{where} = {value!r}: a fraction is at most 1")
+    return number
+
+
+def _link_of(figures: dict[str, Figure]) -> None:
+    """DDR is reached at its own bandwidth or over a host link: never both, never neither."""
+    direct = {"ddr.bandwidth", "ddr.efficiency"} & set(figures)
+    hosted = {path for path in figures if path.startswith("host_link.")}
+    if bool(direct) == bool(hosted):
+        raise InputError(
+            "machine: DDR needs either ddr.bandwidth and ddr.efficiency (direct-attached) or host_link.bandwidth "
+            f"and host_link.sharing (host memory); given: {', '.join(sorted(direct | hosted)) or 'none'}"
+        )
+    needed = {"ddr.bandwidth", "ddr.efficiency"} if direct else {"host_link.bandwidth", "host_link.sharing"}
+    if missing := needed - set(figures):
+        raise InputError(f"machine: {', '.join(sorted(missing))} is missing")
+
+
+def _build(name: str, title: str, figures: dict[str, Figure]) -> Machine:
+    known = paths()
+    missing = [path for path, (_, optional) in known.items() if not optional and path not in figures]
+    if missing:
+        raise InputError(f"machine {name!r}: {', '.join(missing)} missing; a machine with no base says every number")
+    values = {path: _convert(path, figure.value, f"machine.{path}") for path, figure in figures.items()}
+    tables: dict[str, object] = {}
+    for table, kind in TABLES.items():
+        if table in OPTIONAL_TABLES and not any(path.startswith(f"{table}.") for path in values):
+            tables[table] = None
+            continue
+        tables[table] = kind(**{entry.name: values.get(f"{table}.{entry.name}") for entry in fields(kind)})
+    ordered = tuple(figures[path] for path in known if path in figures)
+    return Machine(name=name, title=title, sockets=int(values["sockets"]), figures=ordered, **tables)  # type: ignore[arg-type]

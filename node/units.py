@@ -1,0 +1,98 @@
+"""Picoseconds and bytes as integers, and the reading and writing of quantities with their units.
+
+Decimal prefixes are powers of ten (1 GB = 10^9 bytes), binary ones powers of two (1 GiB = 2^30 bytes).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from decimal import Decimal, InvalidOperation
+
+from node.errors import InputError
+
+Picoseconds = int
+Bytes = int
+
+PS_PER_S = 10**12
+US = 10**6
+MS = 10**9
+
+_DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
+_BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_SMALL = {"p": Decimal("1e-12"), "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3")}
+
+_BYTE_UNITS = {f"{prefix}B": Decimal(factor) for prefix, factor in {**_DECIMAL, **_BINARY}.items()}
+UNITS: dict[str, dict[str, Decimal]] = {
+    "bytes": _BYTE_UNITS,
+    "bytes/s": {f"{unit}/s": factor for unit, factor in _BYTE_UNITS.items()},
+    "bytes/cycle": {"B/cycle": Decimal(1)},
+    "s": {f"{prefix}s": factor for prefix, factor in {**_SMALL, "": Decimal(1)}.items()},
+    "Hz": {f"{prefix}Hz": Decimal(factor) for prefix, factor in _DECIMAL.items()},
+    "W": {f"{prefix}W": Decimal(factor) for prefix, factor in _DECIMAL.items()},
+    "count": {"": Decimal(1)},
+    "fraction": {"": Decimal(1), "%": Decimal("0.01")},
+}
+_QUANTITY = re.compile(r"\s*([+-]?[0-9][0-9_,]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*(\S*)\s*")
+
+
+def parse(text: str | int | float, dimension: str, where: str) -> float:
+    """Read a quantity such as ``"1.8 TB/s"``; the result is in the base unit of ``dimension``.
+
+    ``dimension`` is a key of ``UNITS``; ``where`` names the key and the file for the error. Only counts and
+    fractions may be bare numbers. Raises ``InputError`` for another unit, a negative number or a NaN.
+    """
+    units = UNITS[dimension]
+    match = None if isinstance(text, bool) else _QUANTITY.fullmatch(str(text))
+    unit = "" if match is None else match.group(2).replace("µ", "u")
+    try:
+        number = Decimal(match.group(1).replace("_", "").replace(",", "")) if match else Decimal("nan")
+    except InvalidOperation:
+        number = Decimal("nan")
+    if unit not in units or not number.is_finite() or number < 0:
+        example = {"count": "8", "fraction": "0.85"}.get(dimension) or f"1.5 {list(units)[-1]}"
+        allowed = ", ".join(name or "(none)" for name in units)
+        raise InputError(
+            f"{where} = {text!r}: not a non-negative quantity in {dimension}; "
+            f"allowed units: {allowed}; for example {example!r}"
+        )
+    return float(number * units[unit])
+
+
+def whole(text: str | int | float, dimension: str, where: str) -> int:
+    """Read a quantity that must be a whole number of base units (bytes, counts); raises ``InputError``."""
+    value = parse(text, dimension, where)
+    if value != int(value):
+        raise InputError(f"{where} = {text!r}: must be a whole number of {dimension}")
+    return int(value)
+
+
+def picoseconds(text: str | int | float, where: str) -> Picoseconds:
+    """Read a duration such as ``"50 ms"``, rounded once to picoseconds; raises ``InputError``."""
+    return round(parse(text, "s", where) * PS_PER_S)
+
+
+def transfer_ps(size: Bytes, bytes_per_s: float) -> Picoseconds:
+    """Time for ``size`` bytes at a rate, rounded up to a whole picosecond."""
+    return math.ceil(size / bytes_per_s * PS_PER_S)
+
+
+def seconds(ps: Picoseconds) -> float:
+    """Picoseconds as seconds, for people and for files."""
+    return ps / PS_PER_S
+
+
+def show_bytes(size: float) -> str:
+    """Bytes for people, in binary units: ``64.0 GiB``."""
+    for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size:.0f} B"
+
+
+def show_seconds(value: float) -> str:
+    """Seconds for people: ``13.6 ms``."""
+    for unit, factor in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g} {unit}" if value < 1000 else f"{value:,.0f} s"
+    return "0 s" if value == 0 else f"{value / 1e-12:.3g} ps"
