@@ -42,7 +42,7 @@ class ShardingConfig:
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """The CoE runtime's choices. ``kv_reserve`` is per socket; ``fairness`` bounds who may be overtaken for how long."""
+    """The CoE runtime's choices. ``kv_reserve`` is per socket; ``fairness``: see ``affinity``."""
 
     scheduler: str = "affinity"
     batch: int = 8

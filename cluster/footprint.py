@@ -67,10 +67,8 @@ def row(name: str, room: Capacity, experts: int, activation_limit_s: float) -> R
     spills = experts > room.hbm
     quick_enough = room.activation_s <= activation_limit_s
     held = max(room.hbm, room.below if quick_enough else 0)
-    if not spills:
-        state = "fits"
-    else:
-        state = "spills" if experts <= room.below else "out_of_memory"
+    below = "spills" if experts <= room.below else "out_of_memory"
+    state = below if spills else "fits"
     return Row(
         machine=name,
         experts=experts,

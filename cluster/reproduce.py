@@ -186,6 +186,12 @@ def _derived() -> Iterator[Row]:
         inputs = _inputs("coe run", (machine,), _samba_settings(8, "per_request"))
         metric = f"s to copy one expert, {machine}"
         yield Row(f"copy-{machine}", "derived", metric, published, _switch_s(machine), 0.05, "same_source", inputs)
+    of_batch = samba_coe("sn40l-node", 8).summary
+    copied, switch_s = of_batch["bytes_ddr_to_hbm"], _switch_s("sn40l-node")
+    assert isinstance(copied, int)
+    inputs = _inputs("coe run", ("sn40l-node",), _samba_settings(8, "per_request"))
+    rate = copied / 8 / switch_s / 1e12
+    yield Row("ddr-rate", "derived", "TB/s from DDR to HBM, sn40l-node", (1.0, 1.6), rate, 0.05, "same_source", inputs)
     for batch, total in ((1, 0.145), (8, 0.702)):
         emulated = makespan_s(samba_coe("sn40l-node", batch))
         inputs = _inputs("coe run", ("sn40l-node",), _samba_settings(batch, "per_request"))

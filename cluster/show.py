@@ -40,7 +40,6 @@ def number(metric: str, value: float | None) -> str:
 def run_table(console: Console, result: Run) -> None:
     """What a person reads at a glance."""
     summary, machine = result.summary, result.deployment.machine
-    column = comparing.Column(machine.name, summary)
     title = f"{machine.title}: {result.deployment.catalogue.count} experts, workload {result.workload.source}"
     rows = [("requests completed", f"{summary['completed']:,} of {summary['requests']:,}")]
     if summary["over_context"]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 
 from cluster.reproduce import OVERALL, Row, headline
 from cluster.show import published
 
+WIDTH = 118
 _GROUPS = {
     "system": "System results of the paper",
     "calls": "Whole calls of one model",
@@ -25,15 +27,21 @@ def _head(rows: Sequence[Row]) -> list[str]:
     return [
         "# Validation",
         "",
-        "Written by `coe reproduce --write docs/validation.md`; a test regenerates it and compares. Every row is a run.",
+        "Written by `coe reproduce --write docs/validation.md`; a test does so again and compares. Each row is a run.",
         "",
-        "Roles: **fitted**: parameters were fitted to this figure. **same_source**: follows from a figure that was fitted",
-        "to, or that a spec number was derived from. **predicted**: the emulator was told nothing of it.",
+        _paragraph(
+            "Roles: **fitted**: parameters were fitted to this figure. **same_source**: follows from a figure that was "
+            "fitted to, or that a spec number was derived from. **predicted**: the emulator was told nothing of it."
+        ),
         "",
         f"**Headline error: {headline(list(rows)):.1%}**, the mean over the {len(predicted)} predicted rows;",
         f"the worst of them is {worst.error:+.1%} ({worst.metric}).",
         "",
     ]
+
+
+def _paragraph(text: str) -> str:
+    return fill(text, WIDTH, break_on_hyphens=False)
 
 
 def _tables(rows: Sequence[Row]) -> list[str]:
@@ -54,9 +62,11 @@ def _overhead(effect: dict[str, dict[tuple[int, str], float]]) -> list[str]:
     lines = [
         "## What the call overhead does to the results",
         "",
-        "`host.call_overhead` is fitted, and of the size of the expert's whole run: how it is charged decides the overall",
-        "ratios. The published formula charges it with every expert's call (`per_request`); the DGX times are of whole",
-        "calls, so that their overhead is inside the cost per launch and does not change with the mode.",
+        _paragraph(
+            "`host.call_overhead` is fitted, and of the size of an expert's whole run: how it is charged decides the "
+            "overall ratios. The published formula charges it with every expert's call (`per_request`); the DGX times "
+            "are of whole calls: their overhead is inside the cost per launch and does not change with the mode."
+        ),
         "",
         "| `runtime.call_overhead` | " + " | ".join(f"batch {b}, {d}" for b, d in OVERALL) + " |",
         "|---|" + "---:|" * len(OVERALL),
@@ -81,24 +91,23 @@ def _inputs(rows: Sequence[Row]) -> list[str]:
 
 
 def _weak(rows: Sequence[Row]) -> list[str]:
-    by_id = {row.id: row for row in rows}
-    h100 = by_id["call-dgx-h100-2"]
-    return [
-        "## Where the model is weak",
-        "",
-        f"- **H100 between batch 1 and 8.** Two parameters meet the ends; batch 2 is {h100.error:+.1%} off. The published",
-        "  times jump from batch 1 to 2 in a way that neither bandwidth nor compute explains.",
-        "- **GPUs at large batch.** The fitted `compute.efficiency` of the DGX machines is what short prompts at",
-        "  tensor-parallel 8 reach. It is far below what large GEMMs reach: long prompts and large batches come out too slow",
-        "  on the DGX, in favour of the SN40L. Read comparisons at 128 tokens in as validated, others as not.",
-        "- **Footprint of the DGX.** 19 machines follow from HBM that holds 45 to 47 experts beside router and KV cache:",
-        "  any `runtime.kv_reserve` up to 2.3 GiB per socket gives 19, a larger one more.",
-        "- **Host memory of the DGX.** Read as 2 TB decimal it would hold 148 experts, not the 150 of Samba-CoE; the spec",
-        "  reads it as 32 modules of 64 GiB.",
-        "- **Peer links, launch times, stage latency of the SN40L** are assumed. Decode hardly depends on them, since the",
-        "  fitted `kernel.sync` takes up what they leave; prefill of long prompts is bound by the assumed link bandwidth.",
-        "- **A decoder layer is one kernel with perfect overlap** at the published utilisation. Placement on PCUs and PMUs",
-        "  is not modelled yet, nor is the fusion study.",
-        "- **Nothing overlaps with a copy**: activation, call overhead and kernels of a group follow one another, as in the",
-        "  published formula. Energy is average power times makespan.",
-    ]
+    h100 = next(row for row in rows if row.id == "call-dgx-h100-2")
+    points = (
+        f"**H100 between batch 1 and 8.** Two parameters meet the ends; batch 2 is {h100.error:+.1%} off. The "
+        "published times jump from batch 1 to 2 in a way that neither bandwidth nor compute explains.",
+        "**GPUs at large batch.** The fitted `compute.efficiency` of the DGX machines is what short prompts at tensor "
+        "parallelism 8 reach. It is far below what large GEMMs reach: long prompts and large batches come out too slow "
+        "on the DGX, in favour of the SN40L. Take comparisons at 128 tokens in as validated, others as not.",
+        "**Footprint of the DGX.** 19 machines follow from HBM that holds 45 to 47 experts beside router and KV cache: "
+        "a `runtime.kv_reserve` up to 2.3 GiB per socket gives 19, a larger one more.",
+        "**Host memory of the DGX.** Read as 2 TB decimal it would hold 148 experts, not the 150 of Samba-CoE; the "
+        "spec reads it as 32 modules of 64 GiB.",
+        "**Peer links, launch times and stage latency of the SN40L** are assumed. Decode hardly depends on them, since "
+        "the fitted `kernel.sync` takes up what they leave; prefill of long prompts is bound by the assumed link.",
+        "**A decoder layer is one kernel with perfect overlap** at the published utilisation. Placement on PCUs and "
+        "PMUs is not modelled yet, nor is the fusion study.",
+        "**Nothing overlaps with a copy**: activation, call overhead and kernels of a group follow one another, as in "
+        "the published formula. Energy is average power times makespan.",
+    )
+    wrapped = [fill(f"- {point}", WIDTH, subsequent_indent="  ", break_on_hyphens=False) for point in points]
+    return ["## Where the model is weak", "", *wrapped]

@@ -1,4 +1,4 @@
-"""Which sockets hold which expert, and at what addresses: the layout of DDR and HBM, the same on every socket of a group.
+"""Which sockets hold which expert, and at what addresses: the layout of DDR and HBM, equal on all sockets of a group.
 
 A node of S sockets at tensor parallelism T is S/T groups. Expert e lives in group e mod (S/T), sharded over its T
 sockets. An address is the same on all of them: where shards differ in size, room is made for the largest.
