@@ -33,7 +33,7 @@ class WorkloadConfig:
 
     trace: str | None = None
     requests: int = 1000
-    rate: float = 2.0
+    rate: float = 0.5
     arrivals: str = "poisson"
     # Fitted to the Azure LLM inference trace 2023 (conversation). sigma: maximum likelihood estimate (the
     # standard deviation of the logarithms), max the trace's largest, mean such that the mean after the clip,

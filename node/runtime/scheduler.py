@@ -70,12 +70,13 @@ def paper(view: View) -> Decision:
 def affinity(view: View) -> Decision:
     """Requests grouped by expert, continuous batching within the active one.
 
-    While the batch has room, newcomers are routed and those for the active expert join it. Once somebody has waited
-    longer than ``fairness`` for another expert, nobody joins any more: the batch drains and the oldest goes first.
-    Otherwise the next expert is the one most asked for; of equals a resident one, then the one waited for longest.
+    The router stops the batch, so newcomers are routed once it has drained, or once a whole batch of them is there.
+    While the batch has room, requests for the active expert join it. Once somebody has waited longer than ``fairness``
+    for another expert, nobody joins any more: the batch drains and the oldest goes first. Otherwise the next expert is
+    the one most asked for; of equals a resident one, then the one waited for longest.
     """
     room = view.batch - len(view.running)
-    if view.unrouted and room:
+    if view.unrouted and (not view.running or (room and len(view.unrouted) >= view.batch)):
         return Route(min(view.batch, len(view.unrouted)))
     oldest = _oldest(view) if view.waiting else None
     overdue = oldest is not None and view.now - view.waiting[oldest][0].request.arrival > view.fairness
