@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import ray
@@ -80,7 +81,8 @@ class RayBackend:
         if (old := self._actors.pop(actor, None)) is not None:
             with contextlib.suppress(ray.exceptions.RayError):
                 ray.kill(old)
-        self._actors[actor] = self._remote.remote(dict(deployments), checkpoint)
+        bare = {index: replace(deployment) for index, deployment in deployments.items()}  # without what it cached
+        self._actors[actor] = self._remote.remote(bare, checkpoint)
         self._pending[actor] = []
 
     def submit(self, actor: int, message: bytes) -> None:

@@ -29,7 +29,7 @@ def all_reduce(size: float, members: int, bandwidth: float, latency: float) -> T
     others = members - 1
     one_hop = Transfer(1, others * size)
     two_phase = Transfer(2, 2 * others / members * size)
-    return min(one_hop, two_phase, key=lambda way: (way.seconds(bandwidth, latency), way.hops))
+    return one_hop if one_hop.seconds(bandwidth, latency) <= two_phase.seconds(bandwidth, latency) else two_phase
 
 
 def all_gather(size: float, members: int) -> Transfer:

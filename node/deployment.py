@@ -80,7 +80,7 @@ class Deployment:
 
     def socket(self, index: int) -> Rdu:
         """The socket ``index`` of the machine, new."""
-        return self._rdu(f"socket {index}", self.programs(index % self.degree))
+        return self._rdu(f"socket {index}", self._by_kind[self.rank_kinds[index % self.degree]])
 
     def _rdu(self, name: str, programs: Sequence[Program]) -> Rdu:
         return Rdu(name, self.machine, programs, sharers=self.degree)

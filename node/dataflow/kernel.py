@@ -18,15 +18,21 @@ BOUNDS = ("compute", "hbm", "sram", "link")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A time in seconds that is linear in the context of a decode step."""
+class Cost:
+    """One run of a kernel: steady-state seconds by resource, in the order of ``BOUNDS``, and what no overlap hides."""
 
-    base: float
-    slope: float
+    bounds: tuple[float, ...]
+    fixed: float
 
-    def at(self, context: float) -> float:
-        """Seconds at a context."""
-        return self.base + self.slope * context
+    @property
+    def seconds(self) -> float:
+        """The slowest bound and what is fixed."""
+        return max(self.bounds) + self.fixed
+
+    @property
+    def link(self) -> float:
+        """Seconds that the link is sending."""
+        return self.bounds[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,37 +79,29 @@ class Kernel:
             hopping += transfer.hops * peer.latency
         return sending, hopping
 
-    def fixed_s(self, machine: Machine, step: Step, members: int) -> float:
-        """Seconds of one run that no overlap hides."""
-        _, hopping = self.link_s(machine, step, members)
-        return self.launch_s + machine.kernel.sync + self.stages * machine.kernel.stage_latency + hopping
-
-    def bounds(self, machine: Machine, step: Step, members: int) -> tuple[float, ...]:
-        """Steady-state seconds of one run by resource, in the order of ``BOUNDS``."""
+    def cost(self, machine: Machine, step: Step, members: int) -> Cost:
+        """What one run costs."""
         moved = self.hbm_bytes(machine, step)
-        sending, _ = self.link_s(machine, step, members)
+        sending, hopping = self.link_s(machine, step, members)
         flops_rate, hbm_rate, sram_rate = _rates(machine)
-        return (
+        bounds = (
             self.flops.at(step) / flops_rate,
             moved / hbm_rate,
             (moved + self.sram.at(step)) / sram_rate,
             sending,
         )
+        fixed = self.launch_s + machine.kernel.sync + self.stages * machine.kernel.stage_latency + hopping
+        return Cost(bounds, fixed)
 
-    def lines(self, machine: Machine, step: Step, members: int) -> tuple[Line, ...]:
-        """``bounds`` over the context of a decode step; ``step`` gives its tokens and sequences."""
+    def slopes(self, machine: Machine) -> tuple[float, ...]:
+        """Seconds that one more token of decode context adds to each bound, in the order of ``BOUNDS``."""
         flops_rate, hbm_rate, sram_rate = _rates(machine)
-        slopes = (
+        return (
             self.flops.per_context / flops_rate,
             self.hbm.per_context / hbm_rate,
             (self.hbm.per_context + self.sram.per_context) / sram_rate,
             0.0,
         )
-        return tuple(map(Line, self.bounds(machine, step, members), slopes))
-
-    def seconds(self, machine: Machine, step: Step, members: int) -> float:
-        """Time of one run: its slowest bound and what is fixed."""
-        return max(self.bounds(machine, step, members)) + self.fixed_s(machine, step, members)
 
 
 def _rates(machine: Machine) -> tuple[float, float, float]:

@@ -13,12 +13,13 @@ import numpy.typing as npt
 
 from node.dataflow.fusion import LEVELS, partition
 from node.dataflow.graph import Graph, Step
-from node.dataflow.kernel import Kernel, Line, build
+from node.dataflow.kernel import Kernel, build
 from node.spec import Machine
 from node.units import PS_PER_S, Bytes, Picoseconds
 
 Ints = npt.NDArray[np.int64]
 FAR = 2**62
+MOST_CONTEXT = 10**9  # tokens; segments that begin beyond are left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,35 +112,51 @@ class Program:
         """Time of one pass, and how much of it the link is sending."""
         known = self._passes.get(step)
         if known is None:
-            time = sum(kernel.repeat * kernel.seconds(self.machine, step, self.members) for kernel in self.kernels)
-            known = self._passes[step] = (round(time * PS_PER_S), self._link_ps(step))
+            costs = [(kernel.repeat, kernel.cost(self.machine, step, self.members)) for kernel in self.kernels]
+            time = sum(repeat * cost.seconds for repeat, cost in costs)
+            sending = sum(repeat * cost.link for repeat, cost in costs)
+            known = self._passes[step] = (round(time * PS_PER_S), round(sending * PS_PER_S))
         return known
 
     def decode(self, batch: int) -> DecodeCost:
         """Cost of decode steps of ``batch`` sequences."""
         known = self._decodes.get(batch)
         if known is None:
-            step = Step(tokens=batch, pairs=0, context=0, sequences=batch)
-            known = self._decodes[batch] = DecodeCost(self._segments(step), self._link_ps(step))
+            known = self._decodes[batch] = self._decode(Step(tokens=batch, pairs=0, context=0, sequences=batch))
         return known
 
-    def _link_ps(self, step: Step) -> Picoseconds:
-        sending = (k.repeat * k.link_s(self.machine, step, self.members)[0] for k in self.kernels)
-        return round(sum(sending) * PS_PER_S)
-
-    def _segments(self, step: Step) -> tuple[Segment, ...]:
-        bounds = [(k, k.lines(self.machine, step, self.members)) for k in self.kernels]
-        fixed = sum(k.repeat * k.fixed_s(self.machine, step, self.members) for k in self.kernels)
-        firsts = sorted({0, *(first for _, lines in bounds for first in _crossings(lines))})
+    def _decode(self, step: Step) -> DecodeCost:
+        """Segments over the context of decode steps with the tokens and sequences of ``step``."""
+        costs = [(kernel, kernel.cost(self.machine, step, self.members)) for kernel in self.kernels]
+        lines = [(kernel.repeat, tuple(map(Line, cost.bounds, kernel.slopes(self.machine)))) for kernel, cost in costs]
+        fixed = sum(kernel.repeat * cost.fixed for kernel, cost in costs)
+        sending = sum(kernel.repeat * cost.link for kernel, cost in costs)
         segments = []
-        for first in firsts:
+        for first in sorted({0, *(first for _, of_kernel in lines for first in _crossings(of_kernel))}):
             base, slope = fixed, 0.0
-            for kernel, lines in bounds:
-                slowest = max(lines, key=lambda line: (line.at(first), line.slope))
-                base += kernel.repeat * slowest.at(first)
-                slope += kernel.repeat * slowest.slope
+            for repeat, of_kernel in lines:
+                slowest = _slowest(of_kernel, first)
+                base += repeat * slowest.at(first)
+                slope += repeat * slowest.slope
             segments.append(Segment(first, round(base * PS_PER_S), round(slope * PS_PER_S)))
-        return tuple(segments)
+        return DecodeCost(tuple(segments), round(sending * PS_PER_S))
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A bound of a decode step in seconds, linear in its context."""
+
+    base: float
+    slope: float
+
+    def at(self, context: float) -> float:
+        """Seconds at a context."""
+        return self.base + self.slope * context
+
+
+def _slowest(lines: tuple[Line, ...], context: int) -> Line:
+    """The highest line from ``context`` on."""
+    return max(lines, key=lambda line: (line.at(context), line.slope))
 
 
 def _crossings(lines: tuple[Line, ...]) -> set[int]:
@@ -147,10 +164,10 @@ def _crossings(lines: tuple[Line, ...]) -> set[int]:
     found: set[int] = set()
     context = 0
     while True:
-        top = max(lines, key=lambda line: (line.at(context), line.slope))
+        top = _slowest(lines, context)
         steeper = [line for line in lines if line.slope > top.slope]
         following = [int((top.base - line.base) / (line.slope - top.slope)) + 1 for line in steeper]
-        if not following or min(following) >= 10**9:
+        if not following or min(following) >= MOST_CONTEXT:
             return found
         context = max(context + 1, min(following))
         found.add(context)

@@ -20,7 +20,7 @@ from node.spec import Machine
 from node.units import Bytes, Picoseconds
 
 _ROW = {name: index for index, name in enumerate(COLUMNS)}
-_MEMORY_KINDS = (Kind.ALLOCATE, Kind.LOAD, Kind.FREE)
+_MEMORY_KINDS = frozenset((Kind.ALLOCATE, Kind.LOAD, Kind.FREE))
 
 
 class Completion(NamedTuple):
@@ -40,7 +40,7 @@ class Rdu:
 
     def __init__(self, name: str, machine: Machine, programs: Sequence[Program], sharers: int) -> None:
         self.name, self.machine, self.programs, self.sharers = name, machine, programs, sharers
-        self.tiers = {
+        self.tiers: dict[int, Memory] = {
             Tier.DDR: Memory(f"DDR of {name}", machine.ddr.capacity),
             Tier.HBM: Memory(f"HBM of {name}", machine.hbm.capacity),
         }
@@ -131,7 +131,7 @@ class Rdu:
             raise HardwareError(f"command {command.sequence}: {error}") from None
 
     def _memory(self, command: Command) -> Completion:
-        tier = self.tiers[Tier(command.tier)]
+        tier = self.tiers[command.tier]
         if command.kind == Kind.FREE:
             address = tier.free(command.symbol)
         else:
