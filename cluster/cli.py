@@ -36,6 +36,7 @@ from node.units import PS_PER_S, parse, show_seconds
 
 F = TypeVar("F", bound=Callable[..., object])
 OUT, ERR = (Console(stderr=stderr, width=None if sys.stdout.isatty() else 120) for stderr in (False, True))
+OVERLOAD, OVERLOAD_REQUESTS = 1.05, 100  # makespan over the span of arrivals, and how many requests it takes to say
 COMPARED = "sn40l-node,dgx-a100,dgx-h100"
 FOOTPRINT_KEYS = (
     "experts.model", "experts.dtype", "experts.router", "experts.group", "sharding.tensor_parallel",
@@ -126,6 +127,7 @@ def run(
         write_json(temporary / "run.json", _run_record(config, time.time() - started))
     show.run_table(OUT, result)
     _over_context(result, config)
+    _overload(result)
     OUT.print(f"\nwritten to {folder}")
 
 
@@ -185,8 +187,8 @@ def footprint(config_file: Path | None, settings: tuple[str, ...], experts: str,
     limit_s = parse(config.footprint.activation_limit, "s", "footprint.activation_limit")
     counts = _counts(experts)
     rooms = {
-        label: footprints.capacity(deployment_of(config, machine))
-        for label, machine in comparing.variants(_names(machines), config)
+        machine.name: footprints.capacity(deployment_of(config, machine))
+        for machine in (load_machine(name, config.machine.numbers) for name in _names(machines))
     }
     rows = [footprints.row(label, room, count, limit_s) for label, room in rooms.items() for count in counts]
     if as_json:
@@ -219,7 +221,8 @@ def machines(name: str | None, settings: tuple[str, ...]) -> None:
         show.machine_table(OUT, load_machine(name, config.machine.numbers))
         return
     found = [load_machine(known) for known in machine_names()]
-    OUT.print(show.table("Machines", ("name", "what"), [(machine.name, machine.title) for machine in found]))
+    rows = [(machine.name, str(machine.sockets), machine.title) for machine in found]
+    show.print_table(OUT, "Machines", ("name", "sockets", "what"), rows, left=(0, 2))
 
 
 def _machine_number(key: str) -> bool:
@@ -255,6 +258,18 @@ def _over_context(result: Run, config: Config) -> None:
     if over:
         done = {"run": "run all the same", "clip": "clipped to it", "refuse": "refused"}[config.workload.over_context]
         _notes([f"{over:,} of {result.summary['requests']:,} requests exceed their model's context: {done}"])
+
+
+def _overload(result: Run) -> None:
+    arrived, makespan = result.workload.requests[-1].arrival / PS_PER_S, result.summary["makespan_s"]
+    assert isinstance(makespan, float)
+    if len(result.workload.requests) >= OVERLOAD_REQUESTS and makespan > OVERLOAD * arrived > 0:
+        _notes(
+            [
+                f"the machine does not keep up: requests came for {show_seconds(arrived)}, serving them took "
+                f"{show_seconds(makespan)}; waiting times grow with the length of the workload"
+            ]
+        )
 
 
 @contextmanager

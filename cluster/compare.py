@@ -12,7 +12,7 @@ from cluster.summary import Summary
 from node.spec import Machine
 from node.spec_file import load_machine
 
-SHARINGS = {"shared": "one host link", "per_socket": "host link per GPU"}
+OTHER_SHARING = {"shared": ("per_socket", "link per GPU"), "per_socket": ("shared", "one link")}
 # metric -> (where it is in the summary, whether more is better)
 METRICS: dict[str, tuple[tuple[str, ...], bool]] = {
     "makespan_s": (("makespan_s",), False),
@@ -37,16 +37,15 @@ class Column:
 
 
 def variants(names: Sequence[str], config: Config) -> list[tuple[str, Machine]]:
-    """The machines to compare; one with a host link is there twice, with one link and with one per socket."""
+    """The machines to compare; one with a host link is there as it is, and with its link shared the other way."""
     found = []
     for name in names:
         machine = load_machine(name, config.machine.numbers)
-        if machine.host_link is None:
-            found.append((machine.name, machine))
-            continue
-        for sharing, label in SHARINGS.items():
-            linked = replace(machine, host_link=replace(machine.host_link, sharing=sharing))
-            found.append((f"{machine.name}, {label}", linked))
+        found.append((machine.name, machine))
+        if machine.host_link is not None:
+            sharing, label = OTHER_SHARING[machine.host_link.sharing]
+            other = replace(machine, host_link=replace(machine.host_link, sharing=sharing))
+            found.append((f"{machine.name}, {label}", other))
     return found
 
 

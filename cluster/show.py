@@ -18,14 +18,31 @@ from node.units import show_bytes, show_seconds
 TIMES = ("makespan_s", "ttft_s.p50", "ttft_s.p99", "tpot_s.p50", "e2e_s.p50", "e2e_s.p99", "switch_s_mean")
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A plain table; the first column is on the left, the others on the right."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+LABELS = {
+    "makespan_s": "makespan",
+    "throughput_requests_per_s": "requests/s",
+    "throughput_tokens_per_s": "output tokens/s",
+    "ttft_s.p50": "TTFT p50",
+    "ttft_s.p99": "TTFT p99",
+    "tpot_s.p50": "TPOT p50",
+    "e2e_s.p50": "E2E p50",
+    "e2e_s.p99": "E2E p99",
+    "switch_s_mean": "expert switch, mean",
+    "hit_rate": "expert hit rate",
+}
+
+
+def print_table(
+    console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)
+) -> None:
+    """A title and a plain table; columns ``left`` are on the left, the others on the right."""
+    made = Table(box=None, pad_edge=False)
     for index, column in enumerate(columns):
-        made.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        made.add_column(column, justify="left" if index in left else "right", overflow="fold")
     for row in rows:
         made.add_row(*row)
-    return made
+    console.print(f"\n{title}", style="bold", highlight=False)
+    console.print(made)
 
 
 def number(metric: str, value: float | None) -> str:
@@ -44,29 +61,29 @@ def run_table(console: Console, result: Run) -> None:
     rows = [("requests completed", f"{summary['completed']:,} of {summary['requests']:,}")]
     if summary["over_context"]:
         rows.append(("over the model's context", f"{summary['over_context']:,}"))
-    rows += [(metric, number(metric, comparing.value(summary, metric))) for metric in comparing.METRICS]
+    rows += [(LABELS[metric], number(metric, comparing.value(summary, metric))) for metric in comparing.METRICS]
     copied = summary["bytes_ddr_to_hbm"]
     assert isinstance(copied, int)
     rows.append(("expert activations", f"{summary['expert_activations']:,} ({show_bytes(copied)} from DDR to HBM)"))
     if "energy_j" in summary:
         rows.append(("energy", f"{summary['energy_j']:,.0f} J"))
-    console.print(table(title, ("", "value"), rows))
-    console.print(_where_time_went(result))
-    console.print(_sockets(result))
-    console.print(assumptions(machine), style="dim")
+    print_table(console, title, ("", "value"), rows)
+    _where_time_went(console, result)
+    _sockets(console, result)
+    console.print(f"\n{assumptions(machine)}", style="dim", highlight=False)
 
 
-def _where_time_went(result: Run) -> Table:
+def _where_time_went(console: Console, result: Run) -> None:
     columns = result.columns
     total = columns["e2e"].sum()
     rows = [
         (name, show_seconds(float(columns[name].mean()) / 1e12), f"{columns[name].sum() / total:.1%}")
         for name in ("queue", "router", "switch", "call_overhead", "prefill", "decode", "stall")
     ]
-    return table("Where a request's time went", ("", "mean", "share"), rows)
+    print_table(console, "Where a request's time went", ("", "mean", "share"), rows)
 
 
-def _sockets(result: Run) -> Table:
+def _sockets(console: Console, result: Run) -> None:
     makespan, sockets = result.summary["makespan_s"], result.summary["sockets"]
     assert isinstance(makespan, float) and isinstance(sockets, list)
     machine, degree = result.deployment.machine, result.deployment.degree
@@ -85,7 +102,7 @@ def _sockets(result: Run) -> Table:
                     *(f"{one[f'{engine}_busy_s'] / makespan:.1%}" for engine in ("dma", "tile", "link")),
                 )
             )
-    return table("Sockets", ("socket", "HBM peak", "DDR used", "DMA busy", "tile busy", "link busy"), rows)
+    print_table(console, "Sockets", ("socket", "HBM peak", "DDR used", "DMA busy", "tile busy", "link busy"), rows)
 
 
 def assumptions(machine: Machine) -> str:
@@ -106,17 +123,17 @@ def compare_table(console: Console, columns: Sequence[comparing.Column]) -> None
             times = comparing.ratio(columns[0], other, metric)
             brackets = f" ({times:.2f}x)" if times is not None and metric != "hit_rate" else ""
             cells.append(number(metric, comparing.value(other.summary, metric)) + brackets)
-        rows.append((metric, *cells))
-    title = f"The same workload; in brackets: {columns[0].label} is so many times better"
-    console.print(table(title, ("", *(column.label for column in columns)), rows))
+        rows.append((LABELS[metric], *cells))
+    title = f"The same workload on each; in brackets: how many times better {columns[0].label} is"
+    print_table(console, title, ("", *(column.label for column in columns)), rows)
 
 
 def machine_table(console: Console, machine: Machine) -> None:
     """Every number of a machine with its kind and source."""
     rows = [(figure.path, figure.value, figure.kind, figure.source) for figure in machine.figures]
-    made = table(f"{machine.name}: {machine.title}", ("number", "value", "kind", "source"), rows)
-    made.columns[2].justify = made.columns[3].justify = "left"
-    console.print(made)
+    print_table(
+        console, f"{machine.name}: {machine.title}", ("number", "value", "kind", "source"), rows, left=(0, 2, 3)
+    )
 
 
 def footprint_table(console: Console, rows: Sequence[FootprintRow], rooms: dict[str, Capacity], limit_s: float) -> None:
@@ -132,7 +149,7 @@ def footprint_table(console: Console, rows: Sequence[FootprintRow], rooms: dict[
         (r.machine, str(r.experts), str(r.nodes), str(r.resident_in_hbm), str(r.held_below_hbm), r.state) for r in rows
     ]
     heads = ("machine", "experts", "nodes", "resident in HBM", "held below HBM", "one machine")
-    console.print(table("Footprint", heads, cells))
+    print_table(console, "Machines needed to hold the experts", heads, cells, left=(0, 5))
 
 
 def reproduce_table(console: Console, rows: Sequence[Row]) -> None:
@@ -142,7 +159,7 @@ def reproduce_table(console: Console, rows: Sequence[Row]) -> None:
         verdict = "ok" if row.within else "OUT"
         cells.append((row.metric, published(row), f"{row.emulated:.4g}", f"{row.error:+.1%}", row.role, verdict))
     heads = ("result", "published", "emulated", "error", "role", f"within {max(r.tolerance for r in rows):.0%} or less")
-    console.print(table("Published results", heads, cells))
+    print_table(console, "Published results beside the emulator's", heads, cells, left=(0, 4))
     console.print(f"headline error, mean over predicted rows: {headline(list(rows)):.1%}")
 
 
