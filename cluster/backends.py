@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from cluster.socket_actor import SocketShell
 from node.deployment import Deployment
 from node.errors import InputError
 
+CONNECT_LIMIT_S = 5.0
 Deployments = Mapping[int, Deployment]
 
 
@@ -119,8 +121,21 @@ def ray_session(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
+def _check_reachable(address: str) -> None:
+    """``InputError`` where nothing listens at a host:port; Ray itself would retry for long, and loudly."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_LIMIT_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"--address {address!r}: nothing can be reached there: {reason}") from None
+
+
 def _connect(address: str | None) -> None:
     if address is not None:
+        _check_reachable(address)
         try:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
         except (ConnectionError, ValueError, RuntimeError) as error:

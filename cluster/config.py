@@ -42,12 +42,12 @@ class ShardingConfig:
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """The CoE runtime's choices. ``kv_reserve`` is per socket; ``fairness``: see ``affinity``."""
+    """The CoE runtime's choices. ``kv_reserve`` is over all sockets of a group; ``fairness``: see ``affinity``."""
 
     scheduler: str = "affinity"
     batch: int = 8
     eviction: str = "lru"
-    kv_reserve: str = "2 GiB"
+    kv_reserve: str = "16 GiB"
     call_overhead: str = "per_request"
     fairness: str = "30 s"
     fusion: str = "fused"

@@ -18,13 +18,14 @@ def machine_of(config: Config) -> Machine:
 
 
 def options_of(config: Config) -> RuntimeOptions:
-    """The runtime's options, quantities read."""
+    """The runtime's options, quantities read; the KV reserve of a group is split over its sockets."""
     runtime = config.runtime
+    kv_reserve = whole(runtime.kv_reserve, "bytes", "runtime.kv_reserve")
     return RuntimeOptions(
         scheduler=runtime.scheduler,
         batch=runtime.batch,
         eviction=runtime.eviction,
-        kv_reserve=whole(runtime.kv_reserve, "bytes", "runtime.kv_reserve"),
+        kv_reserve=-(-kv_reserve // config.sharding.tensor_parallel),
         call_overhead=runtime.call_overhead,
         fairness=picoseconds(runtime.fairness, "runtime.fairness"),
         fusion=runtime.fusion,
@@ -34,14 +35,11 @@ def options_of(config: Config) -> RuntimeOptions:
 
 
 def deployment_of(config: Config, machine: Machine | None = None) -> Deployment:
-    """The deployment, laid out: ``InputError`` where the catalogue does not fit the machine."""
+    """The deployment that the config asks for; ``layouts`` of it says whether the catalogue fits the machine."""
     catalogue = config.experts.catalogue()
     shapes = {model: load_shape(model) for model, _ in catalogue.kinds()}
-    deployment = Deployment(
-        machine or machine_of(config), catalogue, shapes, config.sharding.tensor_parallel, options_of(config)
-    )
-    assert deployment.layouts  # worked out here, so that what does not fit is refused before anything runs
-    return deployment
+    degree = config.sharding.tensor_parallel
+    return Deployment(machine or machine_of(config), catalogue, shapes, degree, options_of(config))
 
 
 def workload_of(config: Config, deployment: Deployment) -> Workload:

@@ -60,7 +60,10 @@ def prepare(config: Config, machine: Machine | None = None) -> tuple[Deployment,
     """Deployment and workload; everything that can be wrong with the input is found here."""
     window_of(config)
     deployment = deployment_of(config, machine)
-    return deployment, workload_of(config, deployment)
+    deployment.check_fits()
+    workload = workload_of(config, deployment)
+    deployment.check_lengths(workload.requests)
+    return deployment, workload
 
 
 def run(

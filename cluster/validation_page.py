@@ -99,7 +99,7 @@ def _weak(rows: Sequence[Row]) -> list[str]:
         "parallelism 8 reach. It is far below what large GEMMs reach: long prompts and large batches come out too slow "
         "on the DGX, in favour of the SN40L. Take comparisons at 128 tokens in as validated, others as not.",
         "**Footprint of the DGX.** 19 machines follow from HBM that holds 45 to 47 experts beside router and KV cache: "
-        "a `runtime.kv_reserve` up to 2.3 GiB per socket gives 19, a larger one more.",
+        "a `runtime.kv_reserve` up to 18 GiB gives 19, a larger one more.",
         "**Host memory of the DGX.** Read as 2 TB decimal it would hold 148 experts, not the 150 of Samba-CoE; the "
         "spec reads it as 32 modules of 64 GiB.",
         "**Peer links, launch times and stage latency of the SN40L** are assumed. Decode hardly depends on them, since "

@@ -134,11 +134,19 @@ class Deployment:
         kind = self.settings.programs[expert]
         return max(self.machine.copy_ps(p[kind].weight_bytes, self.degree) for p in self._by_kind.values())
 
+    def check_fits(self) -> None:
+        """``OutOfMemoryError`` where the catalogue does not fit the machine."""
+        _ = self.layouts
+
+    def check_lengths(self, requests: Sequence[Request]) -> None:
+        """``InputError`` for a request whose KV cache, its expert's or the router's, would never fit."""
+        check_lengths(requests, self.settings, self.options.kv_reserve)
+
     def simulation(self, requests: Sequence[Request], finished: Callable[[Served, Picoseconds], None]) -> Simulation:
-        """The planner of a run; ``InputError`` for a request that can never be served."""
+        """The planner of a run of at least one request, all of which pass ``check_lengths``."""
         if not requests:
             raise InputError("the workload has no request to serve")
-        check_lengths(requests, self.settings, self.options.kv_reserve)
+        self.check_lengths(requests)
         kinds = [
             [self._rdu(f"group {group}, rank {rank}", programs) for rank, programs in self._by_kind.items()]
             for group in range(self.groups)

@@ -75,6 +75,6 @@ def check_lengths(requests: Iterable[Request], settings: Settings, kv_size: int)
     if worst is not None:
         raise InputError(
             f"request {worst.id} ({worst.input_tokens} tokens in, {worst.output_tokens} out) needs {asked:,} bytes of "
-            f"KV cache per socket, but runtime.kv_reserve is {kv_size:,}; raise runtime.kv_reserve, "
+            f"KV cache per socket, but runtime.kv_reserve leaves {kv_size:,}; raise runtime.kv_reserve, "
             "or set workload.over_context to clip or refuse"
         )
