@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from cluster.backends import SocketLostError
 from cluster.cli import coe
 from cluster.disagreement import DisagreementError
 from node.errors import InputError
@@ -25,7 +26,7 @@ def main() -> None:
     except InputError as error:
         print(f"coe: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-    except DisagreementError as error:
+    except (DisagreementError, SocketLostError) as error:
         print(f"coe: {error}", file=sys.stderr)
         sys.exit(1)
 
