@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 
 from cluster.backends import LocalBackend
 from cluster.calibration import FITS
 from cluster.config import Config
 from cluster.config_file import read_config
+from cluster.deploy import deployment_of, machine_of
 from cluster.footprint import capacity, row
 from cluster.runner import Run, prepare, run
+from node.errors import InputError
 from node.runtime.orders import CALL_OVERHEADS
+from node.spec import paths
+from node.spec_file import load_machine
 from node.units import PS_PER_S, parse
 
 Published = float | tuple[float, float]
@@ -27,9 +30,10 @@ OVERALL = {(8, "dgx-a100"): 6.6, (8, "dgx-h100"): 3.7, (1, "dgx-a100"): 4.8, (1,
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a row rests on: the command that runs it, and which of the machines' numbers are not published."""
+    """What a row rests on: the command, run on each of ``machines``, and their numbers that are not published."""
 
     run: str
+    machines: tuple[str, ...]
     derived: tuple[str, ...]
     assumed: tuple[str, ...]
 
@@ -60,13 +64,56 @@ class Row:
         return abs(self.error) <= self.tolerance
 
 
-@cache
-def samba_coe(machine: str, batch: int, call_overhead: str = "per_request") -> Run:
-    """The paper's experiment: a batch of prompts, 128 tokens in, 20 out, every one for another absent expert."""
-    return _run(machine, _samba_settings(batch, call_overhead))
+class Runs:
+    """The runs behind the rows, each done once; ``numbers`` are set on every machine that has them."""
+
+    def __init__(self, numbers: Mapping[str, object]) -> None:
+        for path in numbers:
+            if path not in paths():
+                raise InputError(f"machine.{path}: unknown key; a machine has {', '.join(paths())}")
+        self._numbers = numbers
+        self._done: dict[tuple[str, tuple[str, ...]], Run] = {}
+
+    def samba_coe(self, machine: str, batch: int, call_overhead: str = "per_request") -> Run:
+        """The paper's experiment: a batch of prompts, 128 tokens in, 20 out, every one for another absent expert."""
+        return self._run(machine, samba_settings(batch, call_overhead))
+
+    def call(self, machine: str, model: str, tokens: tuple[int, int], batch: int) -> Run:
+        """One call of one model: a batch that arrives together, no router."""
+        return self._run(machine, call_settings(model, tokens, batch))
+
+    def switch_s(self, machine: str) -> float:
+        """Seconds of an activation, mean over a batch."""
+        value = self.samba_coe(machine, 8).summary["switch_s_mean"]
+        assert isinstance(value, float)
+        return value
+
+    def config(self, machine: str, settings: tuple[str, ...] = ()) -> Config:
+        """The config of a run on ``machine``."""
+        pairs = [(key, int(v) if v.isdecimal() else v) for key, _, v in (text.partition("=") for text in settings)]
+        known = {figure.path for figure in load_machine(machine).figures}
+        numbers = [(f"machine.{path}", value) for path, value in self._numbers.items() if path in known]
+        return read_config(None, [*pairs, *numbers, ("machine.name", machine), ("cluster.backend", "local")])
+
+    def inputs(self, command: str, machines: tuple[str, ...], settings: tuple[str, ...] = ()) -> Inputs:
+        """What a row from runs with ``settings`` on ``machines`` rests on."""
+        kinds: dict[str, list[str]] = {"derived": [], "assumed": []}
+        for machine in machines:
+            for figure in machine_of(self.config(machine)).figures:
+                if figure.kind in kinds:
+                    kinds[figure.kind].append(f"{machine}:{figure.path}")
+        text = " ".join([command, *(f"--set {s}" for s in settings)])
+        return Inputs(text, machines, tuple(kinds["derived"]), tuple(kinds["assumed"]))
+
+    def _run(self, machine: str, settings: tuple[str, ...]) -> Run:
+        if (machine, settings) not in self._done:
+            config = self.config(machine, settings)
+            self._done[machine, settings] = run(config, LocalBackend(), prepare(config))
+        return self._done[machine, settings]
 
 
-def _samba_settings(batch: int, call_overhead: str) -> tuple[str, ...]:
+def samba_settings(batch: int, call_overhead: str = "per_request") -> tuple[str, ...]:
+    """Settings of the paper's experiment."""
     return (
         "runtime.scheduler=paper",
         f"runtime.batch={batch}",
@@ -79,13 +126,8 @@ def _samba_settings(batch: int, call_overhead: str) -> tuple[str, ...]:
     )
 
 
-@cache
-def call(machine: str, model: str, tokens: tuple[int, int], batch: int) -> Run:
-    """One call of one model: a batch that arrives together, no router."""
-    return _run(machine, _call_settings(model, tokens, batch))
-
-
-def _call_settings(model: str, tokens: tuple[int, int], batch: int) -> tuple[str, ...]:
+def call_settings(model: str, tokens: tuple[int, int], batch: int) -> tuple[str, ...]:
+    """Settings of a single call."""
     return (
         "experts.count=1",
         f"experts.model={model}",
@@ -97,32 +139,6 @@ def _call_settings(model: str, tokens: tuple[int, int], batch: int) -> tuple[str
         f"workload.input_tokens={tokens[0]}",
         f"workload.output_tokens={tokens[1]}",
     )
-
-
-def _config(machine: str, settings: tuple[str, ...]) -> Config:
-    pairs = [(key, int(v) if v.isdecimal() else v) for key, _, v in (text.partition("=") for text in settings)]
-    return read_config(None, [*pairs, ("machine.name", machine), ("cluster.backend", "local")])
-
-
-def _run(machine: str, settings: tuple[str, ...]) -> Run:
-    config = _config(machine, settings)
-    return run(config, LocalBackend(), prepare(config))
-
-
-def _inputs(command: str, machines: tuple[str, ...], settings: tuple[str, ...]) -> Inputs:
-    kinds: dict[str, dict[str, None]] = {"derived": {}, "assumed": {}}
-    for machine in machines:
-        for figure in prepare(_config(machine, ()))[0].machine.figures:
-            if figure.kind in kinds:
-                kinds[figure.kind][f"{machine}:{figure.path}"] = None
-    text = " ".join([command, *(f"--machine {m}" for m in machines[:1]), *(f"--set {s}" for s in settings)])
-    return Inputs(text, tuple(kinds["derived"]), tuple(kinds["assumed"]))
-
-
-def _switch_s(machine: str) -> float:
-    value = samba_coe(machine, 8).summary["switch_s_mean"]
-    assert isinstance(value, float)
-    return value
 
 
 def makespan_s(result: Run) -> float:
@@ -138,84 +154,81 @@ def call_s(result: Run) -> float:
     return float(spent.max()) / PS_PER_S
 
 
-def rows() -> list[Row]:
+def rows(runs: Runs) -> list[Row]:
     """All rows."""
-    return [*_system(), *_calls(), *_derived()]
+    return [*_system(runs), *_calls(runs), *_derived(runs)]
 
 
-def _system() -> Iterator[Row]:
+def _system(runs: Runs) -> Iterator[Row]:
     for dgx, published in SWITCHING.items():
-        inputs = _inputs("coe run", ("sn40l-node", dgx), _samba_settings(8, "per_request"))
-        ratio = _switch_s(dgx) / _switch_s("sn40l-node")
+        inputs = runs.inputs("coe run", ("sn40l-node", dgx), samba_settings(8))
+        ratio = runs.switch_s(dgx) / runs.switch_s("sn40l-node")
         metric = f"model switching, times quicker than {dgx}"
         yield Row(f"switching-{dgx}", "system", metric, published, ratio, 0.05, "same_source", inputs)
     for (batch, dgx), published in OVERALL.items():
-        ours, theirs = (makespan_s(samba_coe(machine, batch)) for machine in ("sn40l-node", dgx))
-        inputs = _inputs("coe run", ("sn40l-node", dgx), _samba_settings(batch, "per_request"))
+        ours, theirs = (makespan_s(runs.samba_coe(machine, batch)) for machine in ("sn40l-node", dgx))
+        inputs = runs.inputs("coe run", ("sn40l-node", dgx), samba_settings(batch))
         metric = f"overall, batch {batch}, 20 output tokens, times quicker than {dgx}"
         yield Row(f"overall-{batch}-{dgx}", "system", metric, published, theirs / ours, 0.05, "same_source", inputs)
     for machine, nodes in (("sn40l-node", 1.0), ("dgx-a100", 19.0), ("dgx-h100", 19.0)):
-        config = _config(machine, ())
+        config = runs.config(machine)
         limit = parse(config.footprint.activation_limit, "s", "footprint.activation_limit")
-        needed = row(machine, capacity(prepare(config)[0]), FOOTPRINT_EXPERTS, limit).nodes
-        inputs = _inputs(f"coe footprint --experts {FOOTPRINT_EXPERTS}", (machine,), ())
+        needed = row(machine, capacity(deployment_of(config)), FOOTPRINT_EXPERTS, limit).nodes
+        inputs = runs.inputs(f"coe footprint --experts {FOOTPRINT_EXPERTS}", (machine,))
         metric = f"machines that hold {FOOTPRINT_EXPERTS} experts, {machine}"
         yield Row(f"footprint-{machine}", "system", metric, nodes, float(needed), 0.05, "predicted", inputs)
 
 
-def _calls() -> Iterator[Row]:
+def _calls(runs: Runs) -> Iterator[Row]:
     for point in FITS[0].points:
         tokens = (point.input_tokens, point.output_tokens)
-        emulated = call_s(call("sn40l-node", point.model, tokens, point.batch))
-        inputs = _inputs("coe run", ("sn40l-node",), _call_settings(point.model, tokens, point.batch))
+        emulated = call_s(runs.call("sn40l-node", point.model, tokens, point.batch))
+        inputs = runs.inputs("coe run", ("sn40l-node",), call_settings(point.model, tokens, point.batch))
         metric = f"s for a call, {point.model}, {tokens[0]} in, {tokens[1]} out, batch {point.batch}, sn40l-node"
         yield Row(f"call-sn40l-{point.model}", "calls", metric, point.published_s, emulated, 0.03, "fitted", inputs)
     for dgx, times in NEMO_MS.items():
         for batch, published in zip(BATCHES, times, strict=True):
-            emulated = call_s(call(dgx, "llama-2-7b", (128, 20), batch))
-            inputs = _inputs("coe run", (dgx,), _call_settings("llama-2-7b", (128, 20), batch))
+            emulated = call_s(runs.call(dgx, "llama-2-7b", (128, 20), batch))
+            inputs = runs.inputs("coe run", (dgx,), call_settings("llama-2-7b", (128, 20), batch))
             fitted = batch in (BATCHES[0], BATCHES[-1])
             metric = f"s for a call, llama-2-7b, 128 in, 20 out, batch {batch}, {dgx}"
             role, tolerance = ("fitted", 0.03) if fitted else ("predicted", 0.10)
             yield Row(f"call-{dgx}-{batch}", "calls", metric, published / 1000, emulated, tolerance, role, inputs)
 
 
-def _derived() -> Iterator[Row]:
+def _derived(runs: Runs) -> Iterator[Row]:
     copies: dict[str, Published] = {"sn40l-node": (0.0136, 0.0140), "dgx-a100": 0.421, "dgx-h100": 0.211}
     for machine, published in copies.items():
-        inputs = _inputs("coe run", (machine,), _samba_settings(8, "per_request"))
+        inputs = runs.inputs("coe run", (machine,), samba_settings(8))
         metric = f"s to copy one expert, {machine}"
-        yield Row(f"copy-{machine}", "derived", metric, published, _switch_s(machine), 0.05, "same_source", inputs)
-    of_batch = samba_coe("sn40l-node", 8).summary
-    copied, switch_s = of_batch["bytes_ddr_to_hbm"], _switch_s("sn40l-node")
+        yield Row(f"copy-{machine}", "derived", metric, published, runs.switch_s(machine), 0.05, "same_source", inputs)
+    copied = runs.samba_coe("sn40l-node", 8).summary["bytes_ddr_to_hbm"]
     assert isinstance(copied, int)
-    inputs = _inputs("coe run", ("sn40l-node",), _samba_settings(8, "per_request"))
-    rate = copied / 8 / switch_s / 1e12
+    rate = copied / 8 / runs.switch_s("sn40l-node") / 1e12
+    inputs = runs.inputs("coe run", ("sn40l-node",), samba_settings(8))
     yield Row("ddr-rate", "derived", "TB/s from DDR to HBM, sn40l-node", (1.0, 1.6), rate, 0.05, "same_source", inputs)
     for batch, total in ((1, 0.145), (8, 0.702)):
-        emulated = makespan_s(samba_coe("sn40l-node", batch))
-        inputs = _inputs("coe run", ("sn40l-node",), _samba_settings(batch, "per_request"))
+        emulated = makespan_s(runs.samba_coe("sn40l-node", batch))
+        inputs = runs.inputs("coe run", ("sn40l-node",), samba_settings(batch))
         metric = f"s for a batch of {batch}, 20 output tokens, sn40l-node"
         yield Row(f"total-sn40l-{batch}", "derived", metric, total, emulated, 0.05, "same_source", inputs)
 
 
-def headline(found: list[Row]) -> float:
+def headline(found: Sequence[Row]) -> float:
     """Mean absolute relative error over the predicted rows."""
     errors = [abs(one.error) for one in found if one.role == "predicted"]
     return sum(errors) / len(errors)
 
 
-def as_json(found: list[Row]) -> dict[str, object]:
+def as_json(found: Sequence[Row]) -> dict[str, object]:
     """``{"rows": [...]}`` and the headline error."""
     return {"rows": [asdict(one) for one in found], "headline_error": headline(found)}
 
 
-def overhead_effect() -> dict[str, dict[tuple[int, str], float]]:
+def overhead_effect(runs: Runs) -> dict[str, dict[tuple[int, str], float]]:
     """By how the call overhead is charged: the overall ratio of each (batch, DGX)."""
-    return {
-        mode: {
-            (batch, dgx): makespan_s(samba_coe(dgx, batch, mode)) / makespan_s(samba_coe("sn40l-node", batch, mode))
-            for batch, dgx in OVERALL
-        }
-        for mode in CALL_OVERHEADS
-    }
+
+    def ratio(mode: str, batch: int, dgx: str) -> float:
+        return makespan_s(runs.samba_coe(dgx, batch, mode)) / makespan_s(runs.samba_coe("sn40l-node", batch, mode))
+
+    return {mode: {(batch, dgx): ratio(mode, batch, dgx) for batch, dgx in OVERALL} for mode in CALL_OVERHEADS}

@@ -156,11 +156,11 @@ def reproduce_table(console: Console, rows: Sequence[Row]) -> None:
     """Published beside emulated."""
     cells = []
     for row in rows:
-        verdict = "ok" if row.within else "OUT"
-        cells.append((row.metric, published(row), f"{row.emulated:.4g}", f"{row.error:+.1%}", row.role, verdict))
-    heads = ("result", "published", "emulated", "error", "role", f"within {max(r.tolerance for r in rows):.0%} or less")
-    print_table(console, "Published results beside the emulator's", heads, cells, left=(0, 4))
-    console.print(f"headline error, mean over predicted rows: {headline(list(rows)):.1%}")
+        error = f"{row.error:+.1%}" if row.within else f"OUT {row.error:+.1%}"
+        cells.append((row.metric, published(row), f"{row.emulated:.4g}", error, f"{row.tolerance:.0%}", row.role))
+    heads = ("result", "published", "emulated", "error", "tolerance", "role")
+    print_table(console, "Published results beside the emulator's", heads, cells, left=(0, 5))
+    console.print(f"headline error, mean over predicted rows: {headline(rows):.1%}")
 
 
 def published(row: Row) -> str:

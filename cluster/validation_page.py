@@ -34,7 +34,7 @@ def _head(rows: Sequence[Row]) -> list[str]:
             "fitted to, or that a spec number was derived from. **predicted**: the emulator was told nothing of it."
         ),
         "",
-        f"**Headline error: {headline(list(rows)):.1%}**, the mean over the {len(predicted)} predicted rows;",
+        f"**Headline error: {headline(rows):.1%}**, the mean over the {len(predicted)} predicted rows;",
         f"the worst of them is {worst.error:+.1%} ({worst.metric}).",
         "",
     ]

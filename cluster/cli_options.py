@@ -1,0 +1,79 @@
+"""What the commands share: options, the config they make, the two consoles."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import click
+from rich.console import Console
+
+from cluster.config import Config
+from cluster.config_file import parse_setting, read_config
+from node.errors import InputError
+
+F = TypeVar("F", bound=Callable[..., object])
+OUT, ERR = (Console(stderr=stderr, width=None if sys.stdout.isatty() else 120) for stderr in (False, True))
+COMPARED = "sn40l-node,dgx-a100,dgx-h100"
+
+
+def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def apply(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return apply
+
+
+machine_options = click.option(
+    "--set", "settings", multiple=True, metavar="machine.PATH=VALUE", help="Set one number; may be repeated."
+)
+config_options = _options(
+    click.option("--config", "config_file", type=click.Path(path_type=Path), help="A TOML file of settings."),
+    click.option("--set", "settings", multiple=True, metavar="TABLE.KEY=VALUE", help="Set one key; may be repeated."),
+)
+workload_options = _options(
+    click.option("--trace", help="A request trace: Azure or BurstGPT CSV, Mooncake or own JSONL."),
+    click.option("--limit", type=int, help="Use only so many requests."),
+    click.option("--rate-scale", type=float, help="Divide arrival times by this."),
+    click.option("--seed", type=int, help="Seed of everything that is drawn."),
+    click.option("--backend", help="ray or local."),
+    click.option("--address", help="Ray cluster to use; without it one is started on this machine."),
+)
+_KEYS = {
+    "trace": "workload.trace",
+    "limit": "workload.limit",
+    "rate_scale": "workload.rate_scale",
+    "seed": "seed",
+    "backend": "cluster.backend",
+    "address": "cluster.address",
+    "machine": "machine.name",
+}
+
+
+def config_of(
+    config_file: Path | None,
+    settings: Sequence[str],
+    options: dict[str, object],
+    used: Callable[[str], bool],
+) -> Config:
+    """The config of a file, ``--set`` and options; ``used`` says which keys the command reads."""
+    pairs = [parse_setting(text) for text in settings]
+    pairs += [(_KEYS[name], value) for name, value in options.items() if value is not None]
+    return read_config(config_file, pairs, used)
+
+
+def machine_list(text: str) -> list[str]:
+    """The machines of ``--machines``; ``InputError`` for none or the same twice."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names or len(set(names)) != len(names):
+        raise InputError(f"--machines {text!r}: must be different machines, with commas, for example {COMPARED}")
+    return names
+
+
+def machine_number(key: str) -> bool:
+    """Whether a key sets a number of the machine."""
+    return key.startswith("machine.") and key != "machine.name"

@@ -1,0 +1,156 @@
+"""``coe run`` and ``coe compare``: serve a workload, show and write what happened."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from cluster import compare as comparing
+from cluster import show
+from cluster.cli_options import COMPARED, ERR, OUT, config_of, config_options, machine_list, workload_options
+from cluster.config import Config
+from cluster.output import folder_for, result_folder, write_json
+from cluster.requests_table import write_requests
+from cluster.runner import Progress as RunProgress
+from cluster.runner import Run, Watch, backends, prepare
+from cluster.runner import run as run_workload
+from node.units import PS_PER_S, show_seconds
+
+OVERLOAD, OVERLOAD_REQUESTS = 1.05, 100  # makespan over the span of arrivals, and how many requests it takes to say
+
+
+@click.command()
+@config_options
+@workload_options
+@click.option("--machine", help="A built-in machine or a .toml file.")
+@click.option("--output", help="Folder for the results; it must not exist.  [default: a new one under runs/]")
+@click.option("--timeline", "timeline_limit", type=click.IntRange(0), default=50_000, show_default=True,
+              help="Most events in timeline.json.")  # fmt: skip
+@click.option("--requests-format", type=click.Choice(["parquet", "csv"]), default="parquet", show_default=True)
+def run(
+    config_file: Path | None,
+    settings: tuple[str, ...],
+    output: str | None,
+    timeline_limit: int,
+    requests_format: str,
+    **options: object,
+) -> None:
+    """Serve a workload on a machine; print and write what happened."""
+    config = config_of(config_file, settings, options, _used_by_run)
+    folder = folder_for(output, "run")
+    started = time.time()
+    prepared = prepare(config)
+    _notes(prepared[1].notes)
+    with backends(config) as make_backend, _progress() as progress:
+        watch = _watcher(progress, prepared[0].machine.name, len(prepared[1].requests))
+        result = run_workload(config, make_backend(), prepared, watch, timeline_limit)
+    with result_folder(folder) as temporary:
+        _write_run(temporary, result, requests_format)
+        write_json(temporary / "run.json", _run_record(config, time.time() - started))
+    show.run_table(OUT, result)
+    _over_context(result, config)
+    _overload(result)
+    OUT.print(f"\nwritten to {folder}")
+
+
+def _write_run(folder: Path, result: Run, requests_format: str) -> None:
+    write_json(folder / "summary.json", result.summary)
+    write_requests(result.columns, result.workload.refused, folder / f"requests.{requests_format}")
+    result.timeline.write(folder / "timeline.json")
+
+
+def _run_record(config: Config, wall_s: float) -> dict[str, object]:
+    packages = ("samba-coe", "ray", "numpy", "msgpack", "pyarrow")
+    tree = {key: value for key, value in asdict(config).items() if key != "explicit"}
+    return {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "config": tree,
+        "seed": config.seed,
+        "wall_s": round(wall_s, 3),
+        "command": sys.argv,
+    }
+
+
+@click.command()
+@config_options
+@workload_options
+@click.option("--machines", default=COMPARED, show_default=True, help="Machines or .toml files, with commas.")
+@click.option("--output", help="Folder for compare.json; it must not exist.  [default: a new one under runs/]")
+def compare(
+    config_file: Path | None, settings: tuple[str, ...], machines: str, output: str | None, **options: object
+) -> None:
+    """Serve the same workload on several machines, side by side."""
+    config = config_of(config_file, settings, options, lambda key: _used_by_run(key) and key != "machine.name")
+    folder = folder_for(output, "compare")
+    variants = comparing.variants(machine_list(machines), config)
+    with backends(config) as make_backend, _progress() as progress:
+        columns = comparing.compare(
+            config, variants, make_backend, lambda label, requests: _watcher(progress, label, requests)
+        )
+    with result_folder(folder) as temporary:
+        write_json(temporary / "compare.json", comparing.as_json(columns))
+    show.compare_table(OUT, columns)
+    OUT.print(f"\nwritten to {folder}")
+
+
+def _used_by_run(key: str) -> bool:
+    return not key.startswith("footprint.")
+
+
+def _notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        ERR.print(f"note: {note}", style="yellow", highlight=False)
+
+
+def _over_context(result: Run, config: Config) -> None:
+    over = result.workload.over_context
+    if over:
+        done = {"run": "run all the same", "clip": "clipped to it", "refuse": "refused"}[config.workload.over_context]
+        _notes([f"{over:,} of {result.summary['requests']:,} requests exceed their model's context: {done}"])
+
+
+def _overload(result: Run) -> None:
+    arrived, makespan = result.workload.requests[-1].arrival / PS_PER_S, result.summary["makespan_s"]
+    assert isinstance(makespan, float)
+    if len(result.workload.requests) >= OVERLOAD_REQUESTS and makespan > OVERLOAD * arrived > 0:
+        _notes(
+            [
+                f"the machine does not keep up: requests came for {show_seconds(arrived)}, serving them took "
+                f"{show_seconds(makespan)}; waiting times grow with the length of the workload"
+            ]
+        )
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar on the terminal's standard error; nothing where that is no terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=ERR, disable=not ERR.is_terminal) as progress:
+        yield progress
+
+
+def _watcher(progress: Progress, label: str, requests: int) -> Watch:
+    task: TaskID = progress.add_task(label, total=requests, state="")
+
+    def watch(state: RunProgress) -> None:
+        served = state.hits + state.activations
+        rate = f"hit rate {state.hits / served:.1%}" if served else ""
+        text = f"virtual time {show_seconds(state.now / PS_PER_S)}  {rate}"
+        progress.update(task, completed=state.completed, state=text)
+
+    return watch
