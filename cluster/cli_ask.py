@@ -65,7 +65,8 @@ def reproduce(settings: tuple[str, ...], as_json: bool, page: Path | None) -> No
     runs = reproducing.Runs(config.machine.numbers)
     rows = reproducing.rows(runs)
     if page is not None:
-        write_text(page, validation_page(rows, reproducing.overhead_effect(runs)))
+        per_gpu = reproducing.rows(reproducing.Runs({"host_link.sharing": "per_socket"}))
+        write_text(page, validation_page(rows, per_gpu, reproducing.overhead_effect(runs)))
     if as_json:
         click.echo(json.dumps(reproducing.as_json(rows), indent=2))
     else:

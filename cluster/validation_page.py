@@ -16,9 +16,12 @@ _GROUPS = {
 }
 
 
-def validation_page(rows: Sequence[Row], effect: dict[str, dict[tuple[int, str], float]]) -> str:
-    """The page as Markdown."""
-    return "\n".join([*_head(rows), *_tables(rows), *_overhead(effect), *_inputs(rows), *_weak(rows), ""])
+def validation_page(
+    rows: Sequence[Row], per_gpu: Sequence[Row], effect: dict[str, dict[tuple[int, str], float]]
+) -> str:
+    """The page as Markdown; ``per_gpu`` are the rows with one host link per GPU."""
+    parts = (_head(rows), _tables(rows), _overhead(effect), _links(rows, per_gpu), _inputs(rows), _weak(rows))
+    return "\n".join([*(line for part in parts for line in part), ""])
 
 
 def _head(rows: Sequence[Row]) -> list[str]:
@@ -75,6 +78,24 @@ def _overhead(effect: dict[str, dict[tuple[int, str], float]]) -> list[str]:
         f"| {mode} | " + " | ".join(f"{found[key]:.2f}x" for key in OVERALL) + " |" for mode, found in effect.items()
     ]
     return [*lines, "| published | " + " | ".join(f"{value:.1f}x" for value in OVERALL.values()) + " |", ""]
+
+
+def _links(rows: Sequence[Row], per_gpu: Sequence[Row]) -> list[str]:
+    lines = [
+        "## What one host link per GPU does to the comparison",
+        "",
+        _paragraph(
+            "The paper gives the eight GPUs one host link between them, which flatters the SN40L; a DGX has more. With "
+            "`machine.host_link.sharing=per_socket` each GPU copies its shard over a link of its own:"
+        ),
+        "",
+        "| result | published | one link | link per GPU |",
+        "|---|---:|---:|---:|",
+    ]
+    for row, other in zip(rows, per_gpu, strict=True):
+        if row.group == "system" and "dgx" in row.id:
+            lines.append(f"| {row.metric} | {published(row)} | {row.emulated:.4g} | {other.emulated:.4g} |")
+    return [*lines, ""]
 
 
 def _inputs(rows: Sequence[Row]) -> list[str]:
