@@ -62,6 +62,7 @@ class Command(NamedTuple):
 
 
 COLUMNS = Command._fields
+ROW = {name: index for index, name in enumerate(COLUMNS)}  # of each field in an array of columns
 
 
 def to_columns(commands: Iterable[Command]) -> Ints:

@@ -11,15 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from node.dataflow.graph import Step
 from node.dataflow.program import DecodeCost, Program
 from node.errors import HardwareError
-from node.events import COLUMNS, Command, Ints, Kind, Tier
+from node.events import ROW, Command, Ints, Kind, Tier
+from node.hardware.costs import Costs, in_order
 from node.hardware.memory import Memory
 from node.spec import Machine
 from node.units import Bytes, Picoseconds
 
-_ROW = {name: index for index, name in enumerate(COLUMNS)}
 _MEMORY_KINDS = frozenset((Kind.ALLOCATE, Kind.LOAD, Kind.FREE))
 
 
@@ -39,7 +38,7 @@ class Rdu:
     """
 
     def __init__(self, name: str, machine: Machine, programs: Sequence[Program], sharers: int) -> None:
-        self.name, self.machine, self.programs, self.sharers = name, machine, programs, sharers
+        self.name, self.programs = name, programs
         self.tiers: dict[int, Memory] = {
             Tier.DDR: Memory(f"DDR of {name}", machine.ddr.capacity),
             Tier.HBM: Memory(f"HBM of {name}", machine.hbm.capacity),
@@ -47,7 +46,7 @@ class Rdu:
         self.dma_free = self.tile_free = 0
         self.busy = {"dma": 0, "tile": 0, "link": 0}
         self.copied = self.commands = 0
-        self._copy_ps = [machine.copy_ps(program.weight_bytes, sharers) for program in programs]
+        self._costs = Costs(machine, programs, sharers)
         self._running: Command | None = None
         self._started = 0
 
@@ -59,10 +58,10 @@ class Rdu:
         program = self.programs[command.program]
         if command.kind == Kind.COPY:
             start = max(command.issued, self.dma_free)
-            self.dma_free = start + self._copy_ps[command.program]
+            self.dma_free = start + int(self._costs.copy_ps[command.program])
             return self._copied(command, start, self.dma_free)
         start = max(command.issued, self.tile_free)
-        duration, link = self._cost(command)
+        duration, link = self._costs.run(command)
         self.tile_free = start + duration
         self.busy["tile"] += duration
         self.busy["link"] += link
@@ -97,16 +96,16 @@ class Rdu:
         Raises ``HardwareError`` that names the sequence number of the first command refused.
         """
         expected = np.arange(self.commands, self.commands + columns.shape[1])
-        if len(gaps := np.flatnonzero(columns[_ROW["sequence"]] != expected)):
+        if len(gaps := np.flatnonzero(columns[ROW["sequence"]] != expected)):
             raise HardwareError(f"command {expected[gaps[0]]}: {self.name} never got it")
-        kind, issued = columns[_ROW["kind"]], columns[_ROW["issued"]]
+        kind, issued = columns[ROW["kind"]], columns[ROW["issued"]]
         starts, ends = issued.copy(), issued.copy()
         copies = np.flatnonzero(kind == Kind.COPY)
         runs = np.flatnonzero((kind == Kind.PREFILL) | (kind == Kind.DECODE))
-        copy_ps = np.array(self._copy_ps, dtype=np.int64)[columns[_ROW["program"], copies]]
-        starts[copies], ends[copies] = _in_order(issued[copies], copy_ps, self.dma_free)
-        run_ps, link_ps = self._costs(columns[:, runs])
-        starts[runs], ends[runs] = _in_order(issued[runs], run_ps, self.tile_free)
+        copy_ps = self._costs.copy_ps[columns[ROW["program"], copies]]
+        starts[copies], ends[copies] = in_order(issued[copies], copy_ps, self.dma_free)
+        run_ps, link_ps = self._costs.runs(columns[:, runs])
+        starts[runs], ends[runs] = in_order(issued[runs], run_ps, self.tile_free)
         if len(copies):
             self.dma_free = int(ends[copies[-1]])
         if len(runs):
@@ -157,31 +156,6 @@ class Rdu:
             raise HardwareError(f"{self.name}: weights {command.symbol} are at {address:,}, not {command.address:,}")
         return address
 
-    def _cost(self, command: Command) -> tuple[Picoseconds, Picoseconds]:
-        program = self.programs[command.program]
-        if command.kind == Kind.PREFILL:
-            return program.prefill(Step(command.tokens, command.pairs, command.context, command.sequences))
-        decode = program.decode(command.sequences)
-        return decode.run_ps(command.context, command.growth, command.steps), command.steps * decode.link_ps
-
-    def _costs(self, columns: Ints) -> tuple[Ints, Ints]:
-        """``_cost`` of many runs: decode runs by batch size as whole columns, prefills by their distinct shapes."""
-        kind, program = columns[_ROW["kind"]], columns[_ROW["program"]]
-        batch, steps = columns[_ROW["sequences"]], columns[_ROW["steps"]]
-        times, links = np.zeros_like(kind), np.zeros_like(kind)
-        for index in np.flatnonzero(kind == Kind.PREFILL).tolist():
-            times[index], links[index] = self._cost(Command(*columns[:, index].tolist()))
-        decodes = kind == Kind.DECODE
-        for of_program in np.unique(program[decodes]).tolist():
-            of_it = decodes & (program == of_program)
-            for of_batch in np.unique(batch[of_it]).tolist():
-                chosen = of_it & (batch == of_batch)
-                cost = self.programs[of_program].decode(of_batch)
-                context, growth = columns[_ROW["context"], chosen], columns[_ROW["growth"], chosen]
-                times[chosen] = cost.runs_ps(context, growth, steps[chosen])
-                links[chosen] = steps[chosen] * cost.link_ps
-        return times, links
-
     def counters(self) -> dict[str, int]:
         """What the socket did so far: busy ps by engine, bytes copied, bytes used and at most used by tier."""
         ddr, hbm = self.tiers[Tier.DDR], self.tiers[Tier.HBM]
@@ -214,14 +188,3 @@ class Rdu:
         self.dma_free, self.tile_free = free
         self.busy = dict(busy)
         self.copied, self.commands = counts
-
-
-def _in_order(issued: Ints, durations: Ints, free: Picoseconds) -> tuple[Ints, Ints]:
-    """Starts and ends on an engine that takes one command at a time, in order: start = max(issued, free).
-
-    With S the running sum of durations, end(i) = S(i) + max over j <= i of (issued(j) - S(j - 1)).
-    """
-    sums = np.cumsum(durations)
-    waits = np.maximum(np.maximum.accumulate(issued - (sums - durations)), free) if len(sums) else sums
-    ends = sums + waits
-    return ends - durations, ends

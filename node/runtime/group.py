@@ -9,40 +9,17 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from node.errors import InvariantError
 from node.events import Order
-from node.runtime.expert_cache import ExpertCache
-from node.runtime.kv_cache import KvCache
+from node.runtime.group_memory import GroupMemory
 from node.runtime.orders import Orders, Settings
 from node.runtime.scheduler import Decision, Decode, Route, Serve, View
 from node.runtime.served import Served
 from node.runtime.sharding import Layout
+from node.runtime.task import STAGES, Task, router_task, serve_task
 from node.units import Picoseconds
-
-# stage of a task -> what the time of its requests is charged to
-STAGES = {
-    "copy": "switch",
-    "call": "call_overhead",
-    "router_prefill": "router",
-    "router_decode": "router",
-    "prefill": "prefill",
-    "decode": "decode",
-}
-
-
-@dataclass(slots=True)
-class Task:
-    """What the sockets are at: the stages still to come, the one under way first, and the requests it is for."""
-
-    stages: list[str]
-    requests: list[Served]
-    expert: int
-    calls: int = 0
-    kv: int = 0
-    steps: int = 0
 
 
 class Outcome(NamedTuple):
@@ -58,8 +35,8 @@ class Group:
     def __init__(self, layout: Layout, settings: Settings) -> None:
         self.layout, self.settings = layout, settings
         self.orders = Orders(layout, settings)
-        self.cache = ExpertCache(layout.experts, settings.sizes, settings.eviction)
-        self.kv = KvCache(layout.kv, first_symbol=len(settings.sizes))
+        self._memory = GroupMemory(layout, settings, self.orders)
+        self.cache = self._memory.cache
         self.unrouted: deque[Served] = deque()
         self.waiting: dict[int, deque[Served]] = {}
         self.running: list[Served] = []
@@ -131,13 +108,13 @@ class Group:
             for served in self.running:
                 served.generated += steps
         elif stage.startswith("router") and not task.stages:
-            self._free_kv(task.kv, now)
+            self._memory.release(task.kv, now)
             return Outcome([], task.requests)
         finished = [served for served in self.running if served.remaining == 0]
         if finished:
             self.running = [served for served in self.running if served.remaining]
             for served in finished:
-                self._free_kv(served.kv, now)
+                self._memory.release(served.kv, now)
         return Outcome(finished, [])
 
     def _next(self, now: Picoseconds) -> Decision:
@@ -187,16 +164,16 @@ class Group:
         assert settings.router is not None
         size, tokens = settings.sizes[settings.router], settings.router_tokens
         chosen = [self.unrouted[i] for i in range(count)]
-        while (kv := self._take_kv(sum(size.kv_bytes(s.request.input_tokens + tokens) for s in chosen), now)) is None:
+        while (
+            kv := self._memory.reserve(sum(size.kv_bytes(s.request.input_tokens + tokens) for s in chosen), now)
+        ) is None:
             chosen.pop()
             if not chosen:
                 return None
         for served in chosen:
             self.unrouted.popleft()
             served.charge("queue", now)
-        calls = int(settings.call_overhead != "none")
-        stages = ["call"] * calls + ["router_prefill"] + ["router_decode"] * (tokens > 1)
-        return Task(stages, chosen, settings.router, calls, kv, tokens - 1)
+        return router_task(chosen, settings.router, kv, tokens, overhead=settings.call_overhead != "none")
 
     def _serve(self, serve: Serve, now: Picoseconds) -> Task | None:
         queue, expert = self.waiting[serve.expert], serve.expert
@@ -205,7 +182,7 @@ class Group:
         waiting = sum(map(len, self.waiting.values()))
         while len(chosen) < serve.count:
             request = queue[0].request
-            kv = self._take_kv(size.kv_bytes(request.input_tokens + request.output_tokens), now)
+            kv = self._memory.reserve(size.kv_bytes(request.input_tokens + request.output_tokens), now)
             if kv is None:
                 break
             queue[0].kv = kv
@@ -223,38 +200,19 @@ class Group:
         self.hits += len(chosen) - miss
         self.active = expert
         calls = {"per_request": len(chosen), "per_batch": int(serve.opens_batch), "none": 0}
-        count = calls[self.settings.call_overhead]
-        return Task(["copy"] * miss + ["call"] * bool(count) + ["prefill"], chosen, expert, count)
+        return serve_task(chosen, expert, miss, calls[self.settings.call_overhead])
 
     def _start(self, task: Task, now: Picoseconds) -> None:
         """Give the orders of the task's next stage."""
         stage, expert = task.stages[0], task.expert
         if stage == "copy":
-            evicted, address = self.cache.begin(expert, now)
-            self.orders.activate(expert, address, evicted, now)
+            self._memory.activate(expert, now)
         elif stage == "call":
             self.orders.call(task.calls)
         elif stage in ("prefill", "router_prefill"):
             lengths = [served.request.input_tokens for served in task.requests]
-            self.orders.prefill(expert, self._address(task, now), lengths, now)
+            self.orders.prefill(expert, self._memory.use(expert, now, len(lengths)), lengths, now)
         else:
             first = 1 if stage == "router_decode" else 0
             contexts = [served.context + first for served in task.requests]
-            self.orders.decode(expert, self._address(task, now), contexts, task.steps, now)
-
-    def _address(self, task: Task, now: Picoseconds) -> int:
-        """Where the weights of the task's model are; an expert counts as used."""
-        if task.expert == self.settings.router:
-            return self.layout.router.start
-        self.cache.use(task.expert, now, len(task.requests) if task.stages[0] == "prefill" else 0)
-        return self.cache.address(task.expert)
-
-    def _take_kv(self, size: int, now: Picoseconds) -> int | None:
-        reserved = self.kv.reserve(size)
-        if reserved is None:
-            return None
-        self.orders.reserve(*reserved, size, now)
-        return reserved[0]
-
-    def _free_kv(self, symbol: int, now: Picoseconds) -> None:
-        self.orders.release(symbol, *self.kv.release(symbol), now)
+            self.orders.decode(expert, self._memory.use(expert, now, 0), contexts, task.steps, now)

@@ -1,0 +1,43 @@
+"""What a group holds in HBM, experts and KV ranges; every change is an order to its sockets."""
+
+from __future__ import annotations
+
+from node.runtime.expert_cache import ExpertCache
+from node.runtime.kv_cache import KvCache
+from node.runtime.orders import Orders, Settings
+from node.runtime.sharding import Layout
+from node.units import Bytes, Picoseconds
+
+
+class GroupMemory:
+    """Decides addresses in the regions of ``layout`` and tells ``orders``."""
+
+    def __init__(self, layout: Layout, settings: Settings, orders: Orders) -> None:
+        self.cache = ExpertCache(layout.experts, settings.sizes, settings.eviction)
+        self._kv = KvCache(layout.kv, first_symbol=len(settings.sizes))
+        self._router, self._router_address = settings.router, layout.router.start
+        self._orders = orders
+
+    def reserve(self, size: Bytes, now: Picoseconds) -> int | None:
+        """A KV range of ``size`` bytes: its symbol, or None where there is no room now."""
+        reserved = self._kv.reserve(size)
+        if reserved is None:
+            return None
+        self._orders.reserve(*reserved, size, now)
+        return reserved[0]
+
+    def release(self, symbol: int, now: Picoseconds) -> None:
+        """End a KV range."""
+        self._orders.release(symbol, *self._kv.release(symbol), now)
+
+    def activate(self, expert: int, now: Picoseconds) -> None:
+        """Evict for ``expert`` and begin its copy."""
+        evicted, address = self.cache.begin(expert, now)
+        self._orders.activate(expert, address, evicted, now)
+
+    def use(self, expert: int, now: Picoseconds, requests: int) -> int:
+        """The address of the weights of an expert (which now serves ``requests`` more) or of the router."""
+        if expert == self._router:
+            return self._router_address
+        self.cache.use(expert, now, requests)
+        return self.cache.address(expert)
