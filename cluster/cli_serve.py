@@ -18,7 +18,7 @@ from cluster import compare as comparing
 from cluster import show
 from cluster.cli_options import COMPARED, ERR, OUT, config_of, config_options, machine_list, workload_options
 from cluster.config import Config
-from cluster.output import folder_for, result_folder, write_json
+from cluster.output import check_output, result_folder, write_json
 from cluster.requests_table import write_requests
 from cluster.runner import Progress as RunProgress
 from cluster.runner import Run, Watch, backends, prepare
@@ -46,20 +46,20 @@ def run(
 ) -> None:
     """Serve a workload on a machine; print and write what happened."""
     config = config_of(config_file, settings, options, _used_by_run)
-    folder = folder_for(output, "run")
+    check_output(output)
     started = time.time()
     prepared = prepare(config)
     _notes(prepared[1].notes)
     with backends(config) as make_backend, _progress() as progress:
         watch = _watcher(progress, prepared[0].machine.name, len(prepared[1].requests))
         result = run_workload(config, make_backend(), prepared, watch, timeline_limit)
-    with result_folder(folder) as temporary:
-        _write_run(temporary, result, requests_format)
-        write_json(temporary / "run.json", _run_record(config, time.time() - started))
+    with result_folder(output, "run") as folder:
+        _write_run(folder.temporary, result, requests_format)
+        write_json(folder.temporary / "run.json", _run_record(config, time.time() - started))
     show.run_table(OUT, result)
     _over_context(result, config)
     _overload(result)
-    OUT.print(f"\nwritten to {folder}")
+    OUT.print(f"\nwritten to {folder.final}")
 
 
 def _write_run(folder: Path, result: Run, requests_format: str) -> None:
@@ -90,16 +90,16 @@ def compare(
 ) -> None:
     """Serve the same workload on several machines, side by side."""
     config = config_of(config_file, settings, options, lambda key: _used_by_run(key) and key != "machine.name")
-    folder = folder_for(output, "compare")
+    check_output(output)
     variants = comparing.variants(machine_list(machines), config)
     with backends(config) as make_backend, _progress() as progress:
         columns = comparing.compare(
             config, variants, make_backend, lambda label, requests: _watcher(progress, label, requests)
         )
-    with result_folder(folder) as temporary:
-        write_json(temporary / "compare.json", comparing.as_json(columns))
+    with result_folder(output, "compare") as folder:
+        write_json(folder.temporary / "compare.json", comparing.as_json(columns))
     show.compare_table(OUT, columns)
-    OUT.print(f"\nwritten to {folder}")
+    OUT.print(f"\nwritten to {folder.final}")
 
 
 def _used_by_run(key: str) -> bool:

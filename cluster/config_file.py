@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
@@ -13,27 +15,35 @@ from cluster.config import AT_LEAST_ONE, CHOICES, MOST, Config
 from cluster.workload import validate
 from node.errors import InputError
 from node.expert import ExpertGroup
-from node.spec_file import read_toml
+from node.spec_file import read_figure, read_toml
 
-# key -> (when it has no effect, what to say): a key that is set and has no effect is an error
-_UNUSED: dict[str, tuple[Callable[[Config], bool], str]] = {
+Rule = tuple[Callable[[Config], bool], str]
+
+
+def _at_once(config: Config) -> bool:
+    return config.workload.trace is None and config.workload.arrivals == "at_once"
+
+
+# key -> rules (when it has no effect, what to say): a key that is set and has no effect is an error
+_UNUSED: dict[str, tuple[Rule, ...]] = {
     **{
-        f"workload.{key}": (lambda c: c.workload.trace is not None, "workload.trace is set")
-        for key in ("requests", "rate", "arrivals", "input_tokens", "output_tokens")
+        f"workload.{key}": ((lambda c: c.workload.trace is not None, "workload.trace is set"),)
+        for key in ("requests", "arrivals", "input_tokens", "output_tokens")
     },
-    "workload.zipf_s": (lambda c: c.workload.popularity != "zipf", "workload.popularity is not zipf"),
-    "workload.rate_scale": (
-        lambda c: c.workload.trace is None and c.workload.arrivals == "at_once",
-        "workload.arrivals is at_once",
+    "workload.rate": (
+        (lambda c: c.workload.trace is not None, "workload.trace is set"),
+        (_at_once, "workload.arrivals is at_once"),
     ),
+    "workload.rate_scale": ((_at_once, "workload.arrivals is at_once"),),
+    "workload.zipf_s": ((lambda c: c.workload.popularity != "zipf", "workload.popularity is not zipf"),),
     **{
-        f"experts.{key}": (lambda c: bool(c.experts.group), "experts.group is set")
+        f"experts.{key}": ((lambda c: bool(c.experts.group), "experts.group is set"),)
         for key in ("count", "model", "dtype")
     },
-    "experts.router_tokens": (lambda c: c.experts.router == "none", "experts.router is none"),
-    "runtime.fairness": (lambda c: c.runtime.scheduler == "paper", "runtime.scheduler is paper"),
-    "runtime.orchestration": (lambda c: c.runtime.fusion != "fused", "runtime.fusion is not fused"),
-    "cluster.address": (lambda c: c.cluster.backend != "ray", "cluster.backend is not ray"),
+    "experts.router_tokens": ((lambda c: c.experts.router == "none", "experts.router is none"),),
+    "runtime.fairness": ((lambda c: c.runtime.scheduler == "paper", "runtime.scheduler is paper"),),
+    "runtime.orchestration": ((lambda c: c.runtime.fusion != "fused", "runtime.fusion is not fused"),),
+    "cluster.address": ((lambda c: c.cluster.backend != "ray", "cluster.backend is not ray"),),
 }
 
 
@@ -46,8 +56,10 @@ def read_config(
     """
     values: dict[str, tuple[object, str]] = {}
     if path is not None:
-        for key, value in _flat("", read_toml(path)):
-            values[key] = (value, str(path))
+        tree = read_toml(path)
+        for table in tree:
+            _known_table(table, str(path))
+        values = {key: (value, str(path)) for key, value in _flat("", tree)}
     for key, value in settings:
         values[key] = (value, "--set")
     config = Config(explicit=frozenset(values))
@@ -67,7 +79,7 @@ def parse_setting(text: str) -> tuple[str, object]:
         raise InputError(f"--set {text!r}: must be table.key=value, for example --set runtime.batch=4")
     try:
         return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # no TOML, or a number with more digits than Python reads
         return key, value
 
 
@@ -81,14 +93,14 @@ def _flat(prefix: str, tree: Mapping[str, object]) -> Iterable[tuple[str, object
 
 def _with(config: Config, key: str, value: object, where: str) -> Config:
     table, _, name = key.partition(".")
-    tables = [entry.name for entry in fields(Config) if entry.name not in ("seed", "explicit")]
     if key == "seed":
         return replace(config, seed=int(str(_typed(value, int, "seed", where))))
-    if table not in tables or not name:
-        raise InputError(f"{where}: {key}: unknown key; there are seed and the tables {', '.join(tables)}")
+    _known_table(table if name else "", where, key)
     part = getattr(config, table)
     if table == "machine" and name != "name":
-        return replace(config, machine=replace(config.machine, numbers={**config.machine.numbers, name: value}))
+        figure = read_figure(name, value, where, key if where == "--set" else f"{where}: {key}")
+        number = {"value": figure.value, "kind": figure.kind, "source": figure.source}
+        return replace(config, machine=replace(config.machine, numbers={**config.machine.numbers, name: number}))
     kinds = get_type_hints(type(part))
     if name not in kinds:
         raise InputError(f"{where}: {key}: unknown key; [{table}] has {', '.join(kinds)}")
@@ -96,10 +108,17 @@ def _with(config: Config, key: str, value: object, where: str) -> Config:
     return replace(config, **{table: replace(part, **{name: typed})})
 
 
+def _known_table(table: str, where: str, key: str | None = None) -> None:
+    tables = [entry.name for entry in fields(Config) if entry.name not in ("seed", "explicit")]
+    if table not in tables and (key is not None or table != "seed"):
+        found = table if key is None else key
+        raise InputError(f"{where}: {found}: unknown key; there are seed and the tables {', '.join(tables)}")
+
+
 def _typed(value: object, kind: object, key: str, where: str) -> object:
     allowed = get_args(kind) if isinstance(kind, UnionType) else (get_origin(kind) or kind,)
     if isinstance(value, int) and not isinstance(value, bool) and float in allowed:
-        return float(value)
+        value = float(value) if abs(value) < sys.float_info.max else math.inf
     if isinstance(value, bool) or not any(isinstance(value, one) for one in allowed if isinstance(one, type)):
         names = " or ".join(one.__name__ for one in allowed if isinstance(one, type) and one is not type(None))
         raise InputError(f"{where}: {key} = {value!r}: must be of type {names}")
@@ -115,15 +134,19 @@ def _groups(value: object, where: str) -> tuple[ExpertGroup, ...]:
         if unknown := [key for key in entry if key not in kinds]:
             raise InputError(f"{where}: experts.group.{unknown[0]}: unknown key; a group has {', '.join(kinds)}")
         typed = {key: _typed(entry[key], kinds[key], f"experts.group.{key}", where) for key in entry}
-        groups.append(ExpertGroup(**typed))  # type: ignore[arg-type]
+        group = ExpertGroup(**typed)  # type: ignore[arg-type]
+        if group.count > MOST:
+            raise InputError(f"{where}: experts.group.count = {group.count}: must be at most {MOST:,}")
+        groups.append(group)
     return tuple(groups)
 
 
 def _check_used(config: Config, key: str, where: str, used: Callable[[str], bool]) -> None:
     if not used(key):
         raise InputError(f"{where}: {key}: this command does not use it")
-    if key in _UNUSED and _UNUSED[key][0](config):
-        raise InputError(f"{where}: {key}: has no effect, because {_UNUSED[key][1]}; remove one of the two")
+    for unused, reason in _UNUSED.get(key, ()):
+        if unused(config):
+            raise InputError(f"{where}: {key}: has no effect, because {reason}; remove one of the two")
 
 
 def _check(config: Config) -> None:

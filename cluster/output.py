@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -16,34 +17,57 @@ from node.errors import InputError
 RUNS = Path("runs")
 
 
-def folder_for(output: str | None, command: str) -> Path:
-    """The folder to write to: the one asked for, which must not exist, or a new one under ``runs/``."""
-    if output is not None:
-        path = Path(output)
-        if path.exists() or path.is_symlink():
+def check_output(output: str | None) -> None:
+    """``InputError`` where the folder asked for exists, or cannot be a name."""
+    try:
+        if output is not None and os.path.lexists(output):
             raise InputError(f"--output {output!r}: exists already; name a folder that does not, or remove it")
-        return path
-    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{command}"
-    names = (RUNS / (stem if n == 0 else f"{stem}-{n}") for n in range(1000))
-    return next(path for path in names if not path.exists())
+    except ValueError as error:
+        raise InputError(f"--output {output!r}: cannot be a folder's name: {error}") from None
+
+
+@dataclass
+class ResultFolder:
+    """``temporary``: where to write; ``final``: where it is afterwards."""
+
+    temporary: Path
+    final: Path | None = None
 
 
 @contextlib.contextmanager
-def result_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside ``path`` that becomes ``path`` when the block ends well, and is gone otherwise."""
+def result_folder(output: str | None, command: str) -> Iterator[ResultFolder]:
+    """A temporary folder that gets its name when the block ends well, and is gone otherwise.
+
+    Its name is ``output``, which must not exist, or a new one under ``runs/``.
+    """
+    parent = RUNS if output is None else Path(output).parent
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".coe.", dir=parent))
     except OSError as error:
-        raise InputError(f"--output {str(path)!r}: cannot be made: {error.strerror}") from None
+        raise InputError(f"--output {output or str(RUNS)!r}: cannot be made: {error.strerror}") from None
+    folder = ResultFolder(temporary)
     try:
-        yield temporary
+        yield folder
         temporary.chmod(0o755)
-        if path.exists():
-            raise InputError(f"--output {str(path)!r}: came into being while the command ran; nothing was written")
-        temporary.rename(path)
+        folder.final = _named(temporary, output, command)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _named(temporary: Path, output: str | None, command: str) -> Path:
+    """Rename to the first name that is free; a name is taken by making the folder, which two cannot both do."""
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{command}"
+    names = [Path(output)] if output else [RUNS / (stem if n == 0 else f"{stem}-{n}") for n in range(1000)]
+    for name in names:
+        try:
+            name.mkdir()
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise InputError(f"--output {str(name)!r}: cannot be made: {error.strerror}") from None
+        return temporary.rename(name)
+    raise InputError(f"--output {str(names[0])!r}: came into being while the command ran; nothing was written")
 
 
 def write_json(path: Path, value: Mapping[str, object]) -> None:

@@ -35,7 +35,9 @@ def summarise(
     groups = simulation.runtime.groups
     activations = sum(group.activations.total() for group in groups)
     hits = sum(group.hits for group in groups)
-    dma = sum(counters[group.layout.group * deployment.degree]["dma_busy"] for group in groups)
+    switching = sum(
+        deployment.activation_ps(expert) * count for group in groups for expert, count in group.activations.items()
+    )
     summary: Summary = {
         "machine": machine.name,
         "requests": len(workload.requests) + len(workload.refused),
@@ -52,7 +54,7 @@ def summarise(
         "expert_activations": activations,
         "expert_hits": hits,
         "hit_rate": hits / (hits + activations),
-        "switch_s_mean": dma / activations / PS_PER_S if activations else 0.0,
+        "switch_s_mean": switching / activations / PS_PER_S if activations else 0.0,
         "bytes_ddr_to_hbm": sum(counters[socket]["copied"] for socket in sorted(counters)),
     }
     if machine.power is not None:

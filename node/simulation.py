@@ -178,9 +178,9 @@ class Simulation:
     def _watch_idle(self) -> None:
         for index, group in enumerate(self.runtime.groups):
             since = self._idle_since[index]
+            if group.idle and (group.unrouted or group.waiting or group.running):
+                raise InvariantError(f"group {index} is idle at {self.now:,} ps with requests waiting")
             if group.idle and since is None:
-                if group.unrouted or group.waiting or group.running:
-                    raise InvariantError(f"group {index} is idle at {self.now:,} ps with requests waiting")
                 self._idle_since[index] = self.now
             elif not group.idle and since is not None:
                 self.totals.idle_ps[index] += self.now - since

@@ -24,47 +24,46 @@ def read_toml(path: Path) -> dict[str, object]:
     try:
         with path.open("rb") as file:
             return tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no TOML, no UTF-8, or a number too long to read
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path}: cannot be read as TOML: {reason}") from None
 
 
-def load_machine(name: str, overrides: Mapping[str, object] | None = None, origin: str = "--set") -> Machine:
-    """The machine of a built-in ``name`` or a ``.toml`` path, with ``overrides`` (path -> value with unit).
+def load_machine(name: str, overrides: Mapping[str, object] | None = None) -> Machine:
+    """The machine of a built-in ``name`` or a ``.toml`` path, with ``overrides`` (path -> as in ``read_figure``).
 
     Raises ``InputError`` for an unknown machine or path, a bad quantity or a missing number.
     """
     names, figures = _read(name, ())
     for path, value in (overrides or {}).items():
-        figures[path] = _figure(path, value, origin, f"machine.{path}")
-    _link_of(figures)
-    return _build(names.get("name", name), names.get("title", name), figures)
+        figures[path] = read_figure(path, value, "--set", f"machine.{path}")
+    label = name if name.endswith(".toml") else f"machine {name!r}"
+    _link_of(figures, label)
+    return _build(names, figures, label)
 
 
 def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, str], dict[str, Figure]]:
-    """Names and figures of a spec, its bases first."""
+    """Names and figures of a spec, its bases first; ``seen`` are the files that led here."""
     path = Path(name) if name.endswith(".toml") else SPECS / f"{name}.toml"
     if not name.endswith(".toml") and name not in machine_names():
         raise InputError(
             f"machine {name!r}: no such machine; there are {', '.join(machine_names())}, "
             "or give the path of a .toml file"
         )
-    if name in seen:
-        raise InputError(f"{path}: its base leads back to itself: {' -> '.join((*seen, name))}")
+    here = str(path.resolve())
+    if here in seen:
+        raise InputError(f"{path}: its base leads back to itself: {' -> '.join((*seen, here))}")
     tree = read_toml(path)
     base = tree.pop("base", None)
     if base is not None and not isinstance(base, str):
         raise InputError(f"{path}: base = {base!r}: must be the name of a machine or the path of a .toml file")
     if base and base.endswith(".toml"):
         base = str(path.parent / base)
-    names, figures = _read(base, (*seen, name)) if base else ({}, {})
-    names = {"name": path.stem, "title": path.stem}
-    for key in ("name", "title"):
-        if key in tree:
-            names[key] = str(tree.pop(key))
+    _, figures = _read(base, (*seen, here)) if base else ({}, {})
+    names = {key: str(tree.pop(key, path.stem)) for key in ("name", "title")}
     for key, value in tree.items():
         for leaf, content in _leaves(key, value):
-            figures[leaf] = _figure(leaf, content, path.name, f"{path}: {leaf}")
+            figures[leaf] = read_figure(leaf, content, path.name, f"{path}: {leaf}")
     return names, figures
 
 
@@ -74,8 +73,11 @@ def _leaves(key: str, value: object) -> list[tuple[str, object]]:
     return [(key, value)]
 
 
-def _figure(path: str, content: object, origin: str, where: str) -> Figure:
-    """One number, checked; a bare value is the user's own and counts as assumed."""
+def read_figure(path: str, content: object, origin: str, where: str) -> Figure:
+    """The number at ``path``: a table of value, kind and source, or a bare value, which is assumed, by ``origin``.
+
+    Raises ``InputError`` that begins with ``where``.
+    """
     if path not in paths():
         raise InputError(f"{where}: unknown key; a machine has {', '.join(paths())}")
     entry = content if isinstance(content, dict) else {"value": content, "kind": "assumed", "source": origin}
@@ -103,25 +105,25 @@ def _convert(path: str, value: object, where: str) -> int | float | str:
     return number
 
 
-def _link_of(figures: dict[str, Figure]) -> None:
+def _link_of(figures: dict[str, Figure], label: str) -> None:
     """DDR is reached at its own bandwidth or over a host link: never both, never neither."""
     direct = {"ddr.bandwidth", "ddr.efficiency"} & set(figures)
     hosted = {path for path in figures if path.startswith("host_link.")}
     if bool(direct) == bool(hosted):
         raise InputError(
-            "machine: DDR needs either ddr.bandwidth and ddr.efficiency (direct-attached) or host_link.bandwidth "
+            f"{label}: DDR needs either ddr.bandwidth and ddr.efficiency (direct-attached) or host_link.bandwidth "
             f"and host_link.sharing (host memory); given: {', '.join(sorted(direct | hosted)) or 'none'}"
         )
     needed = {"ddr.bandwidth", "ddr.efficiency"} if direct else {"host_link.bandwidth", "host_link.sharing"}
     if missing := needed - set(figures):
-        raise InputError(f"machine: {', '.join(sorted(missing))} is missing")
+        raise InputError(f"{label}: {', '.join(sorted(missing))} is missing")
 
 
-def _build(name: str, title: str, figures: dict[str, Figure]) -> Machine:
+def _build(names: dict[str, str], figures: dict[str, Figure], label: str) -> Machine:
     known = paths()
     missing = [path for path, (_, optional) in known.items() if not optional and path not in figures]
     if missing:
-        raise InputError(f"machine {name!r}: {', '.join(missing)} missing; a machine with no base says every number")
+        raise InputError(f"{label}: {', '.join(missing)} missing; a machine with no base says every number")
     values = {path: _convert(path, figure.value, f"machine.{path}") for path, figure in figures.items()}
     tables: dict[str, object] = {}
     for table, kind in TABLES.items():
@@ -130,4 +132,4 @@ def _build(name: str, title: str, figures: dict[str, Figure]) -> Machine:
             continue
         tables[table] = kind(**{entry.name: values.get(f"{table}.{entry.name}") for entry in fields(kind)})
     ordered = tuple(figures[path] for path in known if path in figures)
-    return Machine(name=name, title=title, sockets=int(values["sockets"]), figures=ordered, **tables)  # type: ignore[arg-type]
+    return Machine(**names, sockets=int(values["sockets"]), figures=ordered, **tables)  # type: ignore[arg-type]

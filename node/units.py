@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 
 from node.errors import InputError
 
@@ -17,6 +18,7 @@ Bytes = int
 PS_PER_S = 10**12
 US = 10**6
 MS = 10**9
+MOST_PS = 9 * 10**18  # what 64-bit picoseconds hold: 104 days
 
 _DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
@@ -33,7 +35,8 @@ UNITS: dict[str, dict[str, Decimal]] = {
     "count": {"": Decimal(1)},
     "fraction": {"": Decimal(1), "%": Decimal("0.01")},
 }
-_QUANTITY = re.compile(r"\s*([+-]?[0-9][0-9_,]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*(\S*)\s*")
+_WHOLE = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+(?:_[0-9]+)*)"  # thousands may be grouped by commas
+_QUANTITY = re.compile(rf"\s*([+-]?{_WHOLE}(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{{1,3}})?)\s*(\S*)\s*")
 
 
 def parse(text: str | int | float, dimension: str, where: str) -> float:
@@ -49,14 +52,15 @@ def parse(text: str | int | float, dimension: str, where: str) -> float:
         number = Decimal(match.group(1).replace("_", "").replace(",", "")) if match else Decimal("nan")
     except InvalidOperation:
         number = Decimal("nan")
-    if unit not in units or not number.is_finite() or number < 0:
+    value = float(number * units.get(unit, Decimal("nan")))
+    if not math.isfinite(value) or number < 0:
         example = {"count": "8", "fraction": "0.85"}.get(dimension) or f"1.5 {list(units)[-1]}"
         allowed = ", ".join(name or "(none)" for name in units)
         raise InputError(
             f"{where} = {text!r}: not a non-negative quantity in {dimension}; "
             f"allowed units: {allowed}; for example {example!r}"
         )
-    return float(number * units[unit])
+    return value
 
 
 def whole(text: str | int | float, dimension: str, where: str) -> int:
@@ -69,12 +73,15 @@ def whole(text: str | int | float, dimension: str, where: str) -> int:
 
 def picoseconds(text: str | int | float, where: str) -> Picoseconds:
     """Read a duration such as ``"50 ms"``, rounded once to picoseconds; raises ``InputError``."""
-    return round(parse(text, "s", where) * PS_PER_S)
+    value = round(parse(text, "s", where) * PS_PER_S)
+    if value > MOST_PS:
+        raise InputError(f"{where} = {text!r}: must be at most {MOST_PS // PS_PER_S:,} s")
+    return value
 
 
 def transfer_ps(size: Bytes, bytes_per_s: float) -> Picoseconds:
-    """Time for ``size`` bytes at a rate, rounded up to a whole picosecond."""
-    return math.ceil(size / bytes_per_s * PS_PER_S)
+    """Time for ``size`` bytes at a rate: the exact quotient, rounded up to a whole picosecond."""
+    return math.ceil(Fraction(size * PS_PER_S) / Fraction(bytes_per_s))
 
 
 def seconds(ps: Picoseconds) -> float:
@@ -91,8 +98,10 @@ def show_bytes(size: float) -> str:
 
 
 def show_seconds(value: float) -> str:
-    """Seconds for people: ``13.6 ms``."""
-    for unit, factor in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)):
-        if abs(value) >= factor:
-            return f"{value / factor:.3g} {unit}" if value < 1000 else f"{value:,.0f} s"
-    return "0 s" if value == 0 else f"{value / 1e-12:.3g} ps"
+    """Seconds for people, three digits: ``13.6 ms``; whole seconds from 1,000 on."""
+    if value == 0:
+        return "0 s"
+    scales = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9), ("ps", 1e-12))
+    in_units = ((unit, float(f"{value / factor:.3g}")) for unit, factor in scales)
+    unit, rounded = next((found for found in in_units if abs(found[1]) >= 1), ("ps", 0.0))
+    return f"{value:,.0f} s" if abs(rounded) >= 1000 else f"{rounded:g} {unit}"

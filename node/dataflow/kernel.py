@@ -40,8 +40,8 @@ class Kernel:
     """Operators that run as one program on one socket, ``repeat`` times in a pass over the model.
 
     ``flops``, ``hbm`` (bytes but for streamed weights), ``sram`` (bytes between stages) are forms over a step;
-    ``streamed_weights`` bytes are read at least once per run; ``width`` is the bytes of activations per token
-    that have to be on chip together; ``launch_s`` is the time to start it.
+    ``weights``: of each operator the bytes that stream at least once per run, and the bytes of activations per token
+    that it works on; ``launch_s`` is the time to start it.
     """
 
     name: str
@@ -50,20 +50,20 @@ class Kernel:
     flops: Form
     hbm: Form
     sram: Form
-    streamed_weights: float
-    width: float
+    weights: tuple[tuple[float, float], ...]
     messages: tuple[tuple[str, Form], ...]
     launch_s: float
 
-    def weight_passes(self, machine: Machine, step: Step) -> int:
-        """How often the weights stream through SRAM: once if they fit there, or if all activations do."""
-        if self.streamed_weights <= machine.sram.capacity:
-            return 1
-        return max(1, math.ceil(self.width * step.tokens / machine.sram.capacity))
-
     def hbm_bytes(self, machine: Machine, step: Step) -> float:
-        """HBM traffic of one run in bytes."""
-        return self.hbm.at(step) + self.streamed_weights * self.weight_passes(machine, step)
+        """HBM traffic of one run in bytes.
+
+        An operator's weights stream once if they fit on chip; else once for every part of its activations that does.
+        """
+        room = machine.sram.capacity
+        moved = self.hbm.at(step)
+        for size, width in self.weights:
+            moved += size if size <= room else size * max(1, math.ceil(width * step.tokens / room))
+        return moved
 
     def link_s(self, machine: Machine, step: Step, members: int) -> tuple[float, float]:
         """Seconds that one run keeps the link sending, and seconds of hops, over all its collectives."""
@@ -121,17 +121,21 @@ def build(name: str, operators: tuple[Operator, ...], repeat: int, used_later: s
     boundary: list[Tensor] = [tensor for tensor in read.values() if tensor.name not in made]
     boundary += [t for t in made.values() if t.name not in read or t.name in used_later]
     kv = total(form for op in operators for form in (op.kv_read, op.kv_write))
-    weights = total(op.weight_read for op in operators)
+    gathered = total(op.weight_read for op in operators).tokens
     moved = total(tensor.size for tensor in boundary)
     return Kernel(
         name=name,
         repeat=repeat,
         stages=len(operators),
         flops=total(op.flops for op in operators),
-        hbm=moved + kv + Form(tokens=weights.tokens),
+        hbm=moved + kv + Form(tokens=gathered),
         sram=total(tensor.size for tensor in inside),
-        streamed_weights=weights.constant,
-        width=moved.tokens + max((tensor.size.tokens for tensor in inside), default=0.0),
+        weights=tuple((op.weight_read.constant, _width(op)) for op in operators if op.weight_read.constant),
         messages=tuple((op.collective, op.message) for op in operators if op.collective),
         launch_s=launch_s,
     )
+
+
+def _width(operator: Operator) -> float:
+    """Bytes of an operator's inputs and outputs per token."""
+    return sum(tensor.size.tokens for tensor in (*operator.inputs, *operator.outputs))

@@ -11,6 +11,17 @@ from node.spec_file import SPECS, read_toml
 
 MODELS = SPECS / "models"
 ARCHITECTURES = ("llama", "mistral")
+_HUGGING_FACE = {
+    "layers": "num_hidden_layers",
+    "hidden": "hidden_size",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "ffn": "intermediate_size",
+    "vocabulary": "vocab_size",
+    "context": "max_position_embeddings",
+    "sliding_window": "sliding_window",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +60,25 @@ def load_shape(name: str) -> Shape:
     return _checked(read_toml(path), path)
 
 
-def _checked(values: dict[str, object], path: Path) -> Shape:
-    known = {entry.name: entry for entry in fields(Shape)}
+def _checked(values: dict[str, object], path: Path, written: dict[str, str] | None = None) -> Shape:
+    """The shape of checked ``values``; ``written``: how a key is called in the file, where that differs."""
+    known, called = {entry.name: entry for entry in fields(Shape)}, written or {}
     for key, value in values.items():
+        name = called.get(key, key)
         if key not in known:
-            raise InputError(f"{path}: {key}: unknown key; a model has {', '.join(known)}")
-        kinds = {"name": str, "tied_embeddings": bool}.get(key, int)
-        optional = key in ("sliding_window", "parameters")
-        if optional and value is None:
+            raise InputError(f"{path}: {name}: unknown key; a model has {', '.join(known)}")
+        kind = {"name": str, "tied_embeddings": bool}.get(key, int)
+        if value is None and key in ("sliding_window", "parameters"):
             continue
-        if type(value) is not kinds or (kinds is int and isinstance(value, int) and value < 1):
-            raise InputError(f"{path}: {key} = {value!r}: must be a {'positive ' * (kinds is int)}{kinds.__name__}")
+        if type(value) is not kind or (kind is int and isinstance(value, int) and value < 1):
+            raise InputError(f"{path}: {name} = {value!r}: must be a {'positive ' * (kind is int)}{kind.__name__}")
     required = [key for key in known if key not in ("sliding_window", "tied_embeddings", "parameters")]
-    if missing := [key for key in required if key not in values]:
+    if missing := [called.get(key, key) for key in required if key not in values]:
         raise InputError(f"{path}: {', '.join(missing)} missing")
     shape = Shape(**values)  # type: ignore[arg-type]
     if shape.heads % shape.kv_heads:
-        raise InputError(f"{path}: heads = {shape.heads}: must be a multiple of kv_heads = {shape.kv_heads}")
+        heads, kv_heads = (called.get(key, key) for key in ("heads", "kv_heads"))
+        raise InputError(f"{path}: {heads} = {shape.heads}: must be a multiple of {kv_heads} = {shape.kv_heads}")
     return shape
 
 
@@ -81,21 +94,11 @@ def _from_hugging_face(path: Path) -> Shape:
     for bias in ("attention_bias", "mlp_bias"):
         if config.get(bias):
             raise InputError(f"{path}: {bias} = true: biases are not supported; only false is")
-    heads, hidden = config.get("num_attention_heads"), config.get("hidden_size")
-    head_dim = config.get("head_dim")
-    if head_dim is None and isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
-        head_dim = hidden // heads
-    values = {
-        "name": path.parent.name or path.stem,
-        "layers": config.get("num_hidden_layers"),
-        "hidden": hidden,
-        "heads": heads,
-        "kv_heads": config.get("num_key_value_heads", heads),
-        "head_dim": head_dim,
-        "ffn": config.get("intermediate_size"),
-        "vocabulary": config.get("vocab_size"),
-        "context": config.get("max_position_embeddings"),
-        "sliding_window": config.get("sliding_window"),
-        "tied_embeddings": bool(config.get("tie_word_embeddings", False)),
-    }
-    return _checked(values, path)
+    values = {ours: config.get(theirs) for ours, theirs in _HUGGING_FACE.items()}
+    heads, hidden = values["heads"], values["hidden"]
+    if values["kv_heads"] is None:
+        values["kv_heads"] = heads
+    if values["head_dim"] is None and isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
+        values["head_dim"] = hidden // heads
+    values |= {"name": path.parent.name or path.stem, "tied_embeddings": bool(config.get("tie_word_embeddings"))}
+    return _checked(values, path, _HUGGING_FACE)

@@ -61,7 +61,12 @@ class Group:
         """Requests whose expert lives here, from any group's router."""
         for served in routed:
             served.group = self.layout.group
-            self.waiting.setdefault(served.request.expert, deque()).append(served)
+            queue = self.waiting.setdefault(served.request.expert, deque())
+            if queue and queue[-1].request.id > served.request.id:  # another group was quicker to route a later one
+                queue.append(served)
+                self.waiting[served.request.expert] = deque(sorted(queue, key=lambda one: one.request.id))
+            else:
+                queue.append(served)
         return self._reconsider(now)
 
     def proceed(self, now: Picoseconds) -> list[Order]:
@@ -107,7 +112,11 @@ class Group:
             self._cut = False
             for served in self.running:
                 served.generated += steps
-        elif stage.startswith("router") and not task.stages:
+        elif stage.startswith("router"):
+            task.steps -= steps
+            if task.steps:
+                task.stages.append("router_decode")
+                return Outcome([], [])
             self._memory.release(task.kv, now)
             return Outcome([], task.requests)
         finished = [served for served in self.running if served.remaining == 0]
@@ -147,17 +156,10 @@ class Group:
             if not self.running:
                 raise InvariantError(f"group {self.layout.group}: no KV cache for anybody, and nobody to wait for")
             expert = self.running[0].request.expert
-            steps = min(self._until_change(served) for served in self.running)
+            steps = min(served.remaining for served in self.running)
             task = Task(["decode"], self.running, expert, steps=steps)
         self._task = task
         self._start(task, now)
-
-    def _until_change(self, served: Served) -> int:
-        """Decode steps until the request ends or its attention window is full."""
-        window = self.settings.sizes[served.request.expert].window
-        if window is None or served.context >= window:
-            return served.remaining
-        return min(served.remaining, window - served.context)
 
     def _route(self, count: int, now: Picoseconds) -> Task | None:
         settings = self.settings
@@ -213,6 +215,7 @@ class Group:
             lengths = [served.request.input_tokens for served in task.requests]
             self.orders.prefill(expert, self._memory.use(expert, now, len(lengths)), lengths, now)
         else:
-            first = 1 if stage == "router_decode" else 0
-            contexts = [served.context + first for served in task.requests]
+            # a request has generated its first token when it decodes; the router's first came with its prefill
+            generated = self.settings.router_tokens - task.steps if stage == "router_decode" else 0
+            contexts = [served.context + generated for served in task.requests]
             self.orders.decode(expert, self._memory.use(expert, now, 0), contexts, task.steps, now)

@@ -101,8 +101,13 @@ class Orders:
         )
 
     def decode(self, expert: int, address: int, contexts: Sequence[int], steps: int, now: Picoseconds) -> None:
-        """``steps`` steps of a batch whose next tokens attend to ``contexts`` tokens, themselves among them."""
+        """Steps of a batch whose next tokens attend to ``contexts`` tokens, themselves among them.
+
+        At most ``steps``; fewer where the attention window of a sequence fills up, for its cost changes there.
+        """
         window = self._settings.sizes[expert].window
+        if window is not None:
+            steps = min([steps, *(window - context for context in contexts if context < window)])
         seen = contexts if window is None else [min(context, window) for context in contexts]
         growing = len(contexts) if window is None else sum(context < window for context in contexts)
         self._add(

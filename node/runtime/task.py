@@ -21,7 +21,7 @@ STAGES = {
 class Task:
     """The stages still to come, the one under way first, and the requests they are for.
 
-    ``calls`` to the host, ``kv``: symbol of the router's KV range, ``steps`` of the decode run.
+    ``calls`` to the host, ``kv``: symbol of the router's KV range, ``steps`` of decode still to come.
     """
 
     stages: list[str]
@@ -33,8 +33,8 @@ class Task:
 
 
 def router_task(requests: list[Served], router: int, kv: int, router_tokens: int, overhead: bool) -> Task:
-    """A run of the router: a call, a prefill of all prompts, a decode step per further token."""
-    stages = ["call"] * overhead + ["router_prefill"] + ["router_decode"] * (router_tokens > 1)
+    """A run of the router: a call, a prefill of all prompts, then a decode step per further token."""
+    stages = ["call"] * overhead + ["router_prefill"]
     return Task(stages, requests, router, int(overhead), kv, router_tokens - 1)
 
 
