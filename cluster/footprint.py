@@ -7,7 +7,6 @@ home copy there and HBM holds copies, so that the lower tier has to hold them al
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import cycle
@@ -72,9 +71,9 @@ def row(name: str, room: Capacity, experts: int, activation_limit_s: float) -> R
     return Row(
         machine=name,
         experts=experts,
-        nodes=math.ceil(experts / held),
+        nodes=-(-experts // held),
         resident_in_hbm=min(experts, room.hbm),
-        held_below_hbm=0 if state == "fits" else min(experts, room.below) - min(experts, room.hbm),
+        held_below_hbm=max(0, min(experts, room.below) - room.hbm),
         state=state,
     )
 

@@ -1,8 +1,8 @@
 """Collectives between the sockets of a tensor-parallel group: hops and bytes over each member's link.
 
-Every socket reaches every other over its own link, so one hop delivers to all. Of the two ways to run a
-collective the quicker is taken: in one hop (everybody sends everything to everybody: latency-optimal) or in two
-phases (reduce-scatter, then all-gather: bandwidth-optimal; Thakur, Rabenseifner, Gropp 2005).
+Every socket reaches every other over its own link, so one hop delivers to all. There are two ways to run an
+all-reduce: in one hop (everybody sends everything to everybody: latency-optimal) or in two phases (reduce-scatter, then
+all-gather: bandwidth-optimal; Thakur, Rabenseifner, Gropp 2005). Who runs it picks the quicker.
 """
 
 from __future__ import annotations
@@ -22,14 +22,12 @@ class Transfer:
         return self.hops * latency + self.bytes_sent / bandwidth
 
 
-def all_reduce(size: float, members: int, bandwidth: float, latency: float) -> Transfer:
-    """Sum of ``size`` bytes held by each of ``members``; everyone gets the sum."""
-    if members == 1:
-        return Transfer(0, 0.0)
+def all_reduce(size: float, members: int) -> tuple[Transfer, Transfer]:
+    """Sum of ``size`` bytes held by each of ``members``; everyone gets the sum: in one hop, in two phases."""
     others = members - 1
-    one_hop = Transfer(1, others * size)
-    two_phase = Transfer(2, 2 * others / members * size)
-    return one_hop if one_hop.seconds(bandwidth, latency) <= two_phase.seconds(bandwidth, latency) else two_phase
+    if not others:
+        return Transfer(0, 0.0), Transfer(0, 0.0)
+    return Transfer(1, others * size), Transfer(2, 2 * others / members * size)
 
 
 def all_gather(size: float, members: int) -> Transfer:

@@ -73,10 +73,10 @@ def whole(text: str | int | float, dimension: str, where: str) -> int:
 
 def picoseconds(text: str | int | float, where: str) -> Picoseconds:
     """Read a duration such as ``"50 ms"``, rounded once to picoseconds; raises ``InputError``."""
-    value = round(parse(text, "s", where) * PS_PER_S)
-    if value > MOST_PS:
+    value = parse(text, "s", where)
+    if value > MOST_PS / PS_PER_S:
         raise InputError(f"{where} = {text!r}: must be at most {MOST_PS // PS_PER_S:,} s")
-    return value
+    return round(value * PS_PER_S)
 
 
 def transfer_ps(size: Bytes, bytes_per_s: float) -> Picoseconds:

@@ -68,9 +68,8 @@ class Memory:
 
     def free(self, symbol: int) -> int:
         """End the life of ``symbol``; where it was."""
-        address = self.address(symbol)
+        address, size = self.address(symbol), self.size(symbol)
         index = bisect_left(self._starts, address)
-        size = self._ends[index] - address
         del self._starts[index], self._ends[index], self._symbols[address], self._addresses[symbol]
         self._valid.pop(symbol, None)
         self.used -= size
@@ -83,6 +82,11 @@ class Memory:
         if symbol not in self._addresses:
             raise HardwareError(f"{self.name}: symbol {symbol} is not alive")
         return self._addresses[symbol]
+
+    def size(self, symbol: int) -> Bytes:
+        """Bytes of the range of ``symbol``; ``HardwareError`` if it does not live."""
+        index = bisect_left(self._starts, self.address(symbol))
+        return self._ends[index] - self._starts[index]
 
     def fill(self, symbol: int, valid: Picoseconds) -> None:
         """The content of ``symbol`` is there from ``valid`` on."""

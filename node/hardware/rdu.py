@@ -19,6 +19,7 @@ from node.hardware.memory import Memory
 from node.spec import Machine
 from node.units import Bytes, Picoseconds
 
+_RUN_KINDS = frozenset((Kind.PREFILL, Kind.DECODE))
 _MEMORY_KINDS = frozenset((Kind.ALLOCATE, Kind.LOAD, Kind.FREE))
 
 
@@ -49,6 +50,7 @@ class Rdu:
         self._costs = Costs(machine, programs, sharers)
         self._running: Command | None = None
         self._started = 0
+        self._in_use: dict[int, Picoseconds] = {}  # symbol in HBM -> until when an engine reads or writes it
 
     def execute(self, command: Command) -> Completion:
         """Do one command; raises ``HardwareError`` for what is out of range, overlaps or is not alive."""
@@ -60,13 +62,15 @@ class Rdu:
             start = max(command.issued, self.dma_free)
             self.dma_free = start + int(self._costs.copy_ps[command.program])
             return self._copied(command, start, self.dma_free)
+        if command.kind not in _RUN_KINDS:
+            raise HardwareError(f"command {command.sequence}: {self.name} knows no kind {command.kind}")
         start = max(command.issued, self.tile_free)
         duration, link = self._costs.run(command)
         self.tile_free = start + duration
         self.busy["tile"] += duration
         self.busy["link"] += link
         self._running, self._started = command, start
-        address = self._weights(command, start)
+        address = self._weights(command, start, self.tile_free)
         return Completion(self.tile_free, address, program.weight_bytes, self.tiers[Tier.HBM].used)
 
     def step_under_way(self, now: Picoseconds) -> int:
@@ -80,7 +84,7 @@ class Rdu:
         done = self._started + decode.run_ps(command.context, command.growth, steps)
         self.busy["tile"] -= self.tile_free - done
         self.busy["link"] -= (command.steps - steps) * decode.link_ps
-        self.tile_free = done
+        self.tile_free = self._in_use[command.symbol] = done
         self._running = command._replace(steps=steps)
         return done
 
@@ -99,6 +103,8 @@ class Rdu:
         if len(gaps := np.flatnonzero(columns[ROW["sequence"]] != expected)):
             raise HardwareError(f"command {expected[gaps[0]]}: {self.name} never got it")
         kind, issued = columns[ROW["kind"]], columns[ROW["issued"]]
+        if len(unknown := np.flatnonzero((kind < 0) | (kind >= len(Kind)))):
+            raise HardwareError(f"command {expected[unknown[0]]}: {self.name} knows no kind {kind[unknown[0]]}")
         starts, ends = issued.copy(), issued.copy()
         copies = np.flatnonzero(kind == Kind.COPY)
         runs = np.flatnonzero((kind == Kind.PREFILL) | (kind == Kind.DECODE))
@@ -125,13 +131,19 @@ class Rdu:
             if command.kind == Kind.COPY:
                 return self._copied(command, start, end)
             size = self.programs[command.program].weight_bytes
-            return Completion(end, self._weights(command, start), size, self.tiers[Tier.HBM].used)
+            return Completion(end, self._weights(command, start, end), size, self.tiers[Tier.HBM].used)
         except HardwareError as error:
             raise HardwareError(f"command {command.sequence}: {error}") from None
 
     def _memory(self, command: Command) -> Completion:
         tier = self.tiers[command.tier]
         if command.kind == Kind.FREE:
+            until = self._in_use.get(command.symbol, 0) if command.tier == Tier.HBM else 0
+            if command.issued < until:
+                raise HardwareError(
+                    f"{tier.name}: symbol {command.symbol} freed at {command.issued:,} ps, in use until {until:,}"
+                )
+            _same_address(tier.name, command.symbol, tier.address(command.symbol), command.address)
             address = tier.free(command.symbol)
         else:
             valid = command.issued if command.kind == Kind.LOAD else None
@@ -141,19 +153,23 @@ class Rdu:
 
     def _copied(self, command: Command, start: Picoseconds, end: Picoseconds) -> Completion:
         hbm = self.tiers[Tier.HBM]
-        source = self.tiers[Tier.DDR].read(command.symbol, start)
-        if source != command.source:
-            raise HardwareError(f"{self.name}: symbol {command.symbol} is at {source:,} in DDR, not {command.source:,}")
+        ddr = self.tiers[Tier.DDR]
+        _same_address(ddr.name, command.symbol, ddr.read(command.symbol, start), command.source)
+        _same_address(hbm.name, command.symbol, hbm.address(command.symbol), command.address)
+        size, room = self.programs[command.program].weight_bytes, hbm.size(command.symbol)
+        if size > room:
+            raise HardwareError(f"{hbm.name}: symbol {command.symbol} has room for {room:,} bytes, not {size:,}")
         hbm.fill(command.symbol, end)
-        size = self.programs[command.program].weight_bytes
+        self._in_use[command.symbol] = end
         self.busy["dma"] += end - start
         self.copied += size
         return Completion(end, hbm.address(command.symbol), size, hbm.used)
 
-    def _weights(self, command: Command, start: Picoseconds) -> int:
-        address = self.tiers[Tier.HBM].read(command.symbol, start)
-        if address != command.address:
-            raise HardwareError(f"{self.name}: weights {command.symbol} are at {address:,}, not {command.address:,}")
+    def _weights(self, command: Command, start: Picoseconds, end: Picoseconds) -> int:
+        hbm = self.tiers[Tier.HBM]
+        address = hbm.read(command.symbol, start)
+        _same_address(hbm.name, command.symbol, address, command.address)
+        self._in_use[command.symbol] = end
         return address
 
     def counters(self) -> dict[str, int]:
@@ -176,15 +192,22 @@ class Rdu:
             "free": [self.dma_free, self.tile_free],
             "busy": dict(self.busy),
             "counts": [self.copied, self.commands],
+            "in_use": [list(use) for use in self._in_use.items()],
         }
 
     def restore(self, state: Mapping[str, object]) -> None:
         """Take the state of ``snapshot``; the socket must be new."""
-        tiers, free, busy, counts = (state[key] for key in ("tiers", "free", "busy", "counts"))
+        tiers, free, busy, counts, in_use = (state[key] for key in ("tiers", "free", "busy", "counts", "in_use"))
         assert isinstance(tiers, dict) and isinstance(free, list) and isinstance(busy, dict)
-        assert isinstance(counts, list)
+        assert isinstance(counts, list) and isinstance(in_use, list)
         for tier, memory in self.tiers.items():
             memory.restore(tiers[int(tier)])
         self.dma_free, self.tile_free = free
         self.busy = dict(busy)
         self.copied, self.commands = counts
+        self._in_use = dict(in_use)
+
+
+def _same_address(tier: str, symbol: int, found: int, expected: int) -> None:
+    if found != expected:
+        raise HardwareError(f"{tier}: symbol {symbol} is at {found:,}, not {expected:,}")

@@ -46,6 +46,7 @@ class Group:
         self._task: Task | None = None
         self._cut = False
         self._batch_left = 0
+        self._routed = False
 
     @property
     def idle(self) -> bool:
@@ -134,6 +135,7 @@ class Group:
             waiting=self.waiting,
             running=self.running,
             active=self.active,
+            routed=self._routed,
             batch_left=self._batch_left,
             batch=settings.batch,
             fairness=settings.fairness,
@@ -172,6 +174,7 @@ class Group:
             chosen.pop()
             if not chosen:
                 return None
+        self._routed = True
         for served in chosen:
             self.unrouted.popleft()
             served.charge("queue", now)
@@ -200,7 +203,7 @@ class Group:
         miss = not self.cache.resident(expert)
         self.activations[expert] += miss
         self.hits += len(chosen) - miss
-        self.active = expert
+        self.active, self._routed = expert, False
         calls = {"per_request": len(chosen), "per_batch": int(serve.opens_batch), "none": 0}
         return serve_task(chosen, expert, miss, calls[self.settings.call_overhead])
 

@@ -42,7 +42,8 @@ class View:
     """What a scheduler may know of its group.
 
     ``waiting``: by expert, in order of arrival, never empty queues; ``active``: the expert of the running batch or
-    the last one; ``batch_left``: pairs of the batch under way that are still to be served; ``fairness`` in ps.
+    the last one; ``routed``: nobody was served since the router ran; ``batch_left``: pairs of the batch under way that
+    are still to be served; ``fairness`` in ps.
     """
 
     now: Picoseconds
@@ -50,6 +51,7 @@ class View:
     waiting: Mapping[int, deque[Served]]
     running: Sequence[Served]
     active: int | None
+    routed: bool
     batch_left: int
     batch: int
     fairness: Picoseconds
@@ -72,19 +74,22 @@ def affinity(view: View) -> Decision:
 
     The router stops the batch, so newcomers are routed once it has drained, or once a whole batch of them is there.
     While the batch has room, requests for the active expert join it. Once somebody has waited longer than ``fairness``
-    for another expert, nobody joins any more: the batch drains and the oldest goes first. Otherwise the next expert is
-    the one most asked for; of equals a resident one, then the one waited for longest.
+    for another expert, nobody joins any more, the router runs at most once more before that one is served, and the
+    batch drains. Otherwise the next expert is the one most asked for; of equals a resident one, then the one waited for
+    longest.
     """
     room = view.batch - len(view.running)
-    if view.unrouted and (not view.running or (room and len(view.unrouted) >= view.batch)):
-        return Route(min(view.batch, len(view.unrouted)))
     oldest = _oldest(view) if view.waiting else None
     overdue = oldest is not None and view.now - view.waiting[oldest][0].request.arrival > view.fairness
     if view.running:
+        if not overdue and room and len(view.unrouted) >= view.batch:
+            return Route(view.batch)
         joining = view.waiting.get(view.active) if view.active is not None else None
         if joining and room and (not overdue or oldest == view.active):
             return Serve(joining[0].request.expert, min(room, len(joining)), opens_batch=True)
         return Decode()
+    if view.unrouted and not (overdue and view.routed):
+        return Route(min(view.batch, len(view.unrouted)))
     if oldest is None:
         return None
     chosen = oldest if overdue else min(view.waiting, key=lambda expert: _preference(view, expert))
