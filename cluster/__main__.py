@@ -20,6 +20,9 @@ def main() -> None:
         sys.exit(stop.exit_code)
     except click.Abort:
         sys.exit(130)
+    except click.exceptions.NoArgsIsHelpError as help_text:
+        print(help_text.format_message(), file=sys.stderr)
+        sys.exit(2)
     except click.ClickException as error:
         print(f"coe: error: {error.format_message()}", file=sys.stderr)
         sys.exit(2)

@@ -107,6 +107,8 @@ def _newton(
     a, b = (right[0] - miss[0]) / dx, (up[0] - miss[0]) / dy
     c, d = (right[1] - miss[1]) / dx, (up[1] - miss[1]) / dy
     determinant = a * d - b * c
+    if determinant == 0:
+        raise RuntimeError("the fit does not settle: both points ask the same of the parameters")
     step_x = (miss[0] * d - b * miss[1]) / determinant
     step_y = (a * miss[1] - c * miss[0]) / determinant
     return max(x - step_x, x / 4), max(y - step_y, y / 4)

@@ -82,6 +82,8 @@ def machines(name: str | None, settings: tuple[str, ...]) -> None:
         config = config_of(None, settings, {"machine": name}, lambda key: key.startswith("machine."))
         show.machine_table(OUT, load_machine(name, config.machine.numbers))
         return
+    if settings:
+        raise InputError(f"--set {settings[0]!r}: needs the name of a machine, for example coe machines sn40l-node")
     found = [load_machine(known) for known in machine_names()]
     rows = [(machine.name, str(machine.sockets), machine.title) for machine in found]
     show.print_table(OUT, "Machines", ("name", "sockets", "what"), rows, left=(0, 2))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cluster.backends import Backend, Deployments, SocketLostError
-from cluster.disagreement import compare, refused
+from cluster.disagreement import compare
 from cluster.socket_actor import share_out
 from cluster.wire import pack, unpack
 from node.deployment import Deployment
@@ -119,9 +119,8 @@ class Coordinator:
         if group not in window.planned:
             return
         kind = self.deployment.rank_kinds[rank]
-        if socket in reply["refusals"]:
-            raise refused(socket, window.planned[group], reply["refusals"][socket])
-        compare(socket, window.planned[group], window.expected[group, kind], reply["results"][socket])
+        expected = window.expected[group, kind]
+        compare(socket, window.planned[group], expected, reply["results"].get(socket), reply["refusals"].get(socket))
 
     def _reply(self, number: int, actor: Actor) -> dict[str, Any]:
         """The actor's reply; a lost actor is made again and given its journal first."""

@@ -18,12 +18,23 @@ RUNS = Path("runs")
 
 
 def check_output(output: str | None) -> None:
-    """``InputError`` where the folder asked for exists, or cannot be a name."""
+    """``InputError`` where the folder asked for exists, or cannot be made: before anything runs."""
+    if output is None:
+        return
     try:
-        if output is not None and os.path.lexists(output):
-            raise InputError(f"--output {output!r}: exists already; name a folder that does not, or remove it")
-    except ValueError as error:
-        raise InputError(f"--output {output!r}: cannot be a folder's name: {error}") from None
+        os.lstat(output)
+    except FileNotFoundError as error:
+        above = Path(output).absolute().parent
+        while not above.exists():
+            above = above.parent
+        if output and above.is_dir() and os.access(above, os.W_OK):
+            return
+        reason = f"{above} cannot be written to" if output else str(error.strerror)
+        raise InputError(f"--output {output!r}: cannot be made: {reason}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"--output {output!r}: cannot be made: {reason}") from None
+    raise InputError(f"--output {output!r}: exists already; name a folder that does not, or remove it")
 
 
 @dataclass

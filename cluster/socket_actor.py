@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from cluster.wire import pack, unpack
 from node.deployment import Deployment
-from node.errors import HardwareError
+from node.errors import RefusedError
 
 
 class SocketShell:
@@ -26,21 +26,20 @@ class SocketShell:
     def execute(self, message: bytes) -> bytes:
         """A window (``cluster.wire``): ``streams`` by group, ``checkpoint``: whether to send the state after it.
 
-        The reply has by socket its ``results`` (a row per field of ``Completion``) or its ``refusal``, its
-        ``counters``, and the checkpoint, to be passed back as it is.
+        The reply has by socket its ``results`` (a row per field of ``Completion``), its ``refusals`` of the command
+        after the last result, its ``counters``, and the checkpoint, to be passed back as it is.
         """
         window = unpack(message)
-        reply: dict[str, object] = {"results": {}, "refusals": {}, "counters": {}}
         results, refusals, counters = {}, {}, {}
         for index, socket in self._sockets.items():
             columns = window["streams"].get(self._group[index])
             if columns is not None:
                 try:
                     results[index] = socket.replay(columns)
-                except HardwareError as error:
-                    refusals[index] = str(error)
+                except RefusedError as refusal:
+                    results[index], refusals[index] = refusal.done, str(refusal)
             counters[index] = socket.counters()
-        reply = {"results": results, "refusals": refusals, "counters": counters}
+        reply: dict[str, object] = {"results": results, "refusals": refusals, "counters": counters}
         if window["checkpoint"] and not refusals:
             reply["checkpoint"] = pack({str(index): socket.snapshot() for index, socket in self._sockets.items()})
         return pack(reply)

@@ -15,11 +15,12 @@ US_PER_PS = 1e-6
 
 
 class Timeline:
-    """Collects the first events of a run, up to ``limit`` over all tracks."""
+    """Collects the first events of each group, up to ``limit`` over all tracks."""
 
     def __init__(self, deployment: Deployment, limit: int) -> None:
-        self._deployment, self._limit = deployment, limit
-        self._events: list[dict[str, object]] = []
+        self._deployment = deployment
+        self._room = [limit // deployment.groups] * deployment.groups
+        self._events: list[tuple[int, int, dict[str, object]]] = []  # start, socket
         self._free: dict[tuple[int, int], int] = {}
         self.dropped = 0
 
@@ -36,9 +37,10 @@ class Timeline:
         start = max(command.issued, self._free.get((group, engine), 0))
         end = max(completion.time for completion in plan.completions)
         self._free[group, engine] = end
-        if len(self._events) + degree > self._limit:
+        if self._room[group] < degree:
             self.dropped += degree
             return
+        self._room[group] -= degree
         router = command.symbol == self._deployment.catalogue.count
         whose = "router" if router else f"expert {command.symbol}"
         event = {
@@ -49,7 +51,8 @@ class Timeline:
             "args": {"sequence": command.sequence, "batch": command.sequences, "steps": command.steps},
         }
         for rank in range(degree):
-            self._events.append({**event, "pid": group * degree + rank, "tid": engine})
+            socket = group * degree + rank
+            self._events.append((start, socket, {**event, "pid": socket, "tid": engine}))
 
     def write(self, path: Path) -> None:
         """Write the trace; processes are sockets, threads are engines."""
@@ -58,5 +61,6 @@ class Timeline:
             names.append({"name": "process_name", "ph": "M", "pid": socket, "args": {"name": f"socket {socket}"}})
             for engine, name in enumerate(ENGINES):
                 names.append({"name": "thread_name", "ph": "M", "pid": socket, "tid": engine, "args": {"name": name}})
-        trace = {"traceEvents": names + self._events, "otherData": {"events_left_out": self.dropped}}
+        events = [event for _, _, event in sorted(self._events, key=lambda entry: entry[:2])]
+        trace = {"traceEvents": names + events, "otherData": {"events_left_out": self.dropped}}
         path.write_text(json.dumps(trace, separators=(",", ":")))

@@ -1,8 +1,7 @@
 """Collectives between the sockets of a tensor-parallel group: hops and bytes over each member's link.
 
-Every socket reaches every other over its own link, so one hop delivers to all. There are two ways to run an
-all-reduce: in one hop (everybody sends everything to everybody: latency-optimal) or in two phases (reduce-scatter, then
-all-gather: bandwidth-optimal; Thakur, Rabenseifner, Gropp 2005). Who runs it picks the quicker.
+Every socket reaches every other over its own link, so one hop delivers to all. An all-reduce is a reduce-scatter and an
+all-gather, which moves the fewest bytes (Thakur, Rabenseifner, Gropp 2005), each in one hop.
 """
 
 from __future__ import annotations
@@ -17,19 +16,15 @@ class Transfer:
     hops: int
     bytes_sent: float
 
-    def seconds(self, bandwidth: float, latency: float) -> float:
-        """Time at ``bandwidth`` (bytes/s, one way) and ``latency`` (s per hop)."""
-        return self.hops * latency + self.bytes_sent / bandwidth
 
-
-def all_reduce(size: float, members: int) -> tuple[Transfer, Transfer]:
-    """Sum of ``size`` bytes held by each of ``members``; everyone gets the sum: in one hop, in two phases."""
-    others = members - 1
-    if not others:
-        return Transfer(0, 0.0), Transfer(0, 0.0)
-    return Transfer(1, others * size), Transfer(2, 2 * others / members * size)
+def all_reduce(size: float, members: int) -> Transfer:
+    """Sum of ``size`` bytes held by each of ``members``; everyone gets the sum."""
+    return Transfer(2, 2 * (members - 1) / members * size) if members > 1 else Transfer(0, 0.0)
 
 
 def all_gather(size: float, members: int) -> Transfer:
     """``size`` bytes of each of ``members`` to everyone."""
     return Transfer(1, (members - 1) * size) if members > 1 else Transfer(0, 0.0)
+
+
+COLLECTIVES = {"all_reduce": all_reduce, "all_gather": all_gather}

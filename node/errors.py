@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 
 class InputError(ValueError):
     """A mistake in what the user gave: one line that says what, the value, what is allowed, where to mend it."""
@@ -21,6 +24,14 @@ class OutOfMemoryError(InputError):
 
 class HardwareError(RuntimeError):
     """A socket was told to do what its hardware cannot: out of range, overlapping, or not alive."""
+
+
+class RefusedError(HardwareError):
+    """A window of commands stopped at one that was refused; ``done`` is what came of those before it."""
+
+    def __init__(self, reason: str, done: npt.NDArray[np.int64]) -> None:
+        super().__init__(reason)
+        self.done = done
 
 
 class InvariantError(RuntimeError):

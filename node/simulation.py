@@ -1,8 +1,8 @@
 """The loop: event -> decide -> commands -> time passes -> event.
 
 One representative of each kind of socket in a group is simulated (sockets whose shards are equal are equal); a
-group's command is complete when its slowest member's is. Events at equal times go in one order: arrivals first, in
-the order of the workload, then completions by group.
+group's command is complete when its slowest member's is; in a decode run the members step together. Events at equal
+times go in one order: arrivals first, in the order of the workload, then completions by group.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 
 from node.errors import InvariantError
 from node.events import Command, Cut, GroupDone, HostCall, Kind, Order, RequestsArrived
+from node.hardware.costs import GroupDecode
 from node.hardware.host import Host
-from node.hardware.rdu import Completion, Rdu
+from node.hardware.rdu import Rdu
+from node.hardware.tiers import Completion
 from node.request import Request
 from node.runtime.coe import Runtime
 from node.runtime.orders import Settings
@@ -59,6 +61,7 @@ class Simulation:
         self.completed = 0
         self.totals = Totals(idle_ps=[0] * len(kinds))
         self._kinds, self._host = kinds, host
+        self._decodes = [GroupDecode([rdu.programs for rdu in of_group]) for of_group in kinds]
         self._requests, self._next_request = requests, 0
         self._heap: list[tuple[Picoseconds, int, int, int]] = []  # time, group, generation, steps
         self._generation = [0] * len(kinds)  # of each group; a completion of an older one is void
@@ -153,19 +156,21 @@ class Simulation:
         if command.kind == Kind.DECODE:
             planned.final = False
             self._decoding[group] = planned
+            steps = self._decodes[group].cost(command).run_ps(command.context, command.growth, command.steps)
+            complete = command.issued + steps
         self._schedule(complete, group, command.steps)
 
     def _cut(self, group: int) -> None:
         planned = self._decoding[group]
         if planned is None:
             raise InvariantError(f"group {group}: a decode is cut at {self.now:,} ps, but none runs")
-        kinds = self._kinds[group]
-        steps = min(rdu.step_under_way(self.now) for rdu in kinds)  # members step together, as quick as the slowest
-        ends = [rdu.shorten(steps) for rdu in kinds]
-        planned.command = planned.command._replace(steps=steps)
+        command, cost = planned.command, self._decodes[group].cost(planned.command)
+        steps = cost.steps_until(self.now - command.issued, command.context, command.growth, command.steps)
+        ends = [rdu.shorten(steps) for rdu in self._kinds[group]]
+        planned.command = command._replace(steps=steps)
         planned.completions = [was._replace(time=end) for was, end in zip(planned.completions, ends, strict=True)]
         self._generation[group] += 1
-        self._schedule(max(ends), group, steps)
+        self._schedule(command.issued + cost.run_ps(command.context, command.growth, steps), group, steps)
 
     def _schedule(self, time: Picoseconds, group: int, steps: int = 0) -> None:
         heapq.heappush(self._heap, (time, group, self._generation[group], steps))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from node import collectives
+from node.collectives import COLLECTIVES
 from node.dataflow.graph import Form, Operator, Step, Tensor, total
 from node.spec import Machine
 
@@ -65,40 +65,25 @@ class Kernel:
             moved += size if size <= room else size * max(1, math.ceil(width * step.tokens / room))
         return moved
 
-    def link_s(self, machine: Machine, step: Step, members: int) -> tuple[tuple[float, float], ...]:
-        """For each way to run the collectives of one run: seconds that the link is sending, seconds of hops."""
-        peer, ways = machine.peer, [(0.0, 0.0), (0.0, 0.0)]
-        for kind, form in self.messages:
-            size = form.at(step)
-            transfers = (
-                collectives.all_reduce(size, members)
-                if kind == "all_reduce"
-                else [collectives.all_gather(size, members)] * 2
-            )
-            ways = [
-                (sending + transfer.bytes_sent / peer.bandwidth, hopping + transfer.hops * peer.latency)
-                for (sending, hopping), transfer in zip(ways, transfers, strict=True)
-            ]
-        return tuple(ways)
+    def link_s(self, machine: Machine, step: Step, members: int) -> tuple[float, float]:
+        """Seconds that one run keeps the link sending, and seconds of hops, over all its collectives."""
+        transfers = [COLLECTIVES[kind](form.at(step), members) for kind, form in self.messages]
+        sending = sum(transfer.bytes_sent for transfer in transfers) / machine.peer.bandwidth
+        return sending, sum(transfer.hops for transfer in transfers) * machine.peer.latency
 
     def cost(self, machine: Machine, step: Step, members: int) -> Cost:
-        """What one run costs; its collectives go the way with which the kernel is done first.
-
-        For a decode run that is decided at no context, where the link is hidden least.
-        """
+        """What one run costs."""
         moved = self.hbm_bytes(machine, step)
+        sending, hopping = self.link_s(machine, step, members)
         flops_rate, hbm_rate, sram_rate = _rates(machine)
         bounds = (
             self.flops.at(step) / flops_rate,
             moved / hbm_rate,
             (moved + self.sram.at(step)) / sram_rate,
+            sending,
         )
-        steady, fixed = max(bounds), self.launch_s + machine.kernel.sync + self.stages * machine.kernel.stage_latency
-        if not self.messages:
-            return Cost((*bounds, 0.0), fixed)
-        ways = self.link_s(machine, step, members)
-        sending, hopping = min(ways, key=lambda way: (max(steady, way[0]) + way[1], way))
-        return Cost((*bounds, sending), fixed + hopping)
+        fixed = self.launch_s + machine.kernel.sync + self.stages * machine.kernel.stage_latency + hopping
+        return Cost(bounds, fixed)
 
     def slopes(self, machine: Machine) -> tuple[float, ...]:
         """Seconds that one more token of decode context adds to each bound, in the order of ``BOUNDS``."""

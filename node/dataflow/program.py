@@ -1,88 +1,19 @@
 """A model compiled for one socket of a tensor-parallel group: its kernels, and what a pass costs in virtual time.
 
-The cost of a decode step is piecewise linear in the summed context of its batch: segments (first context, base,
-slope), rounded once when made. A run of steps is then an arithmetic series per segment.
+The cost of a decode step is piecewise linear in the summed context of its batch, because every bound of every kernel
+is: the lines of the kernels become segments.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
+from node.dataflow.decode import MOST_CONTEXT, DecodeCost, Segment
 from node.dataflow.fusion import LEVELS, partition
 from node.dataflow.graph import Graph, Step
 from node.dataflow.kernel import Kernel, build
 from node.spec import Machine
 from node.units import PS_PER_S, Bytes, Picoseconds
-
-Ints = npt.NDArray[np.int64]
-FAR = 2**62
-MOST_CONTEXT = 10**9  # tokens; segments that begin beyond are left out
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """From context ``first`` to the next segment, a step takes base + slope x (context - first) ps."""
-
-    first: int
-    base: Picoseconds
-    slope: int
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeCost:
-    """Decode steps of one batch size: ``segments`` by context, and ``link_ps`` of link time in every step."""
-
-    segments: tuple[Segment, ...]
-    link_ps: Picoseconds
-
-    def run_ps(self, context: int, growth: int, steps: int) -> Picoseconds:
-        """Time of ``steps`` steps; the first reads ``context`` tokens, each next one ``growth`` more."""
-        time = 0
-        for index, segment in enumerate(self.segments):
-            end = self.segments[index + 1].first if index + 1 < len(self.segments) else FAR
-            low, high = _steps_below(segment.first, context, growth, steps), _steps_below(end, context, growth, steps)
-            count = high - low
-            offset = context - segment.first
-            time += count * (segment.base + segment.slope * offset)
-            time += segment.slope * growth * (count * (low + high - 1) // 2)
-        return time
-
-    def runs_ps(self, context: Ints, growth: Ints, steps: Ints) -> Ints:
-        """``run_ps`` for many runs at once."""
-        time = np.zeros_like(context)
-        for index, segment in enumerate(self.segments):
-            end = self.segments[index + 1].first if index + 1 < len(self.segments) else FAR
-            low, high = (_steps_below_all(first, context, growth, steps) for first in (segment.first, end))
-            count = high - low
-            time += count * (segment.base + segment.slope * (context - segment.first))
-            time += segment.slope * growth * (count * (low + high - 1) // 2)
-        return time
-
-    def steps_until(self, elapsed: Picoseconds, context: int, growth: int, steps: int) -> int:
-        """The fewest steps (1 to ``steps``) that take at least ``elapsed`` ps."""
-        low, high = 1, steps
-        while low < high:
-            middle = (low + high) // 2
-            if self.run_ps(context, growth, middle) >= elapsed:
-                high = middle
-            else:
-                low = middle + 1
-        return low
-
-
-def _steps_below(bound: int, context: int, growth: int, steps: int) -> int:
-    """How many of the steps read fewer than ``bound`` tokens."""
-    if context >= bound:
-        return 0
-    return steps if growth == 0 else min(steps, -((context - bound) // growth))
-
-
-def _steps_below_all(bound: int, context: Ints, growth: Ints, steps: Ints) -> Ints:
-    ceiling = -((context - bound) // np.maximum(growth, 1))
-    return np.where(context >= bound, 0, np.where(growth == 0, steps, np.minimum(steps, ceiling)))
 
 
 @dataclass(slots=True)

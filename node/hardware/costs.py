@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from node.dataflow.decode import DecodeCost, slowest
 from node.dataflow.graph import Step
 from node.dataflow.program import Program
 from node.events import ROW, Command, Ints, Kind
@@ -45,6 +46,22 @@ class Costs:
                 times[chosen] = cost.runs_ps(context, growth, steps[chosen])
                 links[chosen] = steps[chosen] * cost.link_ps
         return times, links
+
+
+class GroupDecode:
+    """Decode runs of a group, whose members step together: ``programs`` by kind of socket."""
+
+    def __init__(self, programs: Sequence[Sequence[Program]]) -> None:
+        self._programs = programs
+        self._costs: dict[tuple[int, int], DecodeCost] = {}
+
+    def cost(self, command: Command) -> DecodeCost:
+        """The cost of a DECODE's steps: each takes as long as on its slowest member."""
+        key = (command.program, command.sequences)
+        if key not in self._costs:
+            members = [programs[command.program].decode(command.sequences) for programs in self._programs]
+            self._costs[key] = members[0] if len(members) == 1 else slowest(members)
+        return self._costs[key]
 
 
 def in_order(issued: Ints, durations: Ints, free: Picoseconds) -> tuple[Ints, Ints]:
