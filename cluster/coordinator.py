@@ -19,11 +19,13 @@ from cluster.socket_actor import share_out
 from cluster.wire import pack, unpack
 from node.deployment import Deployment
 from node.events import Ints, to_columns
+from node.hardware.tiers import Completion
 from node.simulation import Planned, Simulation
 from node.units import Picoseconds
 
 CHECKPOINT_WINDOWS = 16
 MAX_RECOVERIES = 8
+NOTHING = np.empty((len(Completion._fields), 0), dtype=np.int64)
 
 
 @dataclass
@@ -116,11 +118,9 @@ class Coordinator:
 
     def _compare(self, window: Window, socket: int, reply: dict[str, Any]) -> None:
         group, rank = divmod(socket, self.deployment.degree)
-        if group not in window.planned:
-            return
-        kind = self.deployment.rank_kinds[rank]
-        expected = window.expected[group, kind]
-        compare(socket, window.planned[group], expected, reply["results"].get(socket), reply["refusals"].get(socket))
+        planned = window.planned.get(group, [])
+        expected = window.expected.get((group, self.deployment.rank_kinds[rank]), NOTHING)
+        compare(socket, planned, expected, reply["results"].get(socket), reply["refusals"].get(socket))
 
     def _reply(self, number: int, actor: Actor) -> dict[str, Any]:
         """The actor's reply; a lost actor is made again and given its journal first."""

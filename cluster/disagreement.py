@@ -46,9 +46,17 @@ def compare(
     lines = [f"socket {socket} {what}", "  planned:"]
     lines += [f"    {_planned(planned[i], expected[:, i])}" for i in shown if i < expected.shape[1]]
     lines += ["  found:"]
-    lines += [f"    {_planned(planned[i], done[:, i])}" for i in shown if i < done.shape[1]]
+    lines += [f"    {_shown(planned, i, done[:, i])}" for i in shown if i < done.shape[1]]
     lines += [f"    {refusal}"] if refusal is not None and first == count else []
     raise DisagreementError("\n".join(lines))
+
+
+def _shown(planned: Sequence[Planned], index: int, completion: Ints) -> str:
+    """What came of a command; one that was not planned is shown without it."""
+    if index < len(planned):
+        return _planned(planned[index], completion)
+    fields = zip(Completion._fields, completion.tolist(), strict=True)
+    return f"not planned: {', '.join(f'{name} {value:,}' for name, value in fields)}"
 
 
 def _planned(plan: Planned, completion: Ints) -> str:

@@ -102,12 +102,11 @@ class Rdu:
         return np.ascontiguousarray(table.T)
 
     def _legal(self, columns: Ints) -> tuple[Ints, str | None]:
-        """The commands up to the first that is out of turn, of no kind or of no program, and what is wrong with it."""
-        sequence, kind, program = (columns[ROW[name]] for name in ("sequence", "kind", "program"))
+        """The commands up to the first that is out of turn or of no program, and what is wrong with it."""
+        sequence, program = columns[ROW["sequence"]], columns[ROW["program"]]
         expected = np.arange(self.commands, self.commands + len(sequence))
         wrong = {
             f"{self.name} never got it": sequence != expected,
-            f"{self.name} knows no such kind": (kind < 0) | (kind >= len(Kind)),
             f"{self.name} has no such program": (program < 0) | (program >= len(self.programs)),
         }
         first = {reason: int(found.argmax()) for reason, found in wrong.items() if found.any()}
@@ -121,8 +120,10 @@ class Rdu:
         if command.kind in _MEMORY_KINDS:
             return self.tiers.change(command)
         size = self.programs[command.program].weight_bytes
-        if command.kind != Kind.COPY:
+        if command.kind in _RUN_KINDS:
             return self.tiers.read(command, size, start, end)
+        if command.kind != Kind.COPY:
+            raise HardwareError(f"{self.name} knows no such kind")
         completion = self.tiers.copy(command, size, start, end)
         self.busy["dma"] += end - start
         self.copied += size

@@ -43,11 +43,13 @@ class Tiers:
 
     def copy(self, command: Command, size: Bytes, start: Picoseconds, end: Picoseconds) -> Completion:
         """COPY of a shard of ``size`` bytes from DDR to HBM."""
-        symbol, room = command.symbol, self.hbm.size(command.symbol)
+        symbol = command.symbol
         _same_address(self.ddr, symbol, self.ddr.read(symbol, start), command.source)
         _same_address(self.hbm, symbol, self.hbm.address(symbol), command.address)
+        room = self.hbm.size(symbol)
         if command.size != room or size > room:
-            raise HardwareError(f"{self.hbm.name}: symbol {symbol} has {room:,} bytes, not {max(command.size, size):,}")
+            wrong = size if command.size == room else command.size
+            raise HardwareError(f"{self.hbm.name}: symbol {symbol} has {room:,} bytes, not {wrong:,}")
         self.hbm.fill(symbol, end)
         self._in_use[symbol] = end
         return Completion(end, command.address, size, self.hbm.used)

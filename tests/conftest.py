@@ -1,0 +1,197 @@
+"""What tests of simulations share: deployments, and runs after which every invariant is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from node.conservation import verify
+from node.deployment import Deployment, RuntimeOptions
+from node.events import Kind, to_columns
+from node.expert import Catalogue, ExpertGroup
+from node.models.llama import llama
+from node.models.shape import Shape, load_shape
+from node.request import Request
+from node.runtime.served import CHARGES, Served
+from node.simulation import Planned, Simulation
+from node.spec_file import load_machine
+from node.units import MS, Picoseconds
+
+FOREVER = 2**62
+CLOCK = Shape("clock", layers=8, hidden=64, heads=8, kv_heads=8, head_dim=8, ffn=64, vocabulary=64, context=4096)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-golden", action="store_true", help="write the golden traces anew")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A request that ended: its times in ps."""
+
+    request: Request
+    group: int
+    end: Picoseconds
+    ttft: Picoseconds
+    charges: Mapping[str, Picoseconds]
+
+    @property
+    def e2e(self) -> Picoseconds:
+        return self.end - self.request.arrival
+
+
+@dataclass
+class Outcome:
+    """A simulation that was run to its end, checked."""
+
+    deployment: Deployment
+    simulation: Simulation
+    rows: list[Row] = field(default_factory=list)  # in the order in which they ended
+    planned: dict[int, list[Planned]] = field(default_factory=dict)
+    counters: dict[int, dict[str, int]] = field(default_factory=dict)
+
+    def row(self, request: int) -> Row:
+        return next(row for row in self.rows if row.request.id == request)
+
+    def ms(self, request: int) -> dict[str, float]:
+        """What a request was charged, in ms, without zeros."""
+        return {what: time / MS for what, time in self.row(request).charges.items() if time}
+
+    def kinds(self, group: int = 0) -> list[str]:
+        """The names of a group's commands after deployment."""
+        names = [Kind(plan.command.kind).name for plan in self.planned[group]]
+        return [name for name in names if name != "LOAD"]
+
+    def of_kind(self, kind: Kind, group: int = 0) -> list[Planned]:
+        return [plan for plan in self.planned[group] if plan.command.kind == kind]
+
+    def trace(self) -> list[tuple[int, ...]]:
+        """Every command of every group with what each kind of socket answered."""
+        commands = [plan for group in sorted(self.planned) for plan in self.planned[group]]
+        return [(*plan.command, *(value for done in plan.completions for value in done)) for plan in commands]
+
+
+@pytest.fixture(scope="session")
+def simulate() -> Callable[..., Outcome]:
+    """``simulate(deployment, requests, until)``: in windows that end at the times ``until``, then to the end.
+
+    Every socket of the machine, newly made, replays each window; it must answer as planned. Everybody is served
+    once, every request's charges add up, and every conservation law holds, or there is no outcome.
+    """
+    return _simulate
+
+
+def _simulate(deployment: Deployment, requests: Sequence[Request], until: Iterable[Picoseconds] = ()) -> Outcome:
+    rows: list[Row] = []
+
+    def finished(served: Served, now: Picoseconds) -> None:
+        assert served.e2e(now) == sum(served.charges.values()) == now - served.request.arrival
+        rows.append(Row(served.request, served.group, now, served.ttft, dict(served.charges)))
+
+    simulation = deployment.simulation(requests, finished)
+    outcome = Outcome(deployment, simulation, rows, {group: [] for group in range(deployment.groups)})
+    sockets = [deployment.socket(index) for index in range(deployment.machine.sockets)]
+    kinds = sorted(set(deployment.rank_kinds))
+    for time in (*until, FOREVER):
+        simulation.advance(time)
+        for group in range(deployment.groups):
+            plans = list(simulation.take(group))
+            outcome.planned[group] += plans
+            for rank, kind in enumerate(deployment.rank_kinds):
+                socket = sockets[group * deployment.degree + rank]
+                found = socket.replay(to_columns(plan.command for plan in plans))
+                planned = [plan.completions[kinds.index(kind)] for plan in plans]
+                assert found.T.tolist() == [list(completion) for completion in planned], socket.name
+    assert simulation.over and simulation.next_event() is None
+    assert sorted(row.request.id for row in rows) == [request.id for request in requests]
+    for row in rows:
+        assert set(row.charges) == set(CHARGES) and min(row.charges.values()) >= 0, row
+        assert 0 < row.ttft <= row.e2e, row
+    outcome.counters = {index: socket.counters() for index, socket in enumerate(sockets)}
+    verify(deployment, simulation, outcome.counters, sum(row.e2e for row in rows))
+    return outcome
+
+
+@pytest.fixture(scope="session")
+def deploy() -> Callable[..., Deployment]:
+    """``deploy(machine, experts, router, degree, shapes, numbers, slots, **options)``: a deployment.
+
+    ``experts``: (model, count) pairs; ``shapes``: models that are not built in; ``slots``: HBM is made to hold the
+    router, the KV cache and so many experts of the largest model.
+    """
+    return _deploy
+
+
+def _deploy(
+    machine: str = "sn40l-node",
+    experts: Sequence[tuple[str, int]] = (("llama-2-7b", 4),),
+    router: str | None = None,
+    degree: int = 8,
+    shapes: Iterable[Shape] = (),
+    numbers: Mapping[str, object] | None = None,
+    slots: int | None = None,
+    **options: object,
+) -> Deployment:
+    catalogue = Catalogue(tuple(ExpertGroup(model, count) for model, count in experts), router)
+    given = {shape.name: shape for shape in shapes}
+    known = {model: given.get(model) or load_shape(model) for model, _ in catalogue.kinds()}
+    made = RuntimeOptions(**options)  # type: ignore[arg-type]
+    numbers = dict(numbers or {})
+    deployment = Deployment(load_machine(machine, numbers), catalogue, known, degree, made)
+    if slots is None:
+        return deployment
+    sizes = deployment.settings.sizes
+    router_size = sizes[-1].weights if router else 0
+    largest = max(size.weights for size in sizes[: catalogue.count])
+    numbers["hbm.capacity"] = f"{router_size + made.kv_reserve + slots * largest} B"
+    return Deployment(load_machine(machine, numbers), catalogue, known, degree, made)
+
+
+@pytest.fixture(scope="session")
+def clockwork() -> Callable[..., Deployment]:
+    """A deployment in round numbers: copying an expert takes 10 ms, a call 2 ms, any pass over a model 1 ms.
+
+    ``slots`` experts fit HBM, and the KV cache of ``kv_tokens``. The router, if one runs, generates 3 tokens: 3 ms.
+    """
+
+    def make(
+        *,
+        experts: int = 3,
+        slots: int = 2,
+        sockets: int = 1,
+        degree: int = 1,
+        kv_tokens: int = 1000,
+        router: bool = False,
+        shape: Shape = CLOCK,
+        numbers: Mapping[str, object] | None = None,
+        **options: object,
+    ) -> Deployment:
+        graph = llama(shape, degree)
+        at_once = dict.fromkeys(("hbm.bandwidth", "peer.bandwidth"), "1e15 TB/s") | {"compute.clock": "1e15 GHz"}
+        nothing = dict.fromkeys(("peer.latency", "kernel.launch_ho", "kernel.stage_latency"), "0 s")
+        costs = {"kernel.sync": "100 us", "host.call_overhead": "2 ms"}  # 10 kernels a pass: the layers and 2
+        copying = {"ddr.bandwidth": f"{100 * graph.weight_bytes} B/s", "ddr.efficiency": 1}
+        return _deploy(
+            experts=((shape.name, experts),),
+            router=shape.name if router else None,
+            degree=degree,
+            shapes=(shape,),
+            numbers={"sockets": sockets, **at_once, **nothing, **costs, **copying, **(numbers or {})},
+            slots=slots,
+            kv_reserve=kv_tokens * graph.kv_bytes_per_token,
+            **{"router_tokens": 3, **options},
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def requests() -> Callable[..., list[Request]]:
+    """``requests((ms, input tokens, output tokens, expert), ...)``: arrivals in ms, in order."""
+
+    def make(*rows: tuple[float, int, int, int]) -> list[Request]:
+        return [Request(number, round(at * MS), *rest) for number, (at, *rest) in enumerate(rows)]
+
+    return make

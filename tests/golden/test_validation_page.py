@@ -1,0 +1,89 @@
+"""Is the validation page what the emulator says today, and is its headline an honest one?
+
+Written anew by ``make golden``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.__main__ import main
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/validation.md"
+ROLES = {"fitted", "same_source", "predicted"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    """The page and the JSON that ``coe reproduce`` makes now."""
+    folder = tmp_path_factory.mktemp("page")
+    with pytest.MonkeyPatch.context() as patch, (folder / "rows.json").open("w") as out:
+        patch.setattr(sys, "argv", ["coe", "reproduce", "--json", "--write", str(folder / "validation.md")])
+        patch.setattr(sys, "stdout", out)
+        main()
+    return (folder / "validation.md").read_text(), json.loads((folder / "rows.json").read_text())
+
+
+def error(row: dict[str, Any]) -> float:
+    """Relative distance from the figure, or from the nearer end of its range."""
+    low, high = row["published"] if isinstance(row["published"], list) else [row["published"]] * 2
+    nearest = sorted((low, row["emulated"], high))[1]
+    return float(row["emulated"] / nearest - 1)
+
+
+def test_the_page_is_what_the_command_writes_now(made: tuple[str, dict[str, Any]]) -> None:
+    assert made[0] == PAGE.read_text()
+
+
+def test_the_headline_counts_predicted_rows_only(made: tuple[str, dict[str, Any]]) -> None:
+    page, found = made
+    predicted = [row for row in found["rows"] if row["role"] == "predicted"]
+    mean = sum(abs(error(row)) for row in predicted) / len(predicted)
+    assert 0 < len(predicted) < len(found["rows"])
+    assert found["headline_error"] == pytest.approx(mean, rel=1e-12)
+    assert f"**Headline error: {mean:.1%}**, the mean over the {len(predicted)} predicted rows;" in page
+    worst = max(predicted, key=lambda row: abs(error(row)))
+    assert f"the worst of them is {error(worst):+.1%} ({worst['metric']})." in page
+
+
+def test_a_figure_that_was_fitted_to_is_not_called_predicted(made: tuple[str, dict[str, Any]]) -> None:
+    roles = {row["id"]: row["role"] for row in made[1]["rows"]}
+    assert set(roles.values()) == ROLES
+    assert {name for name, role in roles.items() if role == "fitted"} == {
+        "call-sn40l-llama-3-8b", "call-sn40l-llama-2-7b",
+        "call-dgx-a100-1", "call-dgx-a100-8", "call-dgx-h100-1", "call-dgx-h100-8",
+    }  # fmt: skip
+    assert {name for name, role in roles.items() if role == "predicted"} == {
+        "call-dgx-a100-2", "call-dgx-a100-4", "call-dgx-h100-2", "call-dgx-h100-4",
+        "footprint-sn40l-node", "footprint-dgx-a100", "footprint-dgx-h100",
+    }  # fmt: skip
+
+
+def test_every_row_says_what_it_rests_on(made: tuple[str, dict[str, Any]]) -> None:
+    page, found = made
+    assert len({row["id"] for row in found["rows"]}) == len(found["rows"])
+    for row in found["rows"]:
+        inputs = row["inputs"]
+        assert inputs["run"].startswith(("coe run --set ", "coe footprint --experts ")), row["id"]
+        assert inputs["machines"] and inputs["derived"] and inputs["assumed"], row["id"]
+        named = {name.partition(":")[0] for kind in ("derived", "assumed") for name in inputs[kind]}
+        assert named == set(inputs["machines"]), row["id"]
+        for name in (*inputs["derived"], *inputs["assumed"]):
+            assert f"`{name.partition(':')[2]}`" in page
+
+
+def test_every_row_is_on_the_page_with_its_error(made: tuple[str, dict[str, Any]]) -> None:
+    page, found = made
+    lines = [line for line in page.splitlines() if line.endswith(tuple(f"| {role} |" for role in ROLES))]
+    assert len(lines) == len(found["rows"])
+    for row in found["rows"]:
+        shown = [cell.strip() for cell in next(line for line in lines if f"| {row['metric']} |" in line).split("|")]
+        assert shown[3] == f"{row['emulated']:.4g}"
+        assert shown[4].strip("*") == f"{error(row):+.1%}"
+        assert shown[4].startswith("*") == (abs(error(row)) > row["tolerance"])
+        assert shown[5:7] == [f"{row['tolerance']:.0%}", row["role"]]

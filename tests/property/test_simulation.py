@@ -1,0 +1,128 @@
+"""Whatever is asked of whatever machine: is everybody served once, on the same terms, however time is sliced?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+from random import Random
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from node.events import Kind
+from node.models.shape import Shape
+from node.request import Request
+from node.runtime.orders import CALL_OVERHEADS
+from node.runtime.policies import EVICTION
+from node.runtime.scheduler import SCHEDULERS
+from node.units import MS
+
+# 9 heads on 3 KV heads: over 2, 4 or 8 sockets, shards differ in weights and in KV cache
+UNEVEN = Shape("uneven", 2, hidden=288, heads=9, kv_heads=3, head_dim=32, ffn=770, vocabulary=1001, context=4096)
+NARROW = replace(UNEVEN, name="narrow", layers=3, kv_heads=9, sliding_window=40)
+SHAPES = (UNEVEN, NARROW)
+EXAMPLES = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@st.composite
+def workloads(draw: st.DrawFn) -> tuple[dict[str, object], list[Request]]:
+    """Arguments of ``deploy``, and requests for what it deploys; many of them arrive at one moment."""
+    counts = draw(st.sampled_from([(1, 0), (3, 0), (3, 2), (1, 1), (9, 3)]))
+    gap = draw(st.sampled_from([0, 3, MS // 10, MS, 5 * MS, 50 * MS]))
+    longest = draw(st.sampled_from([1, 3, 45, 300]))
+    rng = Random(draw(st.integers(0, 2**20)))  # from a seed, as large numbers drawn one by one are seldom varied
+    arrival, requests = draw(st.sampled_from([0, 5])), []
+    for number in range(draw(st.integers(1, 40))):
+        arrival += rng.randint(0, gap) * rng.choice([0, 1, 1])
+        lengths = rng.randint(1, 300), rng.randint(1, longest)
+        requests.append(Request(number, arrival, *lengths, rng.randrange(sum(counts))))
+    deployed: dict[str, object] = {
+        "machine": draw(st.sampled_from(["sn40l-node", "dgx-a100"])),
+        "experts": tuple((shape.name, count) for shape, count in zip(SHAPES, counts, strict=True) if count),
+        "shapes": SHAPES,
+        "router": draw(st.sampled_from([None, None, "llama-2-7b", "uneven"])),
+        "degree": draw(st.sampled_from([8, 8, 4, 4, 2, 1])),
+        "slots": draw(st.sampled_from([1, 1, 2, 3, 4])),
+        "scheduler": draw(st.sampled_from(["affinity", *SCHEDULERS])),
+        "batch": draw(st.integers(1, 8)),
+        "eviction": draw(st.sampled_from(list(EVICTION))),
+        "call_overhead": draw(st.sampled_from(["none", "none", *CALL_OVERHEADS])),
+        "router_tokens": draw(st.sampled_from([1, 2, 20])),
+        "fairness": draw(st.sampled_from([0, 1, 50 * MS, 30_000 * MS])),
+    }
+    return deployed | {"kv_factor": draw(st.sampled_from([1.0, 1.3, 2.0, 50.0]))}, requests
+
+
+def deployed(deploy, arguments: dict[str, object], requests: list[Request]):
+    """The deployment, its KV cache just large enough for the largest request, or ``kv_factor`` times that."""
+    arguments = dict(arguments)
+    factor = arguments.pop("kv_factor")
+    sizes = deploy(**arguments).settings.sizes
+    tokens = arguments["router_tokens"]
+    needed = [sizes[request.expert].kv_bytes(request.input_tokens + request.output_tokens) for request in requests]
+    if arguments["router"]:
+        needed += [sizes[-1].kv_bytes(request.input_tokens + tokens) for request in requests]
+    return deploy(**arguments, kv_reserve=int(max(needed) * factor))
+
+
+@EXAMPLES
+@given(workload=workloads())
+def test_everybody_is_served_once_and_every_command_serves_somebody(deploy, simulate, workload):
+    """``simulate`` holds each request's times, each socket's answers and all conservation laws to account."""
+    arguments, requests = workload
+    deployment = deployed(deploy, arguments, requests)
+    outcome = simulate(deployment, requests)
+    assert [row.end for row in outcome.rows] == sorted(row.end for row in outcome.rows)
+    assert {row.request.id: row.group for row in outcome.rows} == {
+        request.id: request.expert % deployment.groups for request in requests
+    }
+    router = deployment.settings.router
+    for row in outcome.rows:
+        assert row.ttft + row.charges["decode"] <= row.e2e
+        assert (row.charges["router"] > 0) == (router is not None)
+        assert (row.charges["decode"] > 0) == (row.request.output_tokens > 1)
+    prompts, generated, routed = Counter[int](), Counter[int](), 0
+    for group, plans in outcome.planned.items():
+        commands = [plan.command for plan in plans]
+        assert [command.sequence for command in commands] == list(range(len(commands)))
+        assert [command.issued for command in commands] == sorted(command.issued for command in commands)
+        engines = (Kind.COPY, Kind.PREFILL, Kind.DECODE)
+        busy = [plan for plan in plans if plan.command.kind in engines]
+        for first, then in pairwise(busy):
+            assert max(done.time for done in first.completions) <= then.command.issued
+        for plan in busy:
+            command = plan.command
+            assert 1 <= command.sequences <= deployment.options.batch or command.kind == Kind.COPY
+            assert command.program == deployment.settings.programs[command.symbol]
+            if command.kind == Kind.PREFILL:
+                prompts[command.symbol] += command.tokens
+                routed += command.sequences * (command.symbol == router)
+            if command.kind == Kind.DECODE:
+                generated[command.symbol] += command.steps * command.sequences
+                assert command.steps >= 1
+        assert set(deployment.layouts[group].ddr) >= {c.symbol for c in commands if c.kind == Kind.COPY}
+    assert routed == (0 if router is None else len(requests))
+    for expert in range(deployment.catalogue.count):
+        mine = [request for request in requests if request.expert == expert]
+        assert prompts[expert] == sum(request.input_tokens for request in mine)
+        assert generated[expert] == sum(request.output_tokens - 1 for request in mine)
+
+
+@EXAMPLES
+@given(workload=workloads(), widths=st.lists(st.integers(1, 400 * MS), min_size=1, max_size=8), data=st.data())
+def test_how_time_is_sliced_into_windows_changes_nothing(deploy, simulate, workload, widths, data):
+    arguments, requests = workload
+    deployment = deployed(deploy, arguments, requests)
+    whole = simulate(deployment, requests)
+    some_event = data.draw(st.sampled_from(whole.rows)).end
+    until, time = {some_event, some_event + 1, requests[-1].arrival}, 0
+    for width in widths * 4:
+        time += width
+        until.add(time)
+    sliced = simulate(deployment, requests, sorted(until))
+    assert sliced.trace() == whole.trace()
+    assert sliced.rows == whole.rows
+    assert sliced.counters == whole.counters
+    assert sliced.simulation.totals == whole.simulation.totals
+    assert sliced.simulation.now == whole.simulation.now

@@ -1,0 +1,178 @@
+"""Does every sequence get a range of its own in the KV region, as long as it needs it and no longer than its window?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.errors import InputError
+from node.events import Kind
+from node.runtime.kv_cache import KvCache
+from node.runtime.sharding import Region
+
+
+def test_ranges_follow_each_other_from_the_start_of_the_region_and_symbols_count_up():
+    cache = KvCache(Region(100, 60), first_symbol=7)
+    assert [cache.reserve(size) for size in (10, 20, 30)] == [(7, 100), (8, 110), (9, 130)]
+
+
+def test_what_fits_exactly_is_reserved_and_one_byte_more_is_not():
+    cache = KvCache(Region(100, 60), first_symbol=0)
+    assert cache.reserve(61) is None
+    assert cache.reserve(60) == (0, 100)
+
+
+def test_a_refusal_uses_up_no_symbol_and_no_room():
+    cache = KvCache(Region(0, 60), first_symbol=3)
+    assert cache.reserve(50) == (3, 0)
+    assert cache.reserve(11) is None
+    assert cache.reserve(10) == (4, 50)
+
+
+def test_release_names_the_range_and_its_room_is_given_out_again_under_a_new_symbol():
+    cache = KvCache(Region(100, 60), first_symbol=0)
+    first, second = cache.reserve(20), cache.reserve(40)
+    assert first == (0, 100) and second == (1, 120)
+    assert cache.release(0) == (100, 20)
+    assert cache.reserve(21) is None
+    assert cache.reserve(20) == (2, 100)
+    assert cache.release(1) == (120, 40)
+
+
+def test_ranges_are_contiguous_so_that_two_small_holes_hold_no_large_sequence():
+    cache = KvCache(Region(0, 30), first_symbol=0)
+    for _ in range(3):
+        cache.reserve(10)
+    cache.release(0)
+    cache.release(2)
+    assert cache.reserve(20) is None
+    cache.release(1)
+    assert cache.reserve(30) == (3, 0)
+
+
+def test_a_range_ends_only_once():
+    cache = KvCache(Region(0, 30), first_symbol=0)
+    cache.reserve(10)
+    cache.release(0)
+    with pytest.raises(KeyError):
+        cache.release(0)
+
+
+@given(st.lists(st.integers(1, 40) | st.none(), max_size=60))
+def test_live_ranges_never_overlap_and_nothing_is_refused_that_some_hole_could_hold(steps):
+    cache, live = KvCache(Region(50, 100), first_symbol=0), {}
+    for size in steps:
+        if size is None:
+            if live:
+                symbol = min(live)
+                start, end = live.pop(symbol)
+                assert cache.release(symbol) == (start, end - start)
+            continue
+        taken = sorted(live.values())
+        holes = [b - a for a, b in zip([50, *(end for _, end in taken)], [*(s for s, _ in taken), 150], strict=True)]
+        reserved = cache.reserve(size)
+        assert (reserved is None) == (max(holes) < size)
+        if reserved is not None:
+            symbol, address = reserved
+            assert symbol not in live
+            assert all(address + size <= start or end <= address for start, end in taken)
+            assert address >= 50 and address + size <= 150
+            live[symbol] = (address, address + size)
+
+
+# In a simulation, with the clockwork of conftest
+
+
+@pytest.mark.parametrize(("kv_tokens", "together"), [(10, 1), (19, 1), (20, 2), (39, 3), (40, 4)])
+def test_a_kv_cache_too_small_for_the_batch_delays_and_never_deadlocks(
+    kv_tokens, together, clockwork, simulate, requests
+):
+    outcome = simulate(clockwork(kv_tokens=kv_tokens, call_overhead="none"), requests(*[(0, 5, 5, 0)] * 4))
+    waves = [plan.command.sequences for plan in outcome.of_kind(Kind.PREFILL)]
+    assert waves == [together] * (4 // together) + [4 % together] * bool(4 % together)
+    assert [outcome.ms(number).get("queue", 0) for number in range(4)] == [
+        0 if number < together else 10 + 5 * (number // together) for number in range(4)
+    ]
+
+
+@pytest.mark.parametrize(("kv_tokens", "together"), [(8, [1, 1, 1]), (16, [2, 1]), (24, [3])])
+def test_the_router_takes_as_many_as_kv_cache_has_room_for(kv_tokens, together, clockwork, simulate, requests):
+    deployment = clockwork(kv_tokens=kv_tokens, router=True, call_overhead="none")
+    outcome = simulate(deployment, requests(*[(0, 5, 1, 0)] * 3))
+    routed = [plan.command.sequences for plan in outcome.of_kind(Kind.PREFILL) if plan.command.symbol == 3]
+    assert routed == together
+
+
+def test_a_join_that_has_no_kv_cache_lets_the_batch_go_on(clockwork, simulate, requests):
+    outcome = simulate(clockwork(kv_tokens=25), requests((0, 10, 10, 0), (15.5, 3, 3, 0), (30, 3, 3, 0)))
+    assert outcome.ms(0)["decode"] == 9 and "stall" not in outcome.ms(0)
+    assert outcome.ms(1) == {"queue": 13 + 9 - 15.5, "call_overhead": 2, "prefill": 1, "decode": 2}
+
+
+@pytest.mark.parametrize(
+    ("row", "router", "kv_tokens", "fits"),
+    [
+        ((0, 5, 5, 0), False, 10, True),
+        ((0, 5, 5, 0), False, 9, False),
+        ((0, 5, 2, 0), True, 8, True),  # the router generates 3 tokens
+        ((0, 5, 2, 0), True, 7, False),
+        ((0, 5, 2, 0), False, 7, True),
+    ],
+)
+def test_a_request_that_can_never_fit_is_refused_by_the_name_of_the_key(
+    row, router, kv_tokens, fits, clockwork, simulate, requests
+):
+    deployment = clockwork(kv_tokens=kv_tokens, router=router)
+    small = (0, 2, 1, 0)
+    if fits:
+        assert len(simulate(deployment, requests(small, row)).rows) == 2
+        return
+    with pytest.raises(InputError) as error:
+        simulate(deployment, requests(small, row))
+    per_token = deployment.settings.sizes[0].kv_token
+    asked, room = per_token * (kv_tokens + 1), per_token * kv_tokens
+    said = f"request 1 ({row[1]} tokens in, {row[2]} out) needs {asked:,} bytes of KV cache per socket, "
+    assert str(error.value).startswith(said + f"but runtime.kv_reserve leaves {room:,}; raise runtime.kv_reserve")
+
+
+# The window of attention
+
+
+def window_of(clockwork, window: int, **options):
+    shape = replace(clockwork().shapes["clock"], sliding_window=window)
+    return clockwork(shape=shape, **options)
+
+
+def test_a_decode_run_is_cut_where_the_window_is_full_and_grows_no_more(clockwork, simulate, requests):
+    outcome = simulate(window_of(clockwork, 8), requests((0, 5, 10, 0), (0, 7, 3, 0), (0, 12, 5, 0)))
+    (prefill,) = (plan.command for plan in outcome.of_kind(Kind.PREFILL))
+    assert prefill.pairs == 15 + 28 + (36 + 4 * 8)
+    decodes = [plan.command for plan in outcome.of_kind(Kind.DECODE)]
+    assert [(d.sequences, d.context, d.growth, d.steps) for d in decodes] == [
+        (3, 6 + 8 + 8, 1, 2),
+        (2, 8 + 8, 0, 2),
+        (1, 8, 0, 5),
+    ]
+
+
+def test_mistral_reads_no_further_back_than_its_window(deploy, simulate, requests):
+    deployment = deploy(experts=(("mistral-7b", 1),), call_overhead="none")
+    outcome = simulate(deployment, requests((0, 4090, 20, 0)))
+    runs = outcome.of_kind(Kind.DECODE)
+    assert [(run.command.context, run.command.growth, run.command.steps) for run in runs] == [
+        (4091, 1, 5),
+        (4096, 0, 14),
+    ]
+    costs = deployment.programs(0)[0].decode(1)
+    stepped = sum(costs.run_ps(min(4091 + step, 4096), 0, 1) for step in range(19))
+    assert outcome.row(0).charges["decode"] == stepped
+    assert runs[0].completions[0].time == runs[1].command.issued
+
+
+def test_a_router_reads_no_further_back_than_its_window(clockwork, simulate, requests):
+    outcome = simulate(window_of(clockwork, 8, router=True, router_tokens=6), requests((0, 5, 1, 0)))
+    decodes = [plan.command for plan in outcome.of_kind(Kind.DECODE)]
+    assert max(d.context + d.growth * (d.steps - 1) for d in decodes) == 8

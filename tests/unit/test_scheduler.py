@@ -1,0 +1,235 @@
+"""What comes next: each scheduler as a function of a view made by hand."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.request import Request
+from node.runtime.scheduler import SCHEDULERS, Decode, Route, Serve, View, affinity, paper
+from node.runtime.served import Served
+
+FAIRNESS = 100
+
+
+def served(number: int, expert: int = 0, arrival: int | None = None) -> Served:
+    return Served(Request(number, number if arrival is None else arrival, 10, 10, expert))
+
+
+def view(
+    waiting: dict[int, list[int]] | None = None,
+    *,
+    now: int = 50,
+    unrouted: int = 0,
+    running: int = 0,
+    active: int | None = None,
+    routed: bool = False,
+    batch_left: int = 0,
+    batch: int = 4,
+    resident: tuple[int, ...] = (),
+) -> View:
+    """``waiting``: request numbers by expert; a request arrives at its number in ps."""
+    queues = {expert: deque(served(n, expert) for n in numbers) for expert, numbers in (waiting or {}).items()}
+    return View(
+        now=now,
+        unrouted=[served(1_000 + n) for n in range(unrouted)],
+        waiting=queues,
+        running=[served(2_000 + n) for n in range(running)],
+        active=active,
+        routed=routed,
+        batch_left=batch_left,
+        batch=batch,
+        fairness=FAIRNESS,
+        resident=lambda expert: expert in resident,
+    )
+
+
+# Both
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS.values())
+def test_with_nobody_there_is_nothing_to_do(scheduler):
+    assert scheduler(view()) is None
+    assert scheduler(view(active=3, resident=(3,))) is None
+
+
+def test_the_registry_knows_both_by_name():
+    assert {"paper": paper, "affinity": affinity} == SCHEDULERS
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS.values())
+@pytest.mark.parametrize(("unrouted", "count"), [(1, 1), (3, 3), (4, 4), (5, 4), (99, 4)])
+def test_the_router_runs_on_a_batch_at_most(scheduler, unrouted, count):
+    assert scheduler(view(unrouted=unrouted)) == Route(count)
+
+
+# paper
+
+
+def test_paper_finishes_what_runs_before_anything_else():
+    assert paper(view({0: [1], 1: [2]}, unrouted=3, running=1, active=0)) == Decode()
+
+
+def test_paper_serves_the_routed_one_by_one_in_the_order_in_which_they_came():
+    assert paper(view({3: [7, 9], 1: [8, 11]}, resident=(1,))) == Serve(3, 1, opens_batch=True)
+    assert paper(view({3: [9], 1: [8, 11]})) == Serve(1, 1, opens_batch=True)
+
+
+def test_paper_serves_all_that_are_routed_before_it_routes_more():
+    assert paper(view({2: [5]}, unrouted=8)) == Serve(2, 1, opens_batch=True)
+
+
+def test_paper_opens_a_batch_only_when_the_last_one_is_served():
+    assert paper(view({2: [5]}, batch_left=3)) == Serve(2, 1, opens_batch=False)
+    assert paper(view({2: [5]}, batch_left=0)) == Serve(2, 1, opens_batch=True)
+
+
+# affinity: the router stops the batch, so it waits for a drained one or for a whole batch of newcomers
+
+
+def test_affinity_routes_newcomers_once_the_batch_has_drained():
+    assert affinity(view({0: [1]}, unrouted=2, active=0, resident=(0,))) == Route(2)
+
+
+def test_affinity_interrupts_a_batch_only_for_a_whole_batch_of_newcomers():
+    assert affinity(view(unrouted=3, running=1, active=0)) == Decode()
+    assert affinity(view(unrouted=4, running=1, active=0)) == Route(4)
+    assert affinity(view({0: [1]}, unrouted=3, running=1, active=0)) == Serve(0, 1, opens_batch=True)
+    assert affinity(view({0: [1]}, unrouted=9, running=1, active=0)) == Route(4)
+
+
+def test_affinity_routes_nobody_into_a_full_batch():
+    assert affinity(view(unrouted=9, running=3, active=0)) == Route(4)
+    assert affinity(view({0: [1]}, unrouted=9, running=4, active=0)) == Decode()
+
+
+# affinity: joining the batch
+
+
+@pytest.mark.parametrize(("running", "joining"), [(1, 3), (3, 1), (2, 2)])
+def test_affinity_lets_as_many_join_as_there_is_room_for(running, joining):
+    waiting = {0: [1, 2, 3, 4, 5], 1: [6]}
+    assert affinity(view(waiting, running=running, active=0)) == Serve(0, joining, opens_batch=True)
+
+
+def test_affinity_lets_no_more_join_than_wait():
+    assert affinity(view({0: [1, 2]}, running=1, active=0)) == Serve(0, 2, opens_batch=True)
+
+
+def test_affinity_decodes_when_the_batch_is_full_or_nobody_waits_for_its_expert():
+    assert affinity(view({0: [1, 2]}, running=4, active=0)) == Decode()
+    assert affinity(view({1: [1, 2, 3, 4]}, running=1, active=0, resident=(0, 1))) == Decode()
+    assert affinity(view(running=1, active=0)) == Decode()
+
+
+# affinity: fairness, legal at the bound and overdue one picosecond later
+
+
+def test_affinity_stops_joining_once_another_expert_is_overdue():
+    waiting = {0: [40, 41], 1: [10]}
+    assert affinity(view(waiting, now=10 + FAIRNESS, running=1, active=0)) == Serve(0, 2, opens_batch=True)
+    assert affinity(view(waiting, now=10 + FAIRNESS + 1, running=1, active=0)) == Decode()
+
+
+def test_affinity_goes_on_joining_while_the_overdue_one_waits_for_the_active_expert_itself():
+    waiting = {0: [10, 41], 1: [11]}
+    assert affinity(view(waiting, now=500, running=1, active=0)) == Serve(0, 2, opens_batch=True)
+
+
+def test_affinity_serves_the_overdue_expert_next_though_another_is_asked_for_more():
+    waiting = {0: [40, 41, 42], 1: [10]}
+    assert affinity(view(waiting, now=10 + FAIRNESS)) == Serve(0, 3, opens_batch=True)
+    assert affinity(view(waiting, now=10 + FAIRNESS + 1)) == Serve(1, 1, opens_batch=True)
+
+
+def test_affinity_serves_the_longest_overdue_of_several_with_all_that_wait_for_it():
+    waiting = {0: [3, 4, 5], 1: [2, 60], 2: [6]}
+    assert affinity(view(waiting, now=900, resident=(0,))) == Serve(1, 2, opens_batch=True)
+
+
+def test_a_request_is_judged_by_its_arrival_not_by_its_number():
+    waiting = {0: deque([served(1, 0, arrival=70)]), 1: deque([served(2, 1, arrival=75), served(3, 1, arrival=80)])}
+    made = view(now=75 + FAIRNESS)
+    made.waiting = waiting
+    assert affinity(made) == Serve(0, 1, opens_batch=True)  # 105 > 100: expert 0 is overdue
+    made.now = 70 + FAIRNESS
+    assert affinity(made) == Serve(1, 2, opens_batch=True)
+
+
+@pytest.mark.parametrize(("late", "then"), [(0, Route(4)), (1, Decode())])
+def test_no_batch_of_newcomers_interrupts_while_another_expert_is_overdue(late, then):
+    made = view({1: [10]}, now=10 + FAIRNESS + late, unrouted=9, running=1, active=0)
+    assert affinity(made) == then
+
+
+@pytest.mark.parametrize(
+    ("late", "routed", "then"),
+    [
+        (0, False, Route(4)),
+        (0, True, Route(4)),
+        (1, False, Route(4)),
+        (1, True, Serve(1, 1, opens_batch=True)),
+    ],
+)
+def test_the_router_runs_once_more_at_most_before_the_overdue_is_served(late, routed, then):
+    made = view({0: [40, 41], 1: [10]}, now=10 + FAIRNESS + late, unrouted=9, routed=routed)
+    assert affinity(made) == then
+
+
+# affinity: which expert is next
+
+
+def test_affinity_prefers_the_expert_asked_for_most():
+    assert affinity(view({0: [1], 1: [2, 3], 2: [4]}, resident=(0, 2))) == Serve(1, 2, opens_batch=True)
+
+
+def test_what_does_not_fit_one_batch_is_no_reason_to_prefer():
+    waiting = {0: [4, 5, 6, 7], 1: [8, 9, 10, 11, 12, 13]}
+    assert affinity(view(waiting)) == Serve(0, 4, opens_batch=True)
+    assert affinity(view(waiting, resident=(1,))) == Serve(1, 4, opens_batch=True)
+
+
+def test_of_equals_affinity_prefers_a_resident_then_the_one_waited_for_longest():
+    waiting = {0: [4, 7], 1: [5, 8], 2: [3, 9]}
+    assert affinity(view(waiting, resident=(1,))) == Serve(1, 2, opens_batch=True)
+    assert affinity(view(waiting, resident=(0, 1))) == Serve(0, 2, opens_batch=True)
+    assert affinity(view(waiting, resident=(0, 1, 2))) == Serve(2, 2, opens_batch=True)
+    assert affinity(view(waiting)) == Serve(2, 2, opens_batch=True)
+
+
+def test_the_last_active_expert_has_no_privilege_once_its_batch_is_drained():
+    assert affinity(view({0: [4], 1: [3]}, active=0, resident=(0, 1))) == Serve(1, 1, opens_batch=True)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS.values())
+@given(data=st.data())
+def test_a_decision_is_always_possible_and_never_over_the_batch(scheduler, data):
+    numbers = data.draw(st.lists(st.integers(0, 400), max_size=12, unique=True))
+    waiting: dict[int, list[int]] = {}
+    for number in sorted(numbers):
+        waiting.setdefault(data.draw(st.integers(0, 3)), []).append(number)
+    batch = data.draw(st.integers(1, 4))
+    running = data.draw(st.integers(0, batch))
+    made = view(
+        waiting,
+        now=data.draw(st.integers(400, 600)),
+        unrouted=data.draw(st.integers(0, 9)),
+        running=running,
+        active=data.draw(st.integers(0, 3)) if running else None,
+        routed=data.draw(st.booleans()),
+        batch=batch,
+        resident=tuple(data.draw(st.sets(st.integers(0, 3)))),
+    )
+    match scheduler(made):
+        case None:
+            assert not (made.waiting or made.unrouted or made.running)
+        case Decode():
+            assert running
+        case Route(count=count):
+            assert 1 <= count <= min(batch, len(made.unrouted))
+        case Serve(expert=expert, count=count):
+            assert 1 <= count <= min(batch - running, len(waiting[expert]))
+            assert not running or expert == made.active
