@@ -40,8 +40,8 @@ class Kernel:
     """Operators that run as one program on one socket, ``repeat`` times in a pass over the model.
 
     ``flops``, ``hbm`` (bytes but for streamed weights), ``sram`` (bytes between stages) are forms over a step;
-    ``weights``: of each operator the bytes that stream at least once per run, and the bytes of activations per token
-    that it works on; ``launch_s`` is the time to start it.
+    ``weights``: of each operator the bytes that stream at least once per run, and the bytes of activations that
+    it works on; ``launch_s`` is the time to start it.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Kernel:
     flops: Form
     hbm: Form
     sram: Form
-    weights: tuple[tuple[float, float], ...]
+    weights: tuple[tuple[float, Form], ...]
     messages: tuple[tuple[str, Form], ...]
     launch_s: float
 
@@ -61,8 +61,8 @@ class Kernel:
         """
         room = machine.sram.capacity
         moved = self.hbm.at(step)
-        for size, width in self.weights:
-            moved += size if size <= room else size * max(1, math.ceil(width * step.tokens / room))
+        for size, activations in self.weights:
+            moved += size if size <= room else size * max(1, math.ceil(activations.at(step) / room))
         return moved
 
     def link_s(self, machine: Machine, step: Step, members: int) -> tuple[float, float]:
@@ -122,12 +122,12 @@ def build(name: str, operators: tuple[Operator, ...], repeat: int, used_later: s
         flops=total(op.flops for op in operators),
         hbm=moved + kv + Form(tokens=gathered),
         sram=total(tensor.size for tensor in inside),
-        weights=tuple((op.weight_read.constant, _width(op)) for op in operators if op.weight_read.constant),
+        weights=tuple((op.weight_read.constant, _activations(op)) for op in operators if op.weight_read.constant),
         messages=tuple((op.collective, op.message) for op in operators if op.collective),
         launch_s=launch_s,
     )
 
 
-def _width(operator: Operator) -> float:
-    """Bytes of an operator's inputs and outputs per token."""
-    return sum(tensor.size.tokens for tensor in (*operator.inputs, *operator.outputs))
+def _activations(operator: Operator) -> Form:
+    """Bytes of an operator's inputs and outputs."""
+    return total(tensor.size for tensor in (*operator.inputs, *operator.outputs))

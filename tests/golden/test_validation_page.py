@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from cluster.__main__ import main
+from cluster.reproduce import Inputs, Row
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/validation.md"
 ROLES = {"fitted", "same_source", "predicted"}
@@ -62,6 +63,14 @@ def test_a_figure_that_was_fitted_to_is_not_called_predicted(made: tuple[str, di
         "call-dgx-a100-2", "call-dgx-a100-4", "call-dgx-h100-2", "call-dgx-h100-4",
         "footprint-sn40l-node", "footprint-dgx-a100", "footprint-dgx-h100",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("emulated", "distance"), [(1.0, 0.0), (1.5, 0.0), (2.0, 0.0), (3.0, 0.5), (0.5, -0.5)])
+def test_the_error_from_a_range_is_that_from_its_nearer_end(emulated: float, distance: float) -> None:
+    row = Row("x", "derived", "x", (1.0, 2.0), emulated, 0.4, "predicted", Inputs("coe run", ("m",), (), ()))
+    assert (row.error, row.within) == (distance, distance == 0.0)
+    exact = Row("x", "derived", "x", 2.0, emulated, 0.5, "predicted", Inputs("coe run", ("m",), (), ()))
+    assert (exact.error, exact.within) == (emulated / 2 - 1, emulated >= 1.0)
 
 
 def test_every_row_says_what_it_rests_on(made: tuple[str, dict[str, Any]]) -> None:

@@ -6,11 +6,13 @@ In the clockwork, copying an expert takes 10 ms, a call 2 ms, a pass over a mode
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from node.errors import InputError, InvariantError
 from node.events import Cut, Kind
+from node.models.shape import Shape
 from node.runtime.scheduler import paper
 from node.runtime.sharding import Region
 from node.units import MS
@@ -91,6 +93,79 @@ def test_a_link_per_socket_copies_for_all_groups_at_once(deploy, simulate, reque
     assert [outcome.row(number).charges["switch"] for number in range(2)] == [copy, copy]
 
 
+# A decode that is cut, against the same steps one by one, with real costs
+
+
+@pytest.mark.parametrize("window", [None, 140])
+def test_a_cut_decode_ends_at_a_step_boundary_and_neither_loses_nor_gains_a_picosecond(
+    window, deploy, simulate, requests
+):
+    deployment = deploy(experts=(("llama-2-7b", 2),), call_overhead="none")
+    if window:
+        shape = replace(deployment.shapes["llama-2-7b"], sliding_window=window)
+        deployment = replace(deployment, shapes={"llama-2-7b": shape})
+    rows = requests((0, 128, 60, 0), *((24 + 7.3 * n, 100 + n, 20, 0) for n in range(6)))
+    outcome = simulate(deployment, rows)
+    costs = deployment.programs(0)[0]
+    runs = outcome.of_kind(Kind.DECODE)
+    assert len([run for run in runs if run.command.steps == 1]) < len(runs) and len(runs) > 12
+    for run in runs:
+        d = run.command
+        stepped = sum(
+            costs.decode(d.sequences).run_ps(d.context + step * d.growth, d.growth, 1) for step in range(d.steps)
+        )
+        assert run.completions[0].time - d.issued == stepped
+    assert sum(run.command.steps * run.command.sequences for run in runs) == sum(r.output_tokens - 1 for r in rows)
+    long = outcome.row(0)
+    spent = [run.completions[0].time - run.command.issued for run in runs]
+    covered = [run for run in runs if run.command.issued < long.end]
+    assert sum(run.command.steps for run in covered) == 59
+    assert long.charges["decode"] == sum(spent[: len(covered)])
+    assert all(first.completions[0].time <= then.command.issued for first, then in pairwise(runs))
+
+
+# Rank 0 has the odd column of the FFN, rank 2 reads the KV cache of two heads: it is the slower from 192 tokens on
+UNEVEN = Shape("uneven", 32, 8192, heads=9, kv_heads=3, head_dim=64, ffn=4097, vocabulary=32000, context=4096)
+
+
+def stepped_together(deployment, context: int, steps: int) -> int:
+    """Time of so many steps, each as long as on its slowest member."""
+    members = [deployment.programs(rank)[0].decode(1) for rank in range(4)]
+    return sum(max(cost.run_ps(context + step, 0, 1) for cost in members) for step in range(steps))
+
+
+def test_an_activation_takes_as_long_as_the_copy_of_the_largest_shard(deploy, simulate, requests):
+    deployment = deploy(experts=(("uneven", 1),), shapes=(UNEVEN,), degree=4)
+    outcome = simulate(deployment, requests((0, 100, 1, 0)))
+    shards = [deployment.programs(rank)[0].weight_bytes for rank in range(4)]
+    rate = 200e9 * 0.62  # DDR bandwidth and the share of it that is reached
+    assert outcome.row(0).charges["switch"] == deployment.activation_ps(0)
+    assert deployment.activation_ps(0) == pytest.approx(max(shards) / rate * 1e12, rel=1e-9)
+    assert outcome.counters[0]["copied"] > outcome.counters[1]["copied"] == shards[1]
+    assert deployment.expert_bytes(0) == sum(shards)
+
+
+@pytest.mark.parametrize("prompt", [100, 300])
+def test_members_that_take_turns_at_being_the_slowest_step_together(prompt, deploy, simulate, requests):
+    deployment = deploy(experts=(("uneven", 1),), shapes=(UNEVEN,), degree=4)
+    outcome = simulate(deployment, requests((0, prompt, 200, 0)))
+    assert outcome.row(0).charges["decode"] == stepped_together(deployment, prompt + 1, 199)
+
+
+@pytest.mark.parametrize("prompt", [100, 300])
+def test_uneven_members_of_a_group_are_cut_at_the_step_of_the_slowest(prompt, deploy, simulate, requests):
+    deployment = deploy(experts=(("uneven", 1),), shapes=(UNEVEN,), degree=4, call_overhead="none")
+    after = {steps: stepped_together(deployment, prompt + 1, steps) for steps in (40, 41)}
+    quickest = min(deployment.programs(rank)[0].decode(1).run_ps(prompt + 1, 1, 41) for rank in range(4))
+    assert quickest < after[40]  # a member alone would be at its 42nd step
+    first, joining = requests((0, prompt, 150, 0), (0, 5, 2, 0))
+    begun = simulate(deployment, [first]).of_kind(Kind.DECODE)[0].command.issued
+    outcome = simulate(deployment, [first, replace(joining, arrival=begun + after[40] + 1)])
+    assert outcome.of_kind(Kind.DECODE)[0].command.steps == 41
+    assert outcome.of_kind(Kind.PREFILL)[1].command.issued == begun + after[41]
+    assert outcome.row(1).charges["queue"] == after[41] - after[40] - 1
+
+
 # Windows
 
 
@@ -99,11 +174,20 @@ def test_time_passes_up_to_and_not_including_the_end_of_a_window(clockwork, requ
     assert (simulation.next_event(), simulation.over) == (5 * MS, False)
     for end, then in ((5 * MS, 0), (5 * MS + 1, 5 * MS), (15 * MS, 5 * MS), (15 * MS + 1, 15 * MS)):
         simulation.advance(end)
-        assert simulation.now == then
+        assert simulation.now == then and not simulation.over
     assert [plan.command.kind for plan in simulation.take(0)].count(Kind.COPY) == 1
     assert list(simulation.take(0)) == []
     simulation.advance(20 * MS + 1)  # the calls, the prefill
     assert (simulation.next_event(), simulation.over, simulation.completed) == (None, True, 2)
+
+
+def test_the_next_event_is_the_earlier_of_the_next_arrival_and_the_next_completion(clockwork, requests):
+    simulation = clockwork().simulation(requests((0, 5, 1, 0), (11, 5, 1, 0)), lambda served, now: None)
+    events = []
+    while (due := simulation.next_event()) is not None:
+        events.append(due // MS)
+        simulation.advance(due + 1)
+    assert events == [0, 10, 11, 12, 13, 15, 16]
 
 
 def test_a_decode_is_handed_out_only_when_it_can_be_cut_no_more(clockwork, requests):

@@ -11,6 +11,7 @@ import pytest
 from cluster.config import AT_LEAST_ONE, CHOICES, MOST, Config
 from cluster.config_file import _UNUSED, parse_setting, read_config
 from cluster.deploy import deployment_of, machine_of, options_of, window_of
+from cluster.runner import prepare
 from node.deployment import RuntimeOptions
 from node.errors import InputError
 from node.expert import ExpertGroup
@@ -101,27 +102,42 @@ def test_every_key_refuses_a_value_of_another_type(key: str, toml: Toml) -> None
         assert fault(path=path).startswith(f"{path}: {said}")
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "allowed"),
-    [
-        ("seed", "1", "int"),
-        ("seed", 1.0, "int"),
-        ("seed", True, "int"),
-        ("runtime.batch", 1.0, "int"),
-        ("runtime.batch", "8", "int"),
-        ("runtime.fairness", 30, "str"),
-        ("workload.rate", "2", "float"),
-        ("workload.limit", 1.5, "int"),
-        ("workload.trace", 3, "str"),
-        ("workload.input_tokens", 1.5, "int or str"),
-        ("experts.group.count", "3", "int"),
-        ("experts.group.weight", "1", "float"),
-        ("experts.group.model", 7, "str"),
-    ],
-)
-def test_a_near_miss_of_a_type_is_an_error(key: str, value: object, allowed: str) -> None:
-    setting = ("experts.group", [{key.split(".")[2]: value}]) if "group" in key else (key, value)
-    assert fault(setting) == f"--set: {key} = {value!r}: must be of type {allowed}"
+A_RATE = "must be a finite number above 0"
+A_TABLE = "must be [[experts.group]] tables of model, count, weight, dtype"
+NO_KEY = f"unknown key; there are seed and the tables {', '.join(TABLES)}"
+WRONG: list[tuple[str, object, str]] = [  # what is said after where it was set, the key and the value
+    ("seed", "1", "must be of type int"),
+    ("seed", 1.0, "must be of type int"),
+    ("seed", True, "must be of type int"),
+    ("runtime.batch", 1.0, "must be of type int"),
+    ("runtime.batch", "8", "must be of type int"),
+    ("runtime.fairness", 30, "must be of type str"),
+    ("workload.rate", "2", "must be of type float"),
+    ("workload.limit", 1.5, "must be of type int"),
+    ("workload.trace", 3, "must be of type str"),
+    ("workload.input_tokens", 1.5, "must be of type int or str"),
+    ("experts.group.count", "3", "must be of type int"),
+    ("experts.group.weight", "1", "must be of type float"),
+    ("experts.group.model", 7, "must be of type str"),
+    *(("experts.group", value, A_TABLE) for value in (5, "llama-2-7b", [], [1], [{"count": 3}, 4])),
+    ("experts.group.size", 3, "unknown key; a group has model, count, weight, dtype"),
+    *((key, 1, NO_KEY) for key in ("batch", "runtine.batch", "explicit", "seed.x", "", ".batch", "runtime.")),
+]
+OF_CHECKED: list[tuple[str, object, str]] = [  # the same of checks that no longer know where a value was set
+    ("seed", -1, "must be a whole number of at least 0"),
+    *(("workload.rate", rate, A_RATE) for rate in (float("nan"), float("inf"), 0.0, -1.0)),
+    ("experts.group.count", 0, "must be at least 1"),
+    *(("experts.group.weight", weight, "must be a number above zero") for weight in (0.0, float("nan"), float("inf"))),
+    ("experts.group.dtype", "bf8", "must be one of fp32, bf16, fp16, fp8, int8, int4"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "said"), WRONG + OF_CHECKED)
+def test_a_wrong_value_is_told_with_what_is_allowed(key: str, value: object, said: str) -> None:
+    _, _, of_group = key.partition("experts.group.")
+    message = fault(("experts.group", [{"dtype": "int8"}, {of_group: value}]) if of_group else (key, value))
+    where = "--set: " if (key, value, said) in WRONG else ""
+    assert message == f"{where}{key}{'' if 'unknown' in said else f' = {value!r}'}: {said}"
 
 
 @pytest.mark.parametrize("zeros", [400, 5000])
@@ -130,35 +146,21 @@ def test_a_number_beyond_all_bounds_is_an_error_of_the_user(zeros: int) -> None:
         read_config(None, [parse_setting(f"workload.rate=1{'0' * zeros}")])
 
 
-# Unknown names
-
-
-@pytest.mark.parametrize("text", ["[runtine]\nbatch = 2\n", "[runtine.batch]\nx = 2\n", "batch = 2\n", "runtime = 2\n"])
-def test_an_unknown_table_names_the_tables_and_the_file(text: str, toml: Toml) -> None:
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[runtine]\n", f"runtine: {NO_KEY}"),  # even if it is empty
+        ("[runtine]\nbatch = 2\n", f"runtine: {NO_KEY}"),
+        ("batch = 2\n", f"batch: {NO_KEY}"),
+        ("runtime = 2\n", f"runtime: {NO_KEY}"),
+        ("[runtime]\nbatches = 2\n", "runtime.batches: unknown key; [runtime] has scheduler, batch, "),
+        ("[runtime.batches]\nx = 2\n", "runtime.batches.x: unknown key; [runtime] has scheduler, batch, "),
+        ('[machine.kernel]\nsink = "1 us"\n', "machine.kernel.sink: unknown key; a machine has sockets, "),
+    ],
+)
+def test_an_unknown_name_in_a_file_is_told_with_the_file(text: str, said: str, toml: Toml) -> None:
     path = toml(text)
-    message = fault(path=path)
-    assert message.startswith(f"{path}: ") and "unknown key" in message
-    assert message.endswith(f"there are seed and the tables {', '.join(TABLES)}")
-
-
-def test_an_unknown_table_is_an_error_even_if_it_is_empty(toml: Toml) -> None:
-    assert "runtine" in fault(path=toml("[runtine]\n"))
-
-
-@pytest.mark.parametrize("text", ["[runtime]\nbatches = 2\n", "[runtime.batches]\nx = 2\n"])
-def test_an_unknown_key_names_the_keys_of_its_table_and_the_file(text: str, toml: Toml) -> None:
-    path = toml(text)
-    message = fault(path=path)
-    assert message.startswith(f"{path}: runtime.batches") and "unknown key; [runtime] has scheduler, batch, " in message
-    assert fault(("runtime.batches", 2)).startswith("--set: runtime.batches: unknown key")
-
-
-@pytest.mark.parametrize("key", ["explicit", "seed.x", "", ".batch", "runtime."])
-def test_what_is_no_key_at_all_is_an_error(key: str) -> None:
-    assert f"--set: {key}: unknown key" in fault((key, 1))
-
-
-# Values that are not allowed
+    assert fault(path=path).startswith(f"{path}: {said}")
 
 
 def test_every_choice_is_held_to_its_list() -> None:
@@ -185,13 +187,6 @@ def test_counts_are_from_one_to_a_million() -> None:
         for value in (0, -1, MOST + 1):
             assert fault((key, value)) == f"{key} = {value}: must be a whole number from 1 to 1,000,000"
         assert given((key, 1)) and given((key, MOST))
-
-
-def test_a_seed_is_not_negative_and_a_rate_is_a_number() -> None:
-    assert given(("seed", 0)).seed == 0
-    assert fault(("seed", -1)) == "seed = -1: must be a whole number of at least 0"
-    for rate in (float("nan"), float("inf"), 0.0, -1.0):
-        assert fault(("workload.rate", rate)) == f"workload.rate = {rate!r}: must be a finite number above 0"
 
 
 # Keys without effect
@@ -265,27 +260,6 @@ def test_one_model_is_a_catalogue_of_one_group_and_router_none_is_no_router() ->
     assert (catalogue.groups, catalogue.router) == ((ExpertGroup("llama-2-7b", 5, 1.0, "int8"),), None)
 
 
-@pytest.mark.parametrize("value", [5, "llama-2-7b", [], [1], [{"count": 3}, 4]])
-def test_groups_are_tables(value: object) -> None:
-    said = "must be [[experts.group]] tables of model, count, weight, dtype"
-    assert fault(("experts.group", value)) == f"--set: experts.group = {value!r}: {said}"
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "said"),
-    [
-        ("size", 3, "--set: experts.group.size: unknown key; a group has model, count, weight, dtype"),
-        ("count", 0, "experts.group.count = 0: must be at least 1"),
-        ("weight", 0, "experts.group.weight = 0.0: must be a number above zero"),
-        ("weight", float("nan"), "experts.group.weight = nan: must be a number above zero"),
-        ("weight", float("inf"), "experts.group.weight = inf: must be a number above zero"),
-        ("dtype", "bf8", "experts.group.dtype = 'bf8': must be one of fp32, bf16, fp16, fp8, int8, int4"),
-    ],
-)
-def test_a_group_is_checked_key_by_key(key: str, value: object, said: str) -> None:
-    assert fault(("experts.group", [{"count": 2}, {key: value}])) == said
-
-
 def test_a_group_is_no_larger_than_a_catalogue_may_be() -> None:
     assert "experts.group.count" in fault(("experts.group", [{"count": MOST + 1}]))
 
@@ -314,7 +288,6 @@ def test_a_bare_number_of_the_machine_names_the_file_it_is_from(toml: Toml) -> N
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
-        ("kernel.sink", "1 us", "unknown key; a machine has sockets, compute.units, "),
         ("kernel.sync", "1 GB", "not a non-negative quantity in s; allowed units: ps, ns, us, ms, s"),
         ("kernel.sync", {"value": "1 us", "kind": "published"}, "needs exactly value, kind "),
         ("kernel.sync", {"value": "1 us", "kind": "guessed", "source": "me"}, "(published, derived, assumed)"),
@@ -327,13 +300,6 @@ def test_a_wrong_number_of_the_machine_says_what_is_allowed(path: str, value: ob
     with pytest.raises(InputError) as caught:
         machine_of(given((f"machine.{path}", value)))
     assert said in str(caught.value) and str(caught.value).startswith("machine")
-
-
-def test_an_unknown_number_of_the_machine_names_the_file(toml: Toml) -> None:
-    path = toml('[machine.kernel]\nsink = "1 us"\n')
-    with pytest.raises(InputError, match="unknown key") as caught:
-        machine_of(given(path=path))
-    assert str(path) in str(caught.value)
 
 
 # Files, options and quantities
@@ -382,19 +348,26 @@ def test_a_quantity_in_another_unit_is_an_error(key: str, read: Callable[[Config
     assert str(caught.value).startswith(f"{key} = {value!r}: ")
 
 
-def test_a_window_is_above_zero_and_a_reserve_whole_bytes() -> None:
-    with pytest.raises(InputError, match=r"cluster\.window = '0 s': must be above zero"):
-        window_of(given(("cluster.window", "0 s")))
-    with pytest.raises(InputError, match=r"runtime\.kv_reserve = '1\.5 B': must be a whole number of bytes"):
-        options_of(given(("runtime.kv_reserve", "1.5 B")))
-
-
-@pytest.mark.parametrize("value", ["1e400 s", "1e300 s"])
-def test_a_time_beyond_all_bounds_is_an_error_of_the_user(value: str) -> None:
-    with pytest.raises(InputError):
-        window_of(given(("cluster.window", value)))
-
-
-def test_a_degree_that_does_not_divide_the_sockets_names_those_that_do() -> None:
-    with pytest.raises(InputError, match=r"sharding\.tensor_parallel = 3: must divide .* one of 1, 2, 4, 8"):
-        deployment_of(given(("sharding.tensor_parallel", 3))).check_fits()
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("cluster.window", "0 s", "cluster.window = '0 s': must be above zero"),
+        ("cluster.window", "1e400 s", "cluster.window = '1e400 s': "),
+        ("cluster.window", "1e300 s", "cluster.window = '1e300 s': "),
+        ("runtime.kv_reserve", "1.5 B", "runtime.kv_reserve = '1.5 B': must be a whole number of bytes"),
+        (
+            "sharding.tensor_parallel",
+            3,
+            "sharding.tensor_parallel = 3: must divide the machine's 8 sockets: one of 1, 2, 4, 8",
+        ),
+        ("experts.count", 2000, "out of memory in DDR"),
+        ("runtime.kv_reserve", "600 GiB", "out of memory in HBM"),
+        ("runtime.kv_reserve", "1 MiB", "runtime.kv_reserve"),
+        ("workload.trace", "none.csv", "none.csv"),
+        ("experts.model", "gpt-5", "gpt-5"),
+    ],
+)
+def test_what_is_wrong_is_found_before_anything_runs(key: str, value: object, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        prepare(given((key, value)))
+    assert said in str(caught.value)

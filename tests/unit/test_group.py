@@ -6,13 +6,9 @@ decode step), whatever its batch and context; the router's run is 3 passes.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from itertools import pairwise
-
 import pytest
 
 from node.events import Kind
-from node.models.shape import Shape
 from node.units import MS
 
 SERVED_ALONE = {"switch": 10, "call_overhead": 2, "prefill": 1, "decode": 4}
@@ -204,44 +200,3 @@ def test_the_router_runs_once_between_two_experts_that_are_overdue(clockwork, si
     outcome = simulate(clockwork(router=True, batch=2, fairness=MS), requests(*rows))
     prefills = [plan.command for plan in outcome.of_kind(Kind.PREFILL)]
     assert [(c.symbol, c.tokens) for c in prefills] == [(3, 11), (0, 5), (3, 15), (1, 6), (3, 9), (2, 15), (2, 9)]
-
-
-# A decode that is cut, against the same steps one by one, with real costs
-
-
-@pytest.mark.parametrize("window", [None, 140])
-def test_a_cut_decode_ends_at_a_step_boundary_and_neither_loses_nor_gains_a_picosecond(
-    window, deploy, simulate, requests
-):
-    deployment = deploy(experts=(("llama-2-7b", 2),), call_overhead="none")
-    if window:
-        shape = replace(deployment.shapes["llama-2-7b"], sliding_window=window)
-        deployment = replace(deployment, shapes={"llama-2-7b": shape})
-    rows = requests((0, 128, 60, 0), *((24 + 7.3 * n, 100 + n, 20, 0) for n in range(6)))
-    outcome = simulate(deployment, rows)
-    costs = deployment.programs(0)[0]
-    runs = outcome.of_kind(Kind.DECODE)
-    assert len([run for run in runs if run.command.steps == 1]) < len(runs) and len(runs) > 12
-    for run in runs:
-        d = run.command
-        stepped = sum(
-            costs.decode(d.sequences).run_ps(d.context + step * d.growth, d.growth, 1) for step in range(d.steps)
-        )
-        assert run.completions[0].time - d.issued == stepped
-    assert sum(run.command.steps * run.command.sequences for run in runs) == sum(r.output_tokens - 1 for r in rows)
-    long = outcome.row(0)
-    spent = [run.completions[0].time - run.command.issued for run in runs]
-    covered = [run for run in runs if run.command.issued < long.end]
-    assert sum(run.command.steps for run in covered) == 59
-    assert long.charges["decode"] == sum(spent[: len(covered)])
-    assert all(first.completions[0].time <= then.command.issued for first, then in pairwise(runs))
-
-
-def test_members_that_take_turns_at_being_the_slowest_step_together(deploy, simulate, requests):
-    """Rank 0 has the odd column of the FFN, rank 2 reads the KV cache of two heads: slower from 192 tokens on."""
-    uneven = Shape("uneven", 32, 8192, heads=9, kv_heads=3, head_dim=64, ffn=4097, vocabulary=32000, context=4096)
-    deployment = deploy(experts=(("uneven", 1),), shapes=(uneven,), degree=4)
-    outcome = simulate(deployment, requests((0, 100, 200, 0)))
-    members = [deployment.programs(rank)[0].decode(1) for rank in range(4)]
-    stepped = sum(max(cost.run_ps(101 + step, 0, 1) for cost in members) for step in range(199))
-    assert outcome.row(0).charges["decode"] == stepped

@@ -91,6 +91,20 @@ def test_weights_that_fit_sram_are_read_once_and_others_once_per_tile_of_activat
     assert kernel(UP, ACT, DOWN, later="h").hbm_bytes(small, replace(FOUR, tokens=7)) == 7 * 100 + 1200
 
 
+PER_SEQUENCE = [activation(name, width, per="sequences") for name, width in (("last", 10), ("logits", 30))]
+HEAD = gemm("head", *PER_SEQUENCE, rows=10, columns=30, weight_bytes=2)  # 600 B; 80 B of activations per sequence
+
+
+def test_weights_that_work_on_few_sequences_are_read_once() -> None:
+    small = load_machine("sn40l-node", {"sram.banks": 1, "sram.bank_capacity": "99 B"})
+    assert kernel(HEAD).hbm_bytes(small, replace(FOUR, tokens=1000)) == 600 + 80
+
+
+def test_weights_that_work_on_many_sequences_are_read_once_per_tile() -> None:
+    small = load_machine("sn40l-node", {"sram.banks": 1, "sram.bank_capacity": "99 B"})
+    assert kernel(HEAD).hbm_bytes(small, replace(FOUR, sequences=2)) == 2 * 600 + 2 * 80
+
+
 # Time
 
 

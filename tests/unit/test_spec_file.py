@@ -133,8 +133,8 @@ def test_a_base_may_be_a_file_beside_it(write: Write) -> None:
 
 
 def test_an_override_wins_and_is_the_users_own() -> None:
-    machine = load_machine("sn40l-node", {"ddr.efficiency": "50 %", "power.socket": "700 W", "kernel.sync": "0 s"})
-    assert (machine.ddr.efficiency, machine.kernel.sync) == (0.5, 0)
+    machine = load_machine("sn40l-node", {"ddr.efficiency": "50 %", "hbm.efficiency": 1, "kernel.sync": "0 s"})
+    assert (machine.ddr.efficiency, machine.hbm.efficiency, machine.kernel.sync) == (0.5, 1, 0)
     figure = next(figure for figure in machine.figures if figure.path == "ddr.efficiency")
     assert (figure.value, figure.kind, figure.source) == ("50 %", "assumed", "--set")
     sourced = {"value": 2, "kind": "published", "source": "a brochure"}
