@@ -8,23 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from node.dataflow.graph import Step
-from node.dataflow.program import compile_graph
-from node.models.llama import llama
-from node.models.shape import load_shape
+from node.estimate import Call, estimate
+from node.models.hugging_face import load_shape
 from node.spec import Machine
 from node.spec_file import load_machine
-from node.units import seconds
 
 
 @dataclass(frozen=True)
-class Call:
-    """One call of a model over all sockets: tokens in and out per sequence, batch, published seconds."""
+class Point:
+    """A published call of a model over all sockets."""
 
     model: str
-    input_tokens: int
-    output_tokens: int
-    batch: int
+    call: Call
     published_s: float
     source: str
 
@@ -35,7 +30,7 @@ class Fit:
 
     machine: str
     parameters: tuple[tuple[str, str], tuple[str, str]]
-    points: tuple[Call, Call]
+    points: tuple[Point, Point]
 
 
 NEMO = "NeMo, Llama-2-7B, TP8"
@@ -44,34 +39,23 @@ FITS = (
         "sn40l-node",
         (("kernel.sync", "us"), ("host.call_overhead", "ms")),
         (
-            Call("llama-3-8b", 1024, 1024, 1, 1.584, "ANL, Llama-3-8B, 8 sockets"),
-            Call("llama-2-7b", 128, 20, 1, 0.066, "derived from P, Samba-CoE expert, 8 sockets"),
+            Point("llama-3-8b", Call(1024, 1024, 1), 1.584, "ANL, Llama-3-8B, 8 sockets"),
+            Point("llama-2-7b", Call(128, 20, 1), 0.066, "derived from P, Samba-CoE expert, 8 sockets"),
         ),
     ),
     Fit(
         "dgx-a100",
         (("kernel.launch_so", "us"), ("compute.efficiency", "")),
-        (Call("llama-2-7b", 128, 20, 1, 0.1365, NEMO), Call("llama-2-7b", 128, 20, 8, 0.1819, NEMO)),
+        (Point("llama-2-7b", Call(128, 20, 1), 0.1365, NEMO), Point("llama-2-7b", Call(128, 20, 8), 0.1819, NEMO)),
     ),
     Fit(
         "dgx-h100",
         (("kernel.launch_so", "us"), ("compute.efficiency", "")),
-        (Call("llama-2-7b", 128, 20, 1, 0.0976, NEMO), Call("llama-2-7b", 128, 20, 8, 0.1291, NEMO)),
+        (Point("llama-2-7b", Call(128, 20, 1), 0.0976, NEMO), Point("llama-2-7b", Call(128, 20, 8), 0.1291, NEMO)),
     ),
 )
 _SCALE = {"us": 1e-6, "ms": 1e-3, "": 1.0}
 _ROUNDS = 50
-
-
-def call_s(machine: Machine, call: Call) -> float:
-    """Seconds of the whole call on ``machine``: call overhead, prefill, and a decode step per further token."""
-    graph = llama(load_shape(call.model), machine.sockets, 0)
-    program = compile_graph(graph, machine, machine.sockets, "fused", "ho")
-    batch, tokens = call.batch, call.batch * call.input_tokens
-    pairs = batch * call.input_tokens * (call.input_tokens + 1) // 2
-    prefill, _ = program.prefill(Step(tokens, pairs, tokens, batch))
-    decode = program.decode(batch).run_ps(batch * (call.input_tokens + 1), batch, call.output_tokens - 1)
-    return machine.host.call_overhead + seconds(prefill + decode)
 
 
 def solve(fit: Fit) -> tuple[float, float]:
@@ -80,7 +64,7 @@ def solve(fit: Fit) -> tuple[float, float]:
     def misses(values: tuple[float, float]) -> tuple[float, float]:
         said = {path: f"{value:.9g} {unit}" for (path, unit), value in zip(fit.parameters, values, strict=True)}
         machine = load_machine(fit.machine, said)
-        first, second = (call_s(machine, point) - point.published_s for point in fit.points)
+        first, second = (_total_s(machine, point) - point.published_s for point in fit.points)
         return first, second
 
     values = (_start(fit.parameters[0][1]), _start(fit.parameters[1][1]))
@@ -90,6 +74,10 @@ def solve(fit: Fit) -> tuple[float, float]:
             return values
         values = _newton(misses, values, (first, second))
     raise RuntimeError(f"{fit.machine}: the fit does not settle: {values}")
+
+
+def _total_s(machine: Machine, point: Point) -> float:
+    return estimate(machine, load_shape(point.model), point.call).total_s
 
 
 def _start(unit: str) -> float:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import click
 
-from cluster.cli_ask import footprint, machines, reproduce
+from cluster.cli_ask import estimate, footprint, machines, reproduce
 from cluster.cli_serve import compare, run
 
 
@@ -16,5 +16,5 @@ def coe() -> None:
     """Emulate SambaNova SN40L nodes that serve a Composition of Experts."""
 
 
-for command in (run, compare, footprint, reproduce, machines):
+for command in (run, compare, estimate, footprint, reproduce, machines):
     coe.add_command(command)

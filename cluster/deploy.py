@@ -6,7 +6,7 @@ from cluster.config import Config
 from cluster.workload import Workload, load
 from node.deployment import Deployment, RuntimeOptions
 from node.errors import InputError
-from node.models.shape import load_shape
+from node.models.hugging_face import load_shape
 from node.spec import Machine
 from node.spec_file import load_machine
 from node.units import picoseconds, whole

@@ -181,10 +181,10 @@ def _system(runs: Runs) -> Iterator[Row]:
 
 def _calls(runs: Runs) -> Iterator[Row]:
     for point in FITS[0].points:
-        tokens = (point.input_tokens, point.output_tokens)
-        emulated = call_s(runs.call("sn40l-node", point.model, tokens, point.batch))
-        inputs = runs.inputs("coe run", ("sn40l-node",), call_settings(point.model, tokens, point.batch))
-        metric = f"s for a call, {point.model}, {tokens[0]} in, {tokens[1]} out, batch {point.batch}, sn40l-node"
+        tokens, batch = (point.call.input_tokens, point.call.output_tokens), point.call.batch
+        emulated = call_s(runs.call("sn40l-node", point.model, tokens, batch))
+        inputs = runs.inputs("coe run", ("sn40l-node",), call_settings(point.model, tokens, batch))
+        metric = f"s for a call, {point.model}, {tokens[0]} in, {tokens[1]} out, batch {batch}, sn40l-node"
         yield Row(f"call-sn40l-{point.model}", "calls", metric, point.published_s, emulated, 0.03, "fitted", inputs)
     for dgx, times in NEMO_MS.items():
         for batch, published in zip(BATCHES, times, strict=True):

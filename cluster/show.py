@@ -12,6 +12,7 @@ from cluster.footprint import Capacity
 from cluster.footprint import Row as FootprintRow
 from cluster.reproduce import Row, headline
 from cluster.runner import Run
+from node.estimate import Estimate
 from node.spec import Machine
 from node.units import show_bytes, show_seconds
 
@@ -150,6 +151,21 @@ def footprint_table(console: Console, rows: Sequence[FootprintRow], rooms: dict[
     ]
     heads = ("machine", "experts", "nodes", "resident in HBM", "held below HBM", "one machine")
     print_table(console, "Machines needed to hold the experts", heads, cells, left=(0, 5))
+
+
+def estimate_table(console: Console, title: str, found: Estimate) -> None:
+    """One call."""
+    rows = [
+        ("prefill", show_seconds(found.prefill_s)),
+        ("decode, per token", show_seconds(found.decode_s_per_token)),
+        ("call overhead", show_seconds(found.call_overhead_s)),
+        ("total", show_seconds(found.total_s)),
+        ("kernel launches per token", str(found.kernel_launches_per_token)),
+        ("share of peak HBM bandwidth", f"{found.hbm_bandwidth_fraction:.1%}"),
+        ("share of peak FLOP/s", f"{found.flops_fraction:.1%}"),
+        ("bound by", found.bound_by),
+    ]
+    print_table(console, title, ("", "value"), rows)
 
 
 def reproduce_table(console: Console, rows: Sequence[Row]) -> None:

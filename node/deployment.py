@@ -11,7 +11,7 @@ from node.errors import InputError
 from node.expert import DTYPE_BYTES, Catalogue
 from node.hardware.host import Host
 from node.hardware.rdu import Rdu
-from node.models.llama import Shard, llama
+from node.models.decoder import Shard, decoder
 from node.models.shape import Shape
 from node.request import Request
 from node.runtime.coe import check_lengths
@@ -69,7 +69,7 @@ class Deployment:
         options = self.options
         return tuple(
             compile_graph(
-                llama(self.shapes[model], self.degree, rank, DTYPE_BYTES[dtype]),
+                decoder(self.shapes[model], self.degree, rank, DTYPE_BYTES[dtype]),
                 self.machine,
                 self.degree,
                 options.fusion,

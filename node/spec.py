@@ -37,9 +37,14 @@ class Compute:
     efficiency: float = _quantity("fraction")
 
     @property
+    def peak_flops_per_s(self) -> float:
+        """Peak FLOP/s: units x MACs per cycle x 2 x clock."""
+        return self.units * self.macs_per_cycle * 2 * self.clock
+
+    @property
     def flops_per_s(self) -> float:
-        """Reached FLOP/s: units x MACs per cycle x 2 x clock x efficiency."""
-        return self.units * self.macs_per_cycle * 2 * self.clock * self.efficiency
+        """Reached FLOP/s."""
+        return self.peak_flops_per_s * self.efficiency
 
 
 @dataclass(frozen=True)

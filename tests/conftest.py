@@ -11,8 +11,9 @@ from node.conservation import verify
 from node.deployment import Deployment, RuntimeOptions
 from node.events import Kind, to_columns
 from node.expert import Catalogue, ExpertGroup
-from node.models.llama import llama
-from node.models.shape import Shape, load_shape
+from node.models.decoder import decoder
+from node.models.hugging_face import load_shape
+from node.models.shape import Shape
 from node.request import Request
 from node.runtime.served import CHARGES, Served
 from node.simulation import Planned, Simulation
@@ -168,7 +169,7 @@ def clockwork() -> Callable[..., Deployment]:
         numbers: Mapping[str, object] | None = None,
         **options: object,
     ) -> Deployment:
-        graph = llama(shape, degree)
+        graph = decoder(shape, degree)
         at_once = dict.fromkeys(("hbm.bandwidth", "peer.bandwidth"), "1e15 TB/s") | {"compute.clock": "1e15 GHz"}
         nothing = dict.fromkeys(("peer.latency", "kernel.launch_ho", "kernel.stage_latency"), "0 s")
         costs = {"kernel.sync": "100 us", "host.call_overhead": "2 ms"}  # 10 kernels a pass: the layers and 2

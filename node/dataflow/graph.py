@@ -100,11 +100,15 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Operators in order, repeated ``repeat`` times with the same sizes (a decoder layer)."""
+    """Operators in order, repeated ``repeat`` times with the same sizes (a decoder layer).
+
+    ``in_decode``: whether a decode step runs it; a vision tower runs with the prompt only.
+    """
 
     name: str
     operators: tuple[Operator, ...]
     repeat: int = 1
+    in_decode: bool = True
 
 
 @dataclass(frozen=True, slots=True)

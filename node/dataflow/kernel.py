@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from node.collectives import COLLECTIVES
-from node.dataflow.graph import Form, Operator, Step, Tensor, total
+from node.dataflow.graph import Block, Form, Operator, Step, Tensor, total
 from node.spec import Machine
 
 BOUNDS = ("compute", "hbm", "sram", "link")
@@ -41,7 +41,7 @@ class Kernel:
 
     ``flops``, ``hbm`` (bytes but for streamed weights), ``sram`` (bytes between stages) are forms over a step;
     ``weights``: of each operator the bytes that stream at least once per run, and the bytes of activations that
-    it works on; ``launch_s`` is the time to start it.
+    it works on; ``launch_s`` is the time to start it; ``in_decode``: whether a decode step runs it.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Kernel:
     weights: tuple[tuple[float, Form], ...]
     messages: tuple[tuple[str, Form], ...]
     launch_s: float
+    in_decode: bool = True
 
     def hbm_bytes(self, machine: Machine, step: Step) -> float:
         """HBM traffic of one run in bytes.
@@ -105,8 +106,8 @@ def _rates(machine: Machine) -> tuple[float, float, float]:
     )
 
 
-def build(name: str, operators: tuple[Operator, ...], repeat: int, used_later: set[str], launch_s: float) -> Kernel:
-    """The kernel of ``operators``; ``used_later`` names the tensors that later kernels read."""
+def build(name: str, block: Block, operators: tuple[Operator, ...], used_later: set[str], launch_s: float) -> Kernel:
+    """The kernel of some ``operators`` of a block; ``used_later`` names the tensors that its later kernels read."""
     made = {tensor.name: tensor for op in operators for tensor in op.outputs}
     read = {tensor.name: tensor for op in operators for tensor in op.inputs}
     inside = [tensor for tensor in made.values() if tensor.name in read]
@@ -117,7 +118,7 @@ def build(name: str, operators: tuple[Operator, ...], repeat: int, used_later: s
     moved = total(tensor.size for tensor in boundary)
     return Kernel(
         name=name,
-        repeat=repeat,
+        repeat=block.repeat,
         stages=len(operators),
         flops=total(op.flops for op in operators),
         hbm=moved + kv + Form(tokens=gathered),
@@ -125,6 +126,7 @@ def build(name: str, operators: tuple[Operator, ...], repeat: int, used_later: s
         weights=tuple((op.weight_read.constant, _activations(op)) for op in operators if op.weight_read.constant),
         messages=tuple((op.collective, op.message) for op in operators if op.collective),
         launch_s=launch_s,
+        in_decode=block.in_decode,
     )
 
 

@@ -2,45 +2,81 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from node.dataflow.graph import ZERO, Form, Operator, Tensor
+from node.units import Bytes
 
 ELEMENT_BYTES = 2
 
 
 def activation(name: str, width: int, per: str = "tokens") -> Tensor:
-    """An activation of ``width`` elements per token, per sequence or per (query, key) pair."""
+    """An activation of ``width`` elements per token, per sequence or per (query, key) pair.
+
+    What an image tower makes is counted per sequence, each with one image: ``width`` is then that of all its rows.
+    """
     return Tensor(name, Form(**{per: width * ELEMENT_BYTES}))
 
 
-def gemm(name: str, source: Tensor, result: Tensor, *, rows: int, columns: int, weight_bytes: float) -> Operator:
-    """``source`` (.. x rows) times a weight matrix (rows x columns): 2 x rows x columns FLOPs per row of input.
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Weights of a linear layer: rows x columns elements of ``element_bytes``, with a ``bias`` one row more."""
 
-    ``weight_bytes``: bytes per weight element. The rows of input are those that ``result`` is counted in.
+    rows: int
+    columns: int
+    element_bytes: float
+    bias: bool = False
+
+    @property
+    def size(self) -> Bytes:
+        """Bytes."""
+        return round((self.rows + self.bias) * self.columns * self.element_bytes)
+
+
+def gemm(name: str, source: Tensor, result: Tensor, matrix: Matrix, each: int = 1) -> Operator:
+    """``source`` (.. x rows) times ``matrix``: 2 x rows x columns FLOPs per row of input, a column more for a bias.
+
+    ``each``: rows of input per token or sequence, whichever ``result`` is counted in.
     """
-    size = round(rows * columns * weight_bytes)
-    per_sequence = result.size.sequences > 0
-    work = 2 * rows * columns
-    flops = Form(sequences=work) if per_sequence else Form(tokens=work)
-    return Operator(name, "gemm", (source,), (result,), flops=flops, weights=size, weight_read=Form(constant=size))
+    flops = _per_row(result, each * (2 * matrix.rows + matrix.bias) * matrix.columns)
+    read = Form(constant=matrix.size)
+    return Operator(name, "gemm", (source,), (result,), flops=flops, weights=matrix.size, weight_read=read)
 
 
-def gather(name: str, result: Tensor, *, rows: int, columns: int, width: int, weight_bytes: float) -> Operator:
-    """Embedding: a table of rows x columns, one row of ``width`` read per token."""
-    size = round(rows * columns * weight_bytes)
-    return Operator(name, "gather", (), (result,), weights=size, weight_read=Form(tokens=round(width * weight_bytes)))
+def _per_row(result: Tensor, work: float) -> Form:
+    """``work`` for each token or sequence, whichever ``result`` is counted in."""
+    return Form(sequences=work) if result.size.sequences else Form(tokens=work)
 
 
-def rms_norm(name: str, source: Tensor, result: Tensor, *, width: int, weight_bytes: float) -> Operator:
-    """Root-mean-square norm: square, sum, scale, multiply: 4 FLOPs an element."""
-    size = round(width * weight_bytes)
-    work = 4 * width
-    flops = Form(sequences=work) if result.size.sequences else Form(tokens=work)
+def gather(name: str, result: Tensor, table: Matrix, width: int) -> Operator:
+    """Embedding: of ``table`` one row of ``width`` elements read per token."""
+    read = Form(tokens=round(width * table.element_bytes))
+    return Operator(name, "gather", (), (result,), weights=table.size, weight_read=read)
+
+
+def norm(
+    name: str,
+    source: Tensor,
+    result: Tensor,
+    *,
+    width: int,
+    weight_bytes: float,
+    layer_norm: bool = False,
+    each: int = 1,
+) -> Operator:
+    """A norm over ``width`` elements of ``each`` rows per token or sequence.
+
+    RMS: square, sum, scale, multiply: 4 FLOPs an element, one weight. Layer norm: also mean, subtract, shift: 7 FLOPs
+    an element, weight and bias.
+    """
+    size = round(width * (2 if layer_norm else 1) * weight_bytes)
+    flops = _per_row(result, each * (7 if layer_norm else 4) * width)
     return Operator(name, "rowwise", (source,), (result,), flops=flops, weights=size, weight_read=Form(constant=size))
 
 
 def elementwise(name: str, sources: tuple[Tensor, ...], results: tuple[Tensor, ...], *, flops: int) -> Operator:
-    """``flops`` per token over the operator's whole width."""
-    return Operator(name, "elementwise", sources, results, flops=Form(tokens=flops))
+    """``flops`` per row (token or sequence) over the operator's whole width."""
+    return Operator(name, "elementwise", sources, results, flops=_per_row(results[0], flops))
 
 
 def attention_scores(query: Tensor, scores: Tensor, *, heads: int, kv_heads: int, head_dim: int) -> Operator:
@@ -55,9 +91,10 @@ def attention_scores(query: Tensor, scores: Tensor, *, heads: int, kv_heads: int
     )
 
 
-def softmax(scores: Tensor, probabilities: Tensor, *, heads: int) -> Operator:
-    """Maximum, subtract, exponential, sum, divide: 5 FLOPs per head and pair."""
-    return Operator("softmax", "attention", (scores,), (probabilities,), flops=Form(pairs=5 * heads))
+def softmax(scores: Tensor, probabilities: Tensor, *, heads: int, alibi: bool = False) -> Operator:
+    """Maximum, subtract, exponential, sum, divide: 5 FLOPs per head and pair; with ALiBi one more, its bias."""
+    flops = Form(pairs=(5 + alibi) * heads)
+    return Operator("softmax", "attention", (scores,), (probabilities,), flops=flops)
 
 
 def attention_values(probabilities: Tensor, result: Tensor, *, heads: int, kv_heads: int, head_dim: int) -> Operator:

@@ -36,8 +36,8 @@ class Program:
 
     @property
     def launches(self) -> int:
-        """Kernel launches in one pass."""
-        return sum(kernel.repeat for kernel in self.kernels)
+        """Kernel launches in one decode step."""
+        return sum(kernel.repeat for kernel in self.kernels if kernel.in_decode)
 
     def prefill(self, step: Step) -> tuple[Picoseconds, Picoseconds]:
         """Time of one pass, and how much of it the link is sending."""
@@ -58,7 +58,7 @@ class Program:
 
     def _decode(self, step: Step) -> DecodeCost:
         """Segments over the context of decode steps with the tokens and sequences of ``step``."""
-        costs = [(kernel, kernel.cost(self.machine, step, self.members)) for kernel in self.kernels]
+        costs = [(kernel, kernel.cost(self.machine, step, self.members)) for kernel in self.kernels if kernel.in_decode]
         lines = [(kernel.repeat, tuple(map(Line, cost.bounds, kernel.slopes(self.machine)))) for kernel, cost in costs]
         fixed = sum(kernel.repeat * cost.fixed for kernel, cost in costs)
         sending = sum(kernel.repeat * cost.link for kernel, cost in costs)
@@ -120,7 +120,7 @@ def compile_graph(graph: Graph, machine: Machine, members: int, fusion: str, orc
         for index, operators in enumerate(groups):
             later = {tensor.name for group in groups[index + 1 :] for op in group for tensor in op.inputs}
             name = block.name if len(groups) == 1 else f"{block.name}.{operators[0].name}"
-            kernels.append(build(name, operators, block.repeat, later, launch))
+            kernels.append(build(name, block, operators, later, launch))
     return Program(
         name=graph.name,
         machine=machine,

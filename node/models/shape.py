@@ -1,27 +1,43 @@
-"""The shape of a Llama-family model, from our TOML or a Hugging Face ``config.json``."""
+"""The shape of a decoder model, and our own TOML of it."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from node.errors import InputError
+from node.models.family import FAMILIES, Family
 from node.spec_file import SPECS, read_toml
 
 MODELS = SPECS / "models"
-ARCHITECTURES = ("llama", "mistral")
-_HUGGING_FACE = {
-    "layers": "num_hidden_layers",
-    "hidden": "hidden_size",
-    "heads": "num_attention_heads",
-    "kv_heads": "num_key_value_heads",
-    "head_dim": "head_dim",
-    "ffn": "intermediate_size",
-    "vocabulary": "vocab_size",
-    "context": "max_position_embeddings",
-    "sliding_window": "sliding_window",
-}
+
+
+@dataclass(frozen=True, slots=True)
+class VisionShape:
+    """Sizes of a vision transformer in elements; ``image`` and ``patch`` are edges in pixels."""
+
+    layers: int
+    hidden: int
+    heads: int
+    ffn: int
+    image: int
+    patch: int
+
+    @property
+    def head_dim(self) -> int:
+        """Elements of a head."""
+        return self.hidden // self.heads
+
+    @property
+    def patches(self) -> int:
+        """Patches of an image, each a token of the language model."""
+        return (self.image // self.patch) ** 2
+
+    @property
+    def positions(self) -> int:
+        """Rows that the tower works on: the patches and a class token."""
+        return self.patches + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +56,17 @@ class Shape:
     sliding_window: int | None = None
     tied_embeddings: bool = False
     parameters: int | None = None
+    family: str = "llama"
+    vision: VisionShape | None = None
+
+    @property
+    def traits(self) -> Family:
+        """How a layer of its family is built."""
+        return FAMILIES[self.family]
+
+
+OPTIONAL = ("sliding_window", "tied_embeddings", "parameters", "family", "vision")
+KINDS: dict[str, type] = {"name": str, "tied_embeddings": bool, "family": str, "vision": VisionShape}
 
 
 def model_names() -> list[str]:
@@ -47,58 +74,47 @@ def model_names() -> list[str]:
     return sorted(path.stem for path in MODELS.glob("*.toml"))
 
 
-def load_shape(name: str) -> Shape:
-    """The shape of a built-in model, a ``.toml`` path or the path of a ``config.json``; raises ``InputError``."""
-    if name.endswith(".json"):
-        return _from_hugging_face(Path(name))
-    path = Path(name) if name.endswith(".toml") else MODELS / f"{name}.toml"
-    if not name.endswith(".toml") and name not in model_names():
-        raise InputError(
-            f"model {name!r}: no such model; there are {', '.join(model_names())}, "
-            "or give the path of a .toml file or of a Hugging Face config.json"
-        )
-    return _checked(read_toml(path), path)
+def read_shape(path: Path) -> Shape:
+    """The shape of our own TOML at ``path``; raises ``InputError``."""
+    values = read_toml(path)
+    vision = values.get("vision")
+    return checked_shape({**values, "vision": _vision(vision, path)} if "vision" in values else values, path)
 
 
-def _checked(values: dict[str, object], path: Path, written: dict[str, str] | None = None) -> Shape:
-    """The shape of checked ``values``; ``written``: how a key is called in the file, where that differs."""
+def _vision(values: object, path: Path) -> VisionShape:
+    known = [entry.name for entry in fields(VisionShape)]
+    if not isinstance(values, dict) or sorted(values) != sorted(known):
+        raise InputError(f"{path}: vision = {values!r}: must be a table of exactly {', '.join(known)}")
+    for key, value in values.items():
+        if type(value) is not int or value < 1:
+            raise InputError(f"{path}: vision.{key} = {value!r}: must be a positive int")
+    shape = VisionShape(**values)
+    if shape.hidden % shape.heads or shape.image % shape.patch:
+        raise InputError(f"{path}: vision: heads must divide hidden, and patch must divide image; given {values}")
+    return shape
+
+
+def checked_shape(values: Mapping[str, object], path: Path, written: Mapping[str, str] | None = None) -> Shape:
+    """The shape of ``values`` read from ``path``; ``written``: how a key is called there, where that differs.
+
+    Raises ``InputError`` that names the key as it is written.
+    """
     known, called = {entry.name: entry for entry in fields(Shape)}, written or {}
     for key, value in values.items():
         name = called.get(key, key)
         if key not in known:
             raise InputError(f"{path}: {name}: unknown key; a model has {', '.join(known)}")
-        kind = {"name": str, "tied_embeddings": bool}.get(key, int)
+        kind = KINDS.get(key, int)
         if value is None and key in ("sliding_window", "parameters"):
             continue
         if type(value) is not kind or (kind is int and isinstance(value, int) and value < 1):
             raise InputError(f"{path}: {name} = {value!r}: must be a {'positive ' * (kind is int)}{kind.__name__}")
-    required = [key for key in known if key not in ("sliding_window", "tied_embeddings", "parameters")]
-    if missing := [called.get(key, key) for key in required if key not in values]:
+    if missing := [called.get(key, key) for key in known if key not in OPTIONAL and key not in values]:
         raise InputError(f"{path}: {', '.join(missing)} missing")
+    if values.get("family", "llama") not in FAMILIES:
+        raise InputError(f"{path}: family = {values['family']!r}: must be one of {', '.join(FAMILIES)}")
     shape = Shape(**values)  # type: ignore[arg-type]
     if shape.heads % shape.kv_heads:
         heads, kv_heads = (called.get(key, key) for key in ("heads", "kv_heads"))
         raise InputError(f"{path}: {heads} = {shape.heads}: must be a multiple of {kv_heads} = {shape.kv_heads}")
     return shape
-
-
-def _from_hugging_face(path: Path) -> Shape:
-    try:
-        config = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{path}: cannot be read as JSON: {reason}") from None
-    if not isinstance(config, dict) or config.get("model_type") not in ARCHITECTURES:
-        found = config.get("model_type") if isinstance(config, dict) else type(config).__name__
-        raise InputError(f"{path}: model_type = {found!r}: must be one of {', '.join(ARCHITECTURES)}")
-    for bias in ("attention_bias", "mlp_bias"):
-        if config.get(bias):
-            raise InputError(f"{path}: {bias} = true: biases are not supported; only false is")
-    values = {ours: config.get(theirs) for ours, theirs in _HUGGING_FACE.items()}
-    heads, hidden = values["heads"], values["hidden"]
-    if values["kv_heads"] is None:
-        values["kv_heads"] = heads
-    if values["head_dim"] is None and isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
-        values["head_dim"] = hidden // heads
-    values |= {"name": path.parent.name or path.stem, "tied_embeddings": bool(config.get("tie_word_embeddings"))}
-    return _checked(values, path, _HUGGING_FACE)

@@ -8,9 +8,11 @@ import pytest
 
 from cluster import calibration
 from cluster.backends import LocalBackend
-from cluster.calibration import FITS, Call, Fit, call_s, solve
+from cluster.calibration import FITS, Fit, solve
 from cluster.config_file import read_config
 from cluster.runner import prepare, run
+from node.estimate import Call, estimate
+from node.models.hugging_face import load_shape
 from node.spec import Machine
 from node.spec_file import load_machine
 
@@ -39,7 +41,7 @@ def number(machine: Machine, path: str) -> float:
 
 def test_nothing_is_fitted_but_what_may_be_and_to_what_it_may_be() -> None:
     points = {
-        (fit.machine, p.model, p.input_tokens, p.output_tokens, p.batch): p.published_s
+        (fit.machine, p.model, p.call.input_tokens, p.call.output_tokens, p.call.batch): p.published_s
         for fit in FITS
         for p in fit.points
     }
@@ -61,8 +63,11 @@ def test_the_fit_meets_its_points_and_the_specs_meet_them_within_three_percent(f
     machine = load_machine(fit.machine)
     said = {path: f"{value:.9g} {unit}" for (path, unit), value in zip(fit.parameters, solve(fit), strict=True)}
     for point in fit.points:
-        assert call_s(load_machine(fit.machine, said), point) == pytest.approx(point.published_s, rel=1e-6)
-        assert call_s(machine, point) == pytest.approx(point.published_s, rel=0.03)
+        shape = load_shape(point.model)
+        assert estimate(load_machine(fit.machine, said), shape, point.call).total_s == pytest.approx(
+            point.published_s, rel=1e-6
+        )
+        assert estimate(machine, shape, point.call).total_s == pytest.approx(point.published_s, rel=0.03)
 
 
 @pytest.mark.parametrize("key", PUBLISHED, ids=[f"{key[0]}-{key[1]}-batch-{key[4]}" for key in PUBLISHED])
@@ -85,8 +90,8 @@ def test_a_run_of_the_whole_emulator_takes_what_the_fit_counts_with(key: tuple[s
     columns = run(config, LocalBackend(), prepare(config)).columns
     spent = (columns["e2e"] - columns["switch"]).tolist()
     assert len(set(spent)) == 1 and not columns["queue"].any()
-    call = Call(model, tokens_in, tokens_out, batch, 0.0, "")
-    assert spent[0] / 1e12 == pytest.approx(call_s(load_machine(machine), call), rel=1e-9)
+    found = estimate(load_machine(machine), load_shape(model), Call(tokens_in, tokens_out, batch))
+    assert spent[0] / 1e12 == pytest.approx(found.total_s, rel=1e-9)
     assert spent[0] / 1e12 == pytest.approx(PUBLISHED[key], rel=0.03)
 
 

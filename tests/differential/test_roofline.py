@@ -12,8 +12,8 @@ import pytest
 from node.dataflow.graph import Step
 from node.dataflow.kernel import Kernel
 from node.dataflow.program import compile_graph
-from node.models.llama import llama
-from node.models.shape import load_shape
+from node.models.decoder import decoder
+from node.models.hugging_face import load_shape
 from node.spec import Machine
 from node.spec_file import load_machine
 
@@ -29,7 +29,7 @@ A100_FLOPS = 108 * 1024 * 2 * 1.41e9 * 0.12
 
 
 def kernel(machine: Machine, fusion: str, name: str, rank: int = 0) -> Kernel:
-    program = compile_graph(llama(load_shape("llama-2-7b"), 8, rank), machine, 8, fusion, "ho")
+    program = compile_graph(decoder(load_shape("llama-2-7b"), 8, rank), machine, 8, fusion, "ho")
     return next(k for k in program.kernels if k.name == name)
 
 
@@ -123,7 +123,7 @@ def test_a_residual_reads_both_that_it_adds() -> None:
 
 def test_a_whole_decode_step_is_its_embedding_its_layers_and_its_head() -> None:
     context = 1000
-    program = compile_graph(llama(load_shape("llama-2-7b"), 8), SN40L, 8, "fused", "ho")
+    program = compile_graph(decoder(load_shape("llama-2-7b"), 8), SN40L, 8, "fused", "ho")
     layer = 52_676_608 / SN40L_HBM + 9e-6
     embedding = (2 * 4096 + 2 * 4096) / SN40L_HBM  # a row of the table, its sum out; sending takes less
     head = 2 * (4096 * 4000 + 4096 + 4096 + 32000) / SN40L_HBM  # weights, norm, last token in, all logits out

@@ -20,8 +20,8 @@ from node.dataflow.decode import DecodeCost, Segment, slowest
 from node.dataflow.graph import Form, Step
 from node.dataflow.kernel import Kernel
 from node.dataflow.program import Program, compile_graph
-from node.models.llama import llama
-from node.models.shape import load_shape
+from node.models.decoder import decoder
+from node.models.hugging_face import load_shape
 from node.spec import Machine
 from node.spec_file import load_machine
 
@@ -179,7 +179,7 @@ SHORTAGES = st.fixed_dictionaries(
 
 @cache
 def graph(model: str, degree: int):
-    return llama(load_shape(model), degree)
+    return decoder(load_shape(model), degree)
 
 
 def compiled(machine: Machine, served: tuple[str, int], level: str) -> Program:

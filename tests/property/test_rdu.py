@@ -17,13 +17,13 @@ from node.errors import HardwareError, RefusedError
 from node.events import COLUMNS, Command, Kind, Tier, to_columns
 from node.hardware.rdu import Rdu
 from node.hardware.tiers import Completion
-from node.models.llama import llama
+from node.models.decoder import decoder
 from node.models.shape import Shape
 from node.spec_file import load_machine
 
 MACHINE = load_machine("sn40l-node", {"ddr.bandwidth": "2 GB/s"})
 SHAPES = [Shape("a", 1, 64, 8, 8, 8, 200, 90, 512), Shape("b", 2, 64, 8, 4, 8, 96, 100, 512)]
-PROGRAMS = [compile_graph(llama(shape, 2), MACHINE, 2, "fused", "ho") for shape in SHAPES]
+PROGRAMS = [compile_graph(decoder(shape, 2), MACHINE, 2, "fused", "ho") for shape in SHAPES]
 SIZES = [PROGRAMS[expert % 2].weight_bytes for expert in range(4)]  # experts 0 to 3; 10 to 13 are KV ranges
 SLOT = 2**20
 

@@ -7,10 +7,11 @@ import pytest
 from node.dataflow.fusion import CONVENTIONAL_LIMIT, LEVELS, partition
 from node.dataflow.graph import Block, Operator
 from node.dataflow.operators import activation, elementwise
-from node.models.llama import llama
-from node.models.shape import load_shape, model_names
+from node.models.decoder import decoder
+from node.models.hugging_face import load_shape
+from node.models.shape import model_names
 
-LAYER = llama(load_shape("llama-2-7b"), 8).blocks[1]
+LAYER = decoder(load_shape("llama-2-7b"), 8).blocks[1]
 
 
 def names(groups: tuple[tuple[Operator, ...], ...]) -> list[str]:
@@ -26,7 +27,7 @@ def op(name: str, kind: str, inputs: str = "", outputs: str = "") -> Operator:
 @pytest.mark.parametrize("degree", [1, 8])
 @pytest.mark.parametrize("model", model_names())
 def test_every_operator_is_in_one_kernel_and_in_order(model: str, degree: int, level: str) -> None:
-    for block in llama(load_shape(model), degree).blocks:
+    for block in decoder(load_shape(model), degree).blocks:
         groups = partition(block, level)
         assert all(groups)
         assert tuple(operator for group in groups for operator in group) == block.operators
@@ -58,7 +59,7 @@ def test_a_layer_fused_as_on_a_gpu_is_fifteen_kernels() -> None:
 
 
 def test_on_one_socket_the_residual_is_an_epilogue_of_the_projection() -> None:
-    groups = names(partition(llama(load_shape("llama-2-7b")).blocks[1], "conventional"))
+    groups = names(partition(decoder(load_shape("llama-2-7b")).blocks[1], "conventional"))
     assert "o_proj attention_add ffn_norm" in groups and "down_proj ffn_add" in groups
     assert len(groups) == 11
 
@@ -66,7 +67,7 @@ def test_on_one_socket_the_residual_is_an_epilogue_of_the_projection() -> None:
 @pytest.mark.parametrize("degree", [1, 2, 8])
 @pytest.mark.parametrize("model", model_names())
 def test_a_conventional_kernel_is_small_and_its_operators_follow_from_each_other(model: str, degree: int) -> None:
-    for block in llama(load_shape(model), degree).blocks:
+    for block in decoder(load_shape(model), degree).blocks:
         for group in partition(block, "conventional"):
             assert len(group) <= 5
             assert len(group) == 1 or not any(operator.collective for operator in group)

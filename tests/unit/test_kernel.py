@@ -11,23 +11,33 @@ from hypothesis import strategies as st
 
 from node.dataflow.graph import Block, Form, Graph, Operator, Step, Tensor
 from node.dataflow.kernel import Kernel, build
-from node.dataflow.operators import activation, attention_scores, collective, elementwise, gather, gemm, kv_append
+from node.dataflow.operators import (
+    Matrix,
+    activation,
+    attention_scores,
+    collective,
+    elementwise,
+    gather,
+    gemm,
+    kv_append,
+)
 from node.dataflow.program import Program, compile_graph
-from node.models.llama import llama
-from node.models.shape import load_shape, model_names
+from node.models.decoder import decoder
+from node.models.hugging_face import load_shape
+from node.models.shape import model_names
 from node.spec_file import load_machine
 
 NODE, RACK, A100 = (load_machine(name) for name in ("sn40l-node", "sn40l-rack", "dgx-a100"))
 # A small network, per token: x (20 B) -> h (60 B) -> g (60 B) -> y (20 B), two weight matrices of 600 B each
 X, H, G, Y = (activation(name, width) for name, width in (("x", 10), ("h", 30), ("g", 30), ("y", 10)))
-UP = gemm("up", X, H, rows=10, columns=30, weight_bytes=2)
+UP = gemm("up", X, H, Matrix(10, 30, 2))
 ACT = elementwise("act", (H,), (G,), flops=7)
-DOWN = gemm("down", G, Y, rows=30, columns=10, weight_bytes=2)
+DOWN = gemm("down", G, Y, Matrix(30, 10, 2))
 FOUR = Step(tokens=4, pairs=0, context=0, sequences=1)
 
 
 def kernel(*operators: Operator, later: str = "") -> Kernel:
-    return build("k", operators, 1, set(later.split()), launch_s=0.0)
+    return build("k", Block("k", operators), operators, set(later.split()), launch_s=0.0)
 
 
 # Traffic, by hand
@@ -70,7 +80,7 @@ def test_the_kv_cache_is_read_per_context_and_written_per_token() -> None:
 
 
 def test_an_embedding_reads_a_row_per_token_and_not_the_table() -> None:
-    table = gather("table", X, rows=1000, columns=10, width=10, weight_bytes=2)
+    table = gather("table", X, Matrix(1000, 10, 2), width=10)
     assert kernel(table).hbm_bytes(NODE, FOUR) == 4 * 20 + 4 * 20
     assert table.weights == 20_000
 
@@ -92,7 +102,7 @@ def test_weights_that_fit_sram_are_read_once_and_others_once_per_tile_of_activat
 
 
 PER_SEQUENCE = [activation(name, width, per="sequences") for name, width in (("last", 10), ("logits", 30))]
-HEAD = gemm("head", *PER_SEQUENCE, rows=10, columns=30, weight_bytes=2)  # 600 B; 80 B of activations per sequence
+HEAD = gemm("head", *PER_SEQUENCE, Matrix(10, 30, 2))  # 600 B; 80 B of activations per sequence
 
 
 def test_weights_that_work_on_few_sequences_are_read_once() -> None:
@@ -144,7 +154,7 @@ def test_a_kernel_alone_or_without_collectives_sends_nothing() -> None:
 
 @cache
 def program(machine: str, model: str, degree: int, fusion: str) -> Program:
-    graph = llama(load_shape(model), degree)
+    graph = decoder(load_shape(model), degree)
     return compile_graph(graph, load_machine(machine), degree, fusion, "ho")
 
 
@@ -163,7 +173,7 @@ def test_a_machine_fuses_as_far_as_it_can_and_launches_as_it_can(
     machine: str, asked: str, orchestration: str, kernels: int, launch: str
 ) -> None:
     spec = load_machine(machine)
-    compiled = compile_graph(llama(load_shape("llama-2-7b"), 8), spec, 8, asked, orchestration)
+    compiled = compile_graph(decoder(load_shape("llama-2-7b"), 8), spec, 8, asked, orchestration)
     assert len(compiled.kernels) == kernels
     assert {k.launch_s for k in compiled.kernels} == {getattr(spec.kernel, launch)}
     assert sum(k.stages * k.repeat for k in compiled.kernels) == 32 * 20 + 5

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from node.dataflow.graph import Step, share
 from node.errors import InputError
-from node.models.llama import Shard, llama
-from node.models.shape import Shape, load_shape, model_names
+from node.models.decoder import Shard, decoder
+from node.models.hugging_face import load_shape
+from node.models.shape import Shape, model_names
 
 # name: layers, hidden, heads, KV heads, FFN, vocabulary, parameters; from the models' own config.json and weights
 PUBLISHED = {
@@ -59,7 +60,7 @@ def complaint(name: str) -> str:
 
 def weights(shape: Shape, degree: int, rank: int) -> int:
     """Bytes of a shard at one byte a weight."""
-    return llama(shape, degree, rank, weight_bytes=1.0).weight_bytes
+    return decoder(shape, degree, rank, weight_bytes=1.0).weight_bytes
 
 
 # The built-in models
@@ -73,31 +74,31 @@ def test_a_built_in_model_has_exactly_the_published_parameters(name: str) -> Non
     assert layers * layer + 2 * vocabulary * hidden + hidden == parameters
     shape = load_shape(name)
     assert weights(shape, 1, 0) == parameters == shape.parameters
-    assert llama(shape).weight_bytes == 2 * parameters  # BF16
+    assert decoder(shape).weight_bytes == 2 * parameters  # BF16
     assert (shape.name, shape.heads, shape.head_dim) == (name, heads, 128)
-    assert llama(shape).kv_bytes_per_token == 2 * layers * kv_heads * 128 * 2
+    assert decoder(shape).kv_bytes_per_token == 2 * layers * kv_heads * 128 * 2
 
 
 def test_the_built_in_models_are_these_and_only_mistral_has_a_window() -> None:
-    assert model_names() == sorted(PUBLISHED)
+    assert set(PUBLISHED) <= set(model_names())
     windows = {name: load_shape(name).sliding_window for name in PUBLISHED}
     assert windows == {**dict.fromkeys(PUBLISHED), "mistral-7b": 4096}
-    assert llama(load_shape("mistral-7b")).window == 4096
+    assert decoder(load_shape("mistral-7b")).window == 4096
     contexts = [load_shape(name).context for name in sorted(PUBLISHED)]
     assert contexts == [4096, 4096, 8192, 8192, 131072, 32768]
 
 
 def test_a_token_of_llama_takes_this_much_kv_cache() -> None:
-    assert llama(load_shape("llama-2-7b")).kv_bytes_per_token == 512 * 1024
-    assert llama(load_shape("llama-2-7b"), 8, 3).kv_bytes_per_token == 64 * 1024
-    assert llama(load_shape("llama-3-8b")).kv_bytes_per_token == 128 * 1024
-    assert llama(load_shape("llama-3-8b"), 8, 3).kv_bytes_per_token == 16 * 1024
-    assert llama(load_shape("llama-3-8b"), 16, 3).kv_bytes_per_token == 16 * 1024  # 8 KV heads, each held twice
+    assert decoder(load_shape("llama-2-7b")).kv_bytes_per_token == 512 * 1024
+    assert decoder(load_shape("llama-2-7b"), 8, 3).kv_bytes_per_token == 64 * 1024
+    assert decoder(load_shape("llama-3-8b")).kv_bytes_per_token == 128 * 1024
+    assert decoder(load_shape("llama-3-8b"), 8, 3).kv_bytes_per_token == 16 * 1024
+    assert decoder(load_shape("llama-3-8b"), 16, 3).kv_bytes_per_token == 16 * 1024  # 8 KV heads, each held twice
 
 
 @pytest.mark.parametrize(("degree", "operators"), [(1, 18), (2, 20), (8, 20)])
 def test_a_layer_is_twenty_operators_two_of_them_collectives(degree: int, operators: int) -> None:
-    graph = llama(load_shape("llama-2-7b"), degree)
+    graph = decoder(load_shape("llama-2-7b"), degree)
     embedding, layer, head = graph.blocks
     assert (len(layer.operators), layer.repeat) == (operators, 32)
     collectives = [[op.collective for op in block.operators if op.collective] for block in graph.blocks]
@@ -107,7 +108,7 @@ def test_a_layer_is_twenty_operators_two_of_them_collectives(degree: int, operat
 
 
 def test_a_collective_carries_the_activation_of_every_token() -> None:
-    graph = llama(load_shape("llama-2-7b"), 8, 0)
+    graph = decoder(load_shape("llama-2-7b"), 8, 0)
     step = Step(tokens=10, pairs=0, context=0, sequences=3)
     sizes = [op.message.at(step) for block in graph.blocks for op in block.operators if op.collective]
     assert sizes == [10 * 4096 * 2, 10 * 4096 * 2, 10 * 4096 * 2, 3 * 4000 * 2]
@@ -162,7 +163,7 @@ def test_the_shards_of_a_group_add_up_to_the_model(shape: Shape, degree: int) ->
     replicas = sum(len(held) for held in kv_heads) - shape.kv_heads
     extra = (degree - 1) * norms + replicas * 2 * shape.layers * shape.hidden * shape.head_dim
     assert sum(weights(shape, degree, rank) for rank in range(degree)) == weights(shape, 1, 0) + extra
-    of_token = [llama(shape, degree, rank).kv_bytes_per_token for rank in range(degree)]
+    of_token = [decoder(shape, degree, rank).kv_bytes_per_token for rank in range(degree)]
     assert of_token == [4 * shape.layers * len(held) * shape.head_dim for held in kv_heads]
 
 
@@ -170,7 +171,7 @@ def test_the_shards_of_a_group_add_up_to_the_model(shape: Shape, degree: int) ->
 def test_tied_embeddings_are_stored_once_and_read_twice(shape: Shape) -> None:
     tied, untied = (Shape(**{**_fields(shape), "tied_embeddings": tied}) for tied in (True, False))
     assert weights(untied, 1, 0) - weights(tied, 1, 0) == shape.vocabulary * shape.hidden
-    heads = [llama(model).blocks[-1].operators[1] for model in (tied, untied)]
+    heads = [decoder(model).blocks[-1].operators[1] for model in (tied, untied)]
     assert heads[0].weight_read == heads[1].weight_read and heads[0].flops == heads[1].flops
     assert heads[0].weight_read.constant == 2 * shape.vocabulary * shape.hidden
 
@@ -211,8 +212,8 @@ def test_a_config_json_may_tie_the_embeddings(write: Write, tied: bool) -> None:
 @pytest.mark.parametrize(
     ("changed", "parts"),
     [
-        ({"model_type": "qwen2"}, ["model_type = 'qwen2'", "llama, mistral"]),
-        ({"model_type": ...}, ["model_type = None", "llama, mistral"]),
+        ({"model_type": "qwen2"}, ["model_type = 'qwen2'", "llama, mistral, falcon, bloom"]),
+        ({"model_type": ...}, ["model_type = None", "llama, mistral, falcon, bloom"]),
         ({"attention_bias": True}, ["attention_bias = true", "false"]),
         ({"mlp_bias": True}, ["mlp_bias = true", "false"]),
         ({"num_attention_heads": 7}, ["num_attention_heads = 7", "multiple of num_key_value_heads = 2"]),
@@ -245,11 +246,6 @@ def test_what_is_no_json_object_is_refused(write: Write, tmp_path: Path) -> None
     assert complaint(str(tmp_path / "no.json")).endswith("no.json: cannot be read as JSON: No such file or directory")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=ValueError,
-    reason="_from_hugging_face: json.loads raises a plain ValueError for so long a number",
-)
 def test_a_number_too_long_to_read_is_refused(write: Write) -> None:
     path = Path(write(vocab_size=7))
     path.write_text(path.read_text().replace("7", "7" * 5000))

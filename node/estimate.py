@@ -1,0 +1,103 @@
+"""One call of one model, with nothing around it: how long, what for, and what bounds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from node.dataflow.graph import Step
+from node.dataflow.kernel import BOUNDS
+from node.dataflow.program import compile_graph
+from node.errors import OutOfMemoryError
+from node.models.decoder import Shard, decoder
+from node.models.shape import Shape
+from node.spec import Machine
+from node.units import seconds
+
+FIXED = "fixed"  # launch, synchronisation, filling of stages, hops: what no overlap hides
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A batch of equal prompts: tokens in and out of each; fusion and orchestration as in the config."""
+
+    input_tokens: int
+    output_tokens: int
+    batch: int = 1
+    fusion: str = "fused"
+    orchestration: str = "ho"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Times in seconds; ``total_s`` is with the call overhead, the others are without.
+
+    Over prefill and decode: fractions of the sockets' peak, and in ``bound_by`` what bounds most of the time.
+    """
+
+    call_overhead_s: float
+    prefill_s: float
+    decode_s_per_token: float
+    total_s: float
+    kernel_launches_per_token: int
+    hbm_bandwidth_fraction: float
+    flops_fraction: float
+    bound_by: str
+
+
+def estimate(machine: Machine, shape: Shape, call: Call) -> Estimate:
+    """The call on all sockets of ``machine``; of sockets whose shards differ, the slowest counts.
+
+    Raises ``OutOfMemoryError`` where weights and KV cache do not fit HBM.
+    """
+    degree = machine.sockets
+    shards = [Shard.of(shape, degree, rank) for rank in range(degree)]
+    ranks = sorted({shards.index(shard) for shard in shards})
+    return max((_on_rank(machine, shape, call, rank) for rank in ranks), key=lambda found: found.total_s)
+
+
+def _on_rank(machine: Machine, shape: Shape, call: Call, rank: int) -> Estimate:
+    graph = decoder(shape, machine.sockets, rank)
+    needed = graph.weight_bytes + call.batch * graph.kv_bytes_per_token * (call.input_tokens + call.output_tokens)
+    room = machine.hbm.capacity
+    if needed > room:
+        hint = "weights and KV cache of the call; take more sockets, a smaller batch or shorter prompts"
+        raise OutOfMemoryError("HBM", f"socket {rank}", asked=needed, free=room, largest_hole=room, hint=hint)
+    program = compile_graph(graph, machine, machine.sockets, call.fusion, call.orchestration)
+    steps = call.output_tokens - 1  # the first token comes with the prefill
+    pass_over, mean = _prefill_step(call), _mean_decode_step(call)
+    prefill = seconds(program.prefill(pass_over)[0])
+    first = call.batch * (call.input_tokens + 1)
+    decode = seconds(program.decode(call.batch).run_ps(first, call.batch, steps)) if steps else 0.0
+    parts = [(1, pass_over, False)] + ([(steps, mean, True)] if steps else [])
+    shares, moved, flops = dict.fromkeys((*BOUNDS, FIXED), 0.0), 0.0, 0.0
+    for count, step, decoding in parts:
+        for kernel in program.kernels:
+            if decoding and not kernel.in_decode:
+                continue
+            cost, runs = kernel.cost(machine, step, machine.sockets), count * kernel.repeat
+            shares[BOUNDS[cost.bounds.index(max(cost.bounds))]] += runs * max(cost.bounds)
+            shares[FIXED] += runs * cost.fixed
+            moved += runs * kernel.hbm_bytes(machine, step)
+            flops += runs * kernel.flops.at(step)
+    busy = prefill + decode
+    return Estimate(
+        call_overhead_s=machine.host.call_overhead,
+        prefill_s=prefill,
+        decode_s_per_token=decode / steps if steps else 0.0,
+        total_s=machine.host.call_overhead + busy,
+        kernel_launches_per_token=program.launches,
+        hbm_bandwidth_fraction=moved / busy / machine.hbm.bandwidth,
+        flops_fraction=flops / busy / machine.compute.peak_flops_per_s,
+        bound_by=max(shares, key=lambda bound: shares[bound]),
+    )
+
+
+def _prefill_step(call: Call) -> Step:
+    tokens = call.batch * call.input_tokens
+    return Step(tokens, call.batch * call.input_tokens * (call.input_tokens + 1) // 2, tokens, call.batch)
+
+
+def _mean_decode_step(call: Call) -> Step:
+    """The step in the middle of the decode run: its bytes and FLOPs, linear in context, are the mean's."""
+    context = call.batch * (2 * call.input_tokens + call.output_tokens) // 2
+    return Step(call.batch, context, context, call.batch)

@@ -1,0 +1,198 @@
+"""Decoder models as operator graphs: Llama, Mistral, Falcon, BLOOM. ``family`` says what tells them apart.
+
+Tensor parallelism as in Megatron: heads and FFN columns are split (in uneven ranges where they do not divide),
+a KV head is held by every socket whose query heads use it, norms are replicated, the vocabulary is split.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from node.dataflow.graph import Block, Graph, Operator, Tensor, share
+from node.dataflow.operators import (
+    ELEMENT_BYTES,
+    Matrix,
+    activation,
+    attention_scores,
+    attention_values,
+    collective,
+    elementwise,
+    gather,
+    gemm,
+    kv_append,
+    norm,
+    softmax,
+)
+from node.models.shape import Shape
+from node.models.vision import vision_tower
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What one socket of a tensor-parallel group holds of each layer, in elements."""
+
+    heads: int
+    kv_heads: int
+    ffn: int
+    vocabulary: int
+    vision: tuple[int, int] = (0, 0)  # heads and FFN columns of the vision tower
+
+    @classmethod
+    def of(cls, shape: Shape, degree: int, rank: int) -> Shard:
+        """The shard of ``rank`` among ``degree`` sockets."""
+        heads = share(shape.heads, degree, rank)
+        group = shape.heads // shape.kv_heads
+        kv_heads = len({head // group for head in heads})
+        ffn, vocabulary = share(shape.ffn, degree, rank), share(shape.vocabulary, degree, rank)
+        tower = shape.vision
+        vision = (len(share(tower.heads, degree, rank)), len(share(tower.ffn, degree, rank))) if tower else (0, 0)
+        return cls(len(heads), kv_heads, len(ffn), len(vocabulary), vision)
+
+
+def decoder(shape: Shape, degree: int = 1, rank: int = 0, weight_bytes: float = ELEMENT_BYTES) -> Graph:
+    """The graph of one socket's shard; ``weight_bytes`` is the size of one weight element."""
+    build = _Builder(shape, Shard.of(shape, degree, rank), degree, weight_bytes)
+    return Graph(
+        name=shape.name,
+        blocks=(
+            *(vision_tower(shape.vision, shape.hidden, degree, rank, weight_bytes) if shape.vision else ()),
+            Block("embedding", build.embedding()),
+            Block("layer", build.layer(), shape.layers),
+            Block("head", build.head()),
+        ),
+        kv_bytes_per_token=2 * shape.layers * build.shard.kv_heads * shape.head_dim * ELEMENT_BYTES,
+        window=shape.sliding_window,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Builder:
+    """The operators of one shard, block by block."""
+
+    shape: Shape
+    shard: Shard
+    degree: int
+    weight_bytes: float
+
+    def embedding(self) -> tuple[Operator, ...]:
+        """The shard of the table, the sum over shards, in some families a norm."""
+        rows, width = activation("embedded", self.shape.hidden), self.shape.hidden
+        table = gather("embedding", rows, Matrix(self.shard.vocabulary, width, self.weight_bytes), width)
+        summed, last = self._summed("embedding", rows)
+        if not self.shape.traits.embedding_norm:
+            return (table, *summed)
+        return (table, *summed, self._norm("embedding_norm", last, activation("embedding_normed", width)))
+
+    def layer(self) -> tuple[Operator, ...]:
+        """A decoder layer: attention, then FFN; or both from the same input."""
+        x = activation("hidden", self.shape.hidden)
+        if self.shape.traits.parallel:
+            return self._parallel(x)
+        residual, output = (activation(name, self.shape.hidden) for name in ("residual", "layer_output"))
+        attention, attended = self._attention(x, "attention_norm")
+        summed, total = self._summed("attention", attended)
+        ffn, made = self._ffn(residual, "ffn_norm")
+        ffn_summed, ffn_total = self._summed("ffn", made)
+        return (
+            *attention,
+            *summed,
+            elementwise("attention_add", (x, total), (residual,), flops=self.shape.hidden),
+            *ffn,
+            *ffn_summed,
+            elementwise("ffn_add", (residual, ffn_total), (output,), flops=self.shape.hidden),
+        )
+
+    def head(self) -> tuple[Operator, ...]:
+        """The last norm and the logits, of the last token of each sequence."""
+        shape = self.shape
+        x, normed = (activation(name, shape.hidden, per="sequences") for name in ("last_hidden", "normed"))
+        logits = activation("logits", self.shard.vocabulary, per="sequences")
+        head = self._gemm("lm_head", normed, logits, shape.hidden, self.shard.vocabulary, bias=False)
+        if shape.tied_embeddings:  # the embedding table serves as head: read again, stored once
+            head = replace(head, weights=0)
+        gathered = activation("all_logits", shape.vocabulary, per="sequences")
+        gather_logits = (collective("logits_all_gather", "all_gather", logits, gathered),) if self.degree > 1 else ()
+        return (self._norm("final_norm", x, normed), head, *gather_logits)
+
+    def _parallel(self, x: Tensor) -> tuple[Operator, ...]:
+        attention, attended = self._attention(x, "attention_norm")
+        if self.shape.traits.two_norms:
+            ffn, made = self._ffn(x, "ffn_norm")
+        else:
+            ffn, made = self._ffn(attention[0].outputs[0], None)
+        both, output = (activation(name, self.shape.hidden) for name in ("both_partial", "layer_output"))
+        summed, total = self._summed("layer", both)
+        width = self.shape.hidden
+        return (
+            *attention,
+            *ffn,
+            elementwise("branch_add", (attended, made), (both,), flops=width),
+            *summed,
+            elementwise("residual_add", (x, total), (output,), flops=width),
+        )
+
+    def _attention(self, x: Tensor, norm_name: str) -> tuple[tuple[Operator, ...], Tensor]:
+        """Attention up to the partial sums of its output projection."""
+        shape, shard = self.shape, self.shard
+        width, kv_width = shard.heads * shape.head_dim, shard.kv_heads * shape.head_dim
+        normed = activation("attention_input", shape.hidden)
+        q, k, v = activation("q", width), activation("k", kv_width), activation("v", kv_width)
+        scores, probabilities = (activation(name, shard.heads, per="pairs") for name in ("scores", "probabilities"))
+        attended, projected = activation("attended", width), activation("attention_partial", shape.hidden)
+        heads = {"heads": shard.heads, "kv_heads": shard.kv_heads, "head_dim": shape.head_dim}
+        positions: tuple[Operator, ...] = ()
+        query, key = q, k
+        if shape.traits.rotary:
+            query, key = activation("q_rotated", width), activation("k_rotated", kv_width)
+            positions = (elementwise("rotary", (q, k), (query, key), flops=3 * (width + kv_width)),)
+        operators = (
+            self._norm(norm_name, x, normed),
+            self._gemm("q_proj", normed, q, shape.hidden, width),
+            self._gemm("k_proj", normed, k, shape.hidden, kv_width),
+            self._gemm("v_proj", normed, v, shape.hidden, kv_width),
+            *positions,
+            kv_append(key, v),
+            attention_scores(query, scores, **heads),
+            softmax(scores, probabilities, heads=shard.heads, alibi=not shape.traits.rotary),
+            attention_values(probabilities, attended, **heads),
+            self._gemm("o_proj", attended, projected, width, shape.hidden),
+        )
+        return operators, projected
+
+    def _ffn(self, x: Tensor, norm_name: str | None) -> tuple[tuple[Operator, ...], Tensor]:
+        """The FFN up to the partial sums of its down projection; without a norm it reads ``x`` as it is."""
+        hidden, ffn = self.shape.hidden, self.shard.ffn
+        normed = x if norm_name is None else activation("ffn_input", hidden)
+        norms = () if norm_name is None else (self._norm(norm_name, x, normed),)
+        up, activated, down = activation("up", ffn), activation("activated", ffn), activation("ffn_partial", hidden)
+        if self.shape.traits.gated:
+            gate, gated = activation("gate", ffn), activation("gated", ffn)
+            middle: tuple[Operator, ...] = (
+                self._gemm("gate_proj", normed, gate, hidden, ffn),
+                self._gemm("up_proj", normed, up, hidden, ffn),
+                elementwise("silu", (gate,), (activated,), flops=4 * ffn),
+                elementwise("multiply", (activated, up), (gated,), flops=ffn),
+            )
+        else:
+            gated = activated
+            gelu = elementwise("gelu", (up,), (activated,), flops=8 * ffn)
+            middle = (self._gemm("up_proj", normed, up, hidden, ffn), gelu)
+        return (*norms, *middle, self._gemm("down_proj", gated, down, ffn, hidden)), down
+
+    def _summed(self, name: str, partial: Tensor) -> tuple[tuple[Operator, ...], Tensor]:
+        """The all-reduce of partial sums and what it makes; on one socket there is nothing to reduce."""
+        if self.degree == 1:
+            return (), partial
+        total = activation(f"{name}_sum", self.shape.hidden)
+        return (collective(f"{name}_all_reduce", "all_reduce", partial, total),), total
+
+    def _gemm(
+        self, name: str, source: Tensor, result: Tensor, rows: int, columns: int, bias: bool | None = None
+    ) -> Operator:
+        has_bias = self.shape.traits.bias if bias is None else bias
+        return gemm(name, source, result, Matrix(rows, columns, self.weight_bytes, has_bias))
+
+    def _norm(self, name: str, source: Tensor, result: Tensor) -> Operator:
+        layer_norm = self.shape.traits.layer_norm
+        width = self.shape.hidden
+        return norm(name, source, result, width=width, weight_bytes=self.weight_bytes, layer_norm=layer_norm)

@@ -1,0 +1,133 @@
+"""Shapes from a Hugging Face ``config.json``, by its ``model_type``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from node.errors import InputError
+from node.models.shape import MODELS, Shape, checked_shape, model_names, read_shape
+
+Config = Mapping[str, object]
+Read = tuple[dict[str, object], dict[str, str]]  # values by our keys, and how each is written there
+
+
+def load_shape(name: str) -> Shape:
+    """The shape of a built-in model, a ``.toml`` path or the path of a ``config.json``; raises ``InputError``."""
+    if name.endswith(".json"):
+        return read_config_json(Path(name))
+    if not name.endswith(".toml") and name not in model_names():
+        raise InputError(
+            f"model {name!r}: no such model; there are {', '.join(model_names())}, "
+            "or give the path of a .toml file or of a Hugging Face config.json"
+        )
+    return read_shape(Path(name) if name.endswith(".toml") else MODELS / f"{name}.toml")
+
+
+def read_config_json(path: Path) -> Shape:
+    """The shape of a ``config.json``; raises ``InputError``."""
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{path}: cannot be read as JSON: {reason}") from None
+    kind = config.get("model_type") if isinstance(config, dict) else type(config).__name__
+    if not isinstance(config, dict) or kind not in ARCHITECTURES:
+        raise InputError(f"{path}: model_type = {kind!r}: must be one of {', '.join(ARCHITECTURES)}")
+    values, written = ARCHITECTURES[kind](config, path)
+    return checked_shape({**values, "name": path.parent.name or path.stem}, path, written)
+
+
+def _llama(config: Config, path: Path) -> Read:
+    _refuse(config, path, {"attention_bias": False, "mlp_bias": False})
+    written = {
+        "layers": "num_hidden_layers",
+        "hidden": "hidden_size",
+        "heads": "num_attention_heads",
+        "kv_heads": "num_key_value_heads",
+        "head_dim": "head_dim",
+        "ffn": "intermediate_size",
+        "vocabulary": "vocab_size",
+        "context": "max_position_embeddings",
+        "sliding_window": "sliding_window",
+    }
+    values = {ours: config.get(theirs) for ours, theirs in written.items()}
+    if values["kv_heads"] is None:
+        values["kv_heads"] = values["heads"]
+    if values["head_dim"] is None:
+        values["head_dim"] = _quotient(values["hidden"], values["heads"])
+    return {**values, "tied_embeddings": bool(config.get("tie_word_embeddings"))}, written
+
+
+def _falcon(config: Config, path: Path) -> Read:
+    """Falcon: the new architecture (40B, 180B: grouped heads, two norms) and the one before (7B: one KV head)."""
+    _refuse(config, path, {"bias": False, "alibi": False, "parallel_attn": True})
+    written = {
+        "layers": "num_hidden_layers",
+        "hidden": "hidden_size",
+        "heads": "num_attention_heads",
+        "kv_heads": "num_kv_heads",
+        "ffn": "ffn_hidden_size",
+        "vocabulary": "vocab_size",
+        "context": "max_position_embeddings",
+    }
+    values = {ours: config.get(theirs) for ours, theirs in written.items()}
+    new = bool(config.get("new_decoder_architecture"))
+    if not new:
+        values["kv_heads"] = 1 if config.get("multi_query", True) else values["heads"]
+    elif values["kv_heads"] is None:
+        values["kv_heads"] = values["heads"]
+    _four_times(values)
+    values["context"] = 2048 if values["context"] is None else values["context"]
+    norms = config.get("num_ln_in_parallel_attn") or (2 if new else 1)
+    tied = bool(config.get("tie_word_embeddings", True))
+    family = "falcon" if norms == 2 else "falcon-one-norm"
+    return {**values, "family": family, "tied_embeddings": tied}, written
+
+
+def _bloom(config: Config, path: Path) -> Read:
+    _refuse(config, path, {"apply_residual_connection_post_layernorm": False})
+    older = {"layers": "n_layer", "heads": "n_head", "hidden": "n_embed"}
+    written = {
+        "layers": "num_hidden_layers",
+        "hidden": "hidden_size",
+        "heads": "num_attention_heads",
+        "vocabulary": "vocab_size",
+        "context": "seq_length",
+    }
+    written |= {ours: theirs for ours, theirs in older.items() if theirs in config}
+    values = {ours: config.get(theirs) for ours, theirs in written.items()}
+    values["kv_heads"] = values["heads"]
+    values["ffn"] = None
+    _four_times(values)
+    values["context"] = 2048 if values["context"] is None else values["context"]
+    tied = bool(config.get("tie_word_embeddings", True))
+    return {**values, "family": "bloom", "tied_embeddings": tied}, written
+
+
+def _four_times(values: dict[str, object]) -> None:
+    """What these configs leave out: the FFN is four times as wide, the heads share the hidden size."""
+    hidden = values["hidden"]
+    if values["ffn"] is None and isinstance(hidden, int):
+        values["ffn"] = 4 * hidden
+    values["head_dim"] = _quotient(hidden, values["heads"])
+
+
+def _quotient(hidden: object, heads: object) -> object:
+    return hidden // heads if isinstance(hidden, int) and isinstance(heads, int) and heads > 0 else None
+
+
+def _refuse(config: Config, path: Path, only: Mapping[str, bool]) -> None:
+    for key, allowed in only.items():
+        if bool(config.get(key, allowed)) is not allowed:
+            found, must = str(not allowed).lower(), str(allowed).lower()
+            raise InputError(f"{path}: {key} = {found}: is not supported; only {must} is")
+
+
+ARCHITECTURES: dict[str, Callable[[Config, Path], Read]] = {
+    "llama": _llama,
+    "mistral": _llama,
+    "falcon": _falcon,
+    "bloom": _bloom,
+}
