@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from node.dataflow.graph import Step
+from node.dataflow.graph import Graph, Step, causal_pairs
 from node.dataflow.kernel import BOUNDS
 from node.dataflow.program import compile_graph
 from node.errors import OutOfMemoryError
@@ -57,28 +57,23 @@ def estimate(machine: Machine, shape: Shape, call: Call) -> Estimate:
 
 def _on_rank(machine: Machine, shape: Shape, call: Call, rank: int) -> Estimate:
     graph = decoder(shape, machine.sockets, rank)
-    needed = graph.weight_bytes + call.batch * graph.kv_bytes_per_token * (call.input_tokens + call.output_tokens)
-    room = machine.hbm.capacity
-    if needed > room:
-        hint = "weights and KV cache of the call; take more sockets, a smaller batch or shorter prompts"
-        raise OutOfMemoryError("HBM", f"socket {rank}", asked=needed, free=room, largest_hole=room, hint=hint)
+    _check_fits(machine, graph, call, f"socket {rank}")
     program = compile_graph(graph, machine, machine.sockets, call.fusion, call.orchestration)
+    prompt, runs = _prefill_step(call, graph.window), _decode_runs(call, graph.window)
+    prefill = seconds(program.prefill(prompt)[0])
+    decode = seconds(sum(program.decode(call.batch).run_ps(*run) for run in runs))
     steps = call.output_tokens - 1  # the first token comes with the prefill
-    pass_over, mean = _prefill_step(call), _mean_decode_step(call)
-    prefill = seconds(program.prefill(pass_over)[0])
-    first = call.batch * (call.input_tokens + 1)
-    decode = seconds(program.decode(call.batch).run_ps(first, call.batch, steps)) if steps else 0.0
-    parts = [(1, pass_over, False)] + ([(steps, mean, True)] if steps else [])
+    parts = [(1, prompt, False), *((count, _mean_step(call, *run), True) for run in runs if (count := run[2]))]
     shares, moved, flops = dict.fromkeys((*BOUNDS, FIXED), 0.0), 0.0, 0.0
     for count, step, decoding in parts:
         for kernel in program.kernels:
             if decoding and not kernel.in_decode:
                 continue
-            cost, runs = kernel.cost(machine, step, machine.sockets), count * kernel.repeat
-            shares[BOUNDS[cost.bounds.index(max(cost.bounds))]] += runs * max(cost.bounds)
-            shares[FIXED] += runs * cost.fixed
-            moved += runs * kernel.hbm_bytes(machine, step)
-            flops += runs * kernel.flops.at(step)
+            cost, times = kernel.cost(machine, step, machine.sockets), count * kernel.repeat
+            shares[BOUNDS[cost.bounds.index(max(cost.bounds))]] += times * max(cost.bounds)
+            shares[FIXED] += times * cost.fixed
+            moved += times * kernel.hbm_bytes(machine, step)
+            flops += times * kernel.flops.at(step)
     busy = prefill + decode
     return Estimate(
         call_overhead_s=machine.host.call_overhead,
@@ -92,12 +87,29 @@ def _on_rank(machine: Machine, shape: Shape, call: Call, rank: int) -> Estimate:
     )
 
 
-def _prefill_step(call: Call) -> Step:
+def _check_fits(machine: Machine, graph: Graph, call: Call, socket: str) -> None:
+    tokens = call.input_tokens + call.output_tokens
+    kept = tokens if graph.window is None else min(tokens, graph.window)
+    needed, room = graph.weight_bytes + call.batch * graph.kv_bytes_per_token * kept, machine.hbm.capacity
+    if needed > room:
+        hint = "weights and KV cache of the call; take more sockets, a smaller batch or shorter prompts"
+        raise OutOfMemoryError("HBM", socket, asked=needed, free=room, largest_hole=room, hint=hint)
+
+
+def _prefill_step(call: Call, window: int | None) -> Step:
     tokens = call.batch * call.input_tokens
-    return Step(tokens, call.batch * call.input_tokens * (call.input_tokens + 1) // 2, tokens, call.batch)
+    return Step(tokens, call.batch * causal_pairs(call.input_tokens, window), tokens, call.batch)
 
 
-def _mean_decode_step(call: Call) -> Step:
-    """The step in the middle of the decode run: its bytes and FLOPs, linear in context, are the mean's."""
-    context = call.batch * (2 * call.input_tokens + call.output_tokens) // 2
-    return Step(call.batch, context, context, call.batch)
+def _decode_runs(call: Call, window: int | None) -> list[tuple[int, int, int]]:
+    """(context, growth, steps) of the decode steps: until attention's window is full, and from then on."""
+    steps, first, batch = call.output_tokens - 1, call.input_tokens + 1, call.batch
+    growing = steps if window is None else max(0, min(steps, window - first))
+    runs = [(batch * first, batch, growing)]
+    return runs if window is None else [*runs, (batch * min(first + growing, window), 0, steps - growing)]
+
+
+def _mean_step(call: Call, context: int, growth: int, steps: int) -> Step:
+    """The step in the middle of a run: its bytes and FLOPs, linear in context, are the mean's."""
+    middle = context + growth * (steps - 1) // 2
+    return Step(call.batch, middle, middle, call.batch)

@@ -111,6 +111,9 @@ def _simulate(deployment: Deployment, requests: Sequence[Request], until: Iterab
         assert set(row.charges) == set(CHARGES) and min(row.charges.values()) >= 0, row
         assert 0 < row.ttft <= row.e2e, row
     outcome.counters = {index: socket.counters() for index, socket in enumerate(sockets)}
+    for index, counters in outcome.counters.items():
+        group, rank = divmod(index, deployment.degree)
+        assert counters == simulation._kinds[group][kinds.index(deployment.rank_kinds[rank])].counters()
     verify(deployment, simulation, outcome.counters, sum(row.e2e for row in rows))
     return outcome
 

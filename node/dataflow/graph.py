@@ -135,6 +135,13 @@ class Graph:
         return sum(len(block.operators) * block.repeat for block in self.blocks)
 
 
+def causal_pairs(length: int, window: int | None) -> int:
+    """(query, key) pairs of a causal prefill: token i attends to min(i, window) tokens."""
+    if window is None or length <= window:
+        return length * (length + 1) // 2
+    return window * (window + 1) // 2 + (length - window) * window
+
+
 def share(items: int, parts: int, part: int) -> range:
     """The contiguous items that one of ``parts`` holds; sizes differ by at most one, the larger ones first."""
     size, extra = divmod(items, parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from node.dataflow.graph import causal_pairs
 from node.events import Command, Cut, HostCall, Kind, Order, Tier
 from node.runtime.policies import Eviction, Resident
 from node.runtime.scheduler import Decision, View
@@ -95,7 +96,7 @@ class Orders:
             address=address,
             program=self._settings.programs[expert],
             tokens=sum(lengths),
-            pairs=sum(_pairs(length, window) for length in lengths),
+            pairs=sum(causal_pairs(length, window) for length in lengths),
             context=sum(lengths),
             sequences=len(lengths),
         )
@@ -132,10 +133,3 @@ class Orders:
     def _add(self, kind: Kind, now: Picoseconds, tier: Tier = Tier.HBM, **fields: int) -> None:
         self._orders.append(Command(self._next, self._layout.group, kind, now, tier, **fields))
         self._next += 1
-
-
-def _pairs(length: int, window: int | None) -> int:
-    """(query, key) pairs of a causal prefill: token i attends to min(i, window) tokens."""
-    if window is None or length <= window:
-        return length * (length + 1) // 2
-    return window * (window + 1) // 2 + (length - window) * window

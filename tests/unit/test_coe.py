@@ -152,7 +152,7 @@ def test_members_that_take_turns_at_being_the_slowest_step_together(prompt, depl
     assert outcome.row(0).charges["decode"] == stepped_together(deployment, prompt + 1, 199)
 
 
-@pytest.mark.parametrize("prompt", [100, 300])
+@pytest.mark.parametrize("prompt", [100, 170, 300])
 def test_uneven_members_of_a_group_are_cut_at_the_step_of_the_slowest(prompt, deploy, simulate, requests):
     deployment = deploy(experts=(("uneven", 1),), shapes=(UNEVEN,), degree=4, call_overhead="none")
     after = {steps: stepped_together(deployment, prompt + 1, steps) for steps in (40, 41)}

@@ -8,7 +8,10 @@ from dataclasses import asdict, replace
 import pytest
 from click.testing import CliRunner, Result
 
+from cluster.backends import LocalBackend
 from cluster.cli import coe
+from cluster.config_file import read_config
+from cluster.runner import prepare, run
 from node.errors import OutOfMemoryError
 from node.estimate import Call, Estimate, estimate
 from node.models.hugging_face import load_shape
@@ -96,6 +99,29 @@ def test_what_does_not_fit_hbm_is_refused() -> None:
         of("llama-3.1-405b", 128, 20)
     with pytest.raises(OutOfMemoryError):
         of("llama-2-7b", 4096, 1, 10_000)
+
+
+@pytest.mark.parametrize(("tokens_in", "tokens_out"), [(100, 50), (4090, 20), (4095, 2), (4096, 5), (9000, 30)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_call_takes_what_a_run_of_it_takes_also_past_the_attention_window(
+    tokens_in: int, tokens_out: int, batch: int
+) -> None:
+    settings = {
+        "cluster.backend": "local",
+        "experts.count": 1,
+        "experts.model": "mistral-7b",
+        "experts.router": "none",
+        "runtime.call_overhead": "per_batch",
+        "runtime.batch": batch,
+        "workload.requests": batch,
+        "workload.arrivals": "at_once",
+        "workload.input_tokens": tokens_in,
+        "workload.output_tokens": tokens_out,
+    }
+    config = read_config(None, settings.items())
+    columns = run(config, LocalBackend(), prepare(config)).columns
+    spent = set((columns["e2e"] - columns["switch"]).tolist())
+    assert spent == {round(of("mistral-7b", tokens_in, tokens_out, batch).total_s * 1e12)}
 
 
 # The command
