@@ -12,7 +12,7 @@ from cluster import footprint as footprints
 from cluster import reproduce as reproducing
 from cluster import show
 from cluster.cli_options import COMPARED, OUT, config_of, config_options, machine_list, machine_number, machine_options
-from cluster.deploy import deployment_of
+from cluster.deploy import deployment_of, machines_of
 from cluster.output import write_text
 from cluster.validation_page import validation_page
 from node import estimate as estimating
@@ -47,7 +47,7 @@ def footprint(config_file: Path | None, settings: tuple[str, ...], experts: str,
     counts = _counts(experts)
     rooms = {
         machine.name: footprints.capacity(deployment_of(config, machine))
-        for machine in (load_machine(name, config.machine.numbers) for name in machine_list(machines))
+        for machine in machines_of(machine_list(machines), config.machine.numbers)
     }
     rows = [footprints.row(label, room, count, limit_s) for label, room in rooms.items() for count in counts]
     if as_json:

@@ -15,7 +15,9 @@ from cluster.config_file import parse_setting, read_config
 from node.errors import InputError
 
 F = TypeVar("F", bound=Callable[..., object])
-OUT, ERR = (Console(stderr=stderr, width=None if sys.stdout.isatty() else 120) for stderr in (False, True))
+OUT, ERR = (
+    Console(stderr=stderr, width=None if sys.stdout.isatty() else 120, markup=False) for stderr in (False, True)
+)
 COMPARED = "sn40l-node,dgx-a100,dgx-h100"
 
 

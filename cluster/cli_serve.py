@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -21,11 +21,9 @@ from cluster.config import Config
 from cluster.output import check_output, result_folder, write_json
 from cluster.requests_table import write_requests
 from cluster.runner import Progress as RunProgress
-from cluster.runner import Run, Watch, backends, prepare
+from cluster.runner import Run, Watch, backends, notes, prepare
 from cluster.runner import run as run_workload
 from node.units import PS_PER_S, show_seconds
-
-OVERLOAD, OVERLOAD_REQUESTS = 1.05, 100  # makespan over the span of arrivals, and how many requests it takes to say
 
 
 @click.command()
@@ -49,7 +47,6 @@ def run(
     check_output(output)
     started = time.time()
     prepared = prepare(config)
-    _notes(prepared[1].notes)
     with backends(config) as make_backend, _progress() as progress:
         watch = _watcher(progress, prepared[0].machine.name, len(prepared[1].requests))
         result = run_workload(config, make_backend(), prepared, watch, timeline_limit)
@@ -57,8 +54,7 @@ def run(
         _write_run(folder.temporary, result, requests_format)
         write_json(folder.temporary / "run.json", _run_record(config, time.time() - started))
     show.run_table(OUT, result)
-    _over_context(result, config)
-    _overload(result)
+    _tell(notes(result, config.workload.over_context))
     OUT.print(f"\nwritten to {folder.final}")
 
 
@@ -99,6 +95,7 @@ def compare(
     with result_folder(output, "compare") as folder:
         write_json(folder.temporary / "compare.json", comparing.as_json(columns))
     show.compare_table(OUT, columns)
+    _tell(dict.fromkeys(note for column in columns for note in (*column.notes, *comparing.regime(column))))
     OUT.print(f"\nwritten to {folder.final}")
 
 
@@ -106,38 +103,19 @@ def _used_by_run(key: str) -> bool:
     return not key.startswith("footprint.")
 
 
-def _notes(notes: Sequence[str]) -> None:
-    for note in notes:
+def _tell(told: Iterable[str]) -> None:
+    for note in told:
         ERR.print(f"note: {note}", style="yellow", highlight=False)
-
-
-def _over_context(result: Run, config: Config) -> None:
-    over = result.workload.over_context
-    if over:
-        done = {"run": "run all the same", "clip": "clipped to it", "refuse": "refused"}[config.workload.over_context]
-        _notes([f"{over:,} of {result.summary['requests']:,} requests exceed their model's context: {done}"])
-
-
-def _overload(result: Run) -> None:
-    arrived, makespan = result.workload.requests[-1].arrival / PS_PER_S, result.summary["makespan_s"]
-    assert isinstance(makespan, float)
-    if len(result.workload.requests) >= OVERLOAD_REQUESTS and makespan > OVERLOAD * arrived > 0:
-        _notes(
-            [
-                f"the machine does not keep up: requests came for {show_seconds(arrived)}, serving them took "
-                f"{show_seconds(makespan)}; waiting times grow with the length of the workload"
-            ]
-        )
 
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
     """A bar on the terminal's standard error; nothing where that is no terminal."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[state]}"),
+        TextColumn("{task.fields[state]}", markup=False),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=ERR, disable=not ERR.is_terminal) as progress:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 
 from cluster.backends import Backend
 from cluster.config import Config
-from cluster.runner import Watch, prepare, run
+from cluster.deploy import machines_of
+from cluster.runner import Watch, notes, prepare, run
 from cluster.summary import Summary
 from node.spec import Machine
-from node.spec_file import load_machine
 
+FITTED_TOKENS = 128
 OTHER_SHARING = {"shared": ("per_socket", "link per GPU"), "per_socket": ("shared", "one link")}
 # metric -> (where it is in the summary, whether more is better)
 METRICS: dict[str, tuple[tuple[str, ...], bool]] = {
@@ -30,17 +31,18 @@ METRICS: dict[str, tuple[tuple[str, ...], bool]] = {
 
 @dataclass(frozen=True)
 class Column:
-    """One machine in the comparison: its label and its summary."""
+    """One machine in the comparison: its label, its summary, and what its user should be told."""
 
     label: str
     summary: Summary
+    notes: tuple[str, ...] = ()
+    mean_input_tokens: float = 0.0
 
 
 def variants(names: Sequence[str], config: Config) -> list[tuple[str, Machine]]:
     """The machines to compare; one with a host link is there as it is, and with its link shared the other way."""
     found = []
-    for name in names:
-        machine = load_machine(name, config.machine.numbers)
+    for machine in machines_of(names, config.machine.numbers):
         found.append((machine.name, machine))
         if machine.host_link is not None:
             sharing, label = OTHER_SHARING[machine.host_link.sharing]
@@ -57,10 +59,24 @@ def compare(
 ) -> list[Column]:
     """Run the workload on each machine; what does not fit one of them is refused before the first run."""
     prepared = [(label, prepare(config, machine)) for label, machine in machines]
-    return [
-        Column(label, run(config, make_backend(), ready, watch(label, len(ready[1].requests))).summary)
-        for label, ready in prepared
-    ]
+    columns = []
+    for label, ready in prepared:
+        result = run(config, make_backend(), ready, watch(label, len(ready[1].requests)))
+        told = notes(result, config.workload.over_context)
+        tokens_in = float(result.columns["input_tokens"].mean())
+        columns.append(Column(label, result.summary, told, tokens_in))
+    return columns
+
+
+def regime(column: Column) -> tuple[str, ...]:
+    """A note where a machine is compared far from the calls that it was fitted to."""
+    machine = str(column.summary["machine"])
+    if not machine.startswith("dgx") or column.mean_input_tokens <= 2 * FITTED_TOKENS:
+        return ()
+    return (
+        f"the DGX machines are fitted to prompts of {FITTED_TOKENS} tokens; at {column.mean_input_tokens:,.0f} on "
+        "average their prefill comes out too slow (docs/validation.md)",
+    )
 
 
 def value(summary: Summary, metric: str) -> float | None:

@@ -85,7 +85,7 @@ def parse_setting(text: str) -> tuple[str, object]:
 
 def _flat(prefix: str, tree: Mapping[str, object]) -> Iterable[tuple[str, object]]:
     for key, value in tree.items():
-        if isinstance(value, dict) and "value" not in value:
+        if isinstance(value, dict) and "value" not in value and (value or not prefix):
             yield from _flat(f"{prefix}{key}.", value)
         else:
             yield f"{prefix}{key}", value

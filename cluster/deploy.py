@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from cluster.config import Config
 from cluster.workload import Workload, load
 from node.deployment import Deployment, RuntimeOptions
@@ -15,6 +17,27 @@ from node.units import picoseconds, whole
 def machine_of(config: Config) -> Machine:
     """The machine that the config names, with its own numbers set."""
     return load_machine(config.machine.name, config.machine.numbers)
+
+
+def machines_of(names: Sequence[str], numbers: Mapping[str, object]) -> list[Machine]:
+    """Several machines; ``numbers`` are set on those that know them.
+
+    Raises ``InputError`` for a number that none of them knows, and for two machines of one name.
+    """
+    plain = [load_machine(name) for name in names]
+    known = [{figure.path for figure in machine.figures} for machine in plain]
+    for path in numbers:
+        if not any(path in paths for paths in known):
+            raise InputError(f"machine.{path}: none of {', '.join(machine.name for machine in plain)} has this number")
+    found = [
+        load_machine(name, {path: value for path, value in numbers.items() if path in paths})
+        for name, paths in zip(names, known, strict=True)
+    ]
+    labels = [machine.name for machine in found]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise InputError(f"--machines {','.join(names)}: two are named {label!r}; set name in one of the files")
+    return found
 
 
 def options_of(config: Config) -> RuntimeOptions:
@@ -47,6 +70,9 @@ def workload_of(config: Config, deployment: Deployment) -> Workload:
     catalogue = deployment.catalogue
     contexts = [deployment.shapes[group.model].context for group in catalogue.groups for _ in range(group.count)]
     workload = load(config.workload, catalogue.weights(), contexts, config.seed)
+    for key in ("workload.popularity", "workload.zipf_s"):
+        if workload.experts_given and key in config.explicit:
+            raise InputError(f"{key}: has no effect, because {workload.source} names the expert of each request")
     if not workload.requests:
         raise InputError(
             f"workload.over_context = 'refuse': all {len(workload.refused)} requests exceed their expert's context"

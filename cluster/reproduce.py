@@ -9,17 +9,16 @@ from cluster.backends import LocalBackend
 from cluster.calibration import FITS
 from cluster.config import Config
 from cluster.config_file import read_config
-from cluster.deploy import deployment_of, machine_of
+from cluster.deploy import deployment_of, machine_of, machines_of
 from cluster.footprint import capacity, row
 from cluster.runner import Run, prepare, run
-from node.errors import InputError
 from node.runtime.orders import CALL_OVERHEADS
-from node.spec import paths
 from node.spec_file import load_machine
 from node.units import PS_PER_S, parse
 
 Published = float | tuple[float, float]
 FOOTPRINT_EXPERTS = 850
+MACHINES = ("sn40l-node", "dgx-a100", "dgx-h100")
 BATCHES = (1, 2, 4, 8)
 # NeMo, Llama-2-7B, TP8, 128 tokens in, 20 out: ms for the whole call by batch
 NEMO_MS = {"dgx-a100": (136.5, 143.3, 158.6, 181.9), "dgx-h100": (97.6, 109.1, 116.2, 129.1)}
@@ -68,9 +67,7 @@ class Runs:
     """The runs behind the rows, each done once; ``numbers`` are set on every machine that has them."""
 
     def __init__(self, numbers: Mapping[str, object]) -> None:
-        for path in numbers:
-            if path not in paths():
-                raise InputError(f"machine.{path}: unknown key; a machine has {', '.join(paths())}")
+        machines_of(MACHINES, numbers)
         self._numbers = numbers
         self._done: dict[tuple[str, tuple[str, ...]], Run] = {}
 

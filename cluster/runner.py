@@ -15,10 +15,13 @@ from cluster.summary import Summary, summarise
 from cluster.timeline import Timeline
 from cluster.workload import Workload
 from node.conservation import verify
+from node.dataflow.fusion import LEVELS
 from node.deployment import Deployment
+from node.errors import InputError
 from node.events import Ints
 from node.simulation import Planned, Simulation
 from node.spec import Machine
+from node.units import PS_PER_S, exact_sum, show_seconds
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Run:
     timeline: Timeline
 
 
+OVERLOAD, OVERLOAD_REQUESTS = 1.05, 100  # makespan over the span of arrivals, and how many requests it takes to say
 Watch = Callable[[Progress], None]
 
 
@@ -62,8 +66,19 @@ def prepare(config: Config, machine: Machine | None = None) -> tuple[Deployment,
     deployment = deployment_of(config, machine)
     deployment.check_fits()
     workload = workload_of(config, deployment)
+    if machine is None:  # in a comparison a key may serve one machine and not another
+        _check_machine(config, deployment.machine)
     deployment.check_lengths(workload.requests)
     return deployment, workload
+
+
+def _check_machine(config: Config, machine: Machine) -> None:
+    """``InputError`` for a key that is set and that this machine makes pointless."""
+    most, given = machine.kernel.fusion, config.runtime.fusion
+    if "runtime.fusion" in config.explicit and LEVELS.index(given) > LEVELS.index(most):
+        raise InputError(f"runtime.fusion = {given!r}: {machine.name} cannot fuse more than {most!r}")
+    if "runtime.orchestration" in config.explicit and machine.kernel.launch_ho is None:
+        raise InputError(f"runtime.orchestration: has no effect, because {machine.name} has no kernel.launch_ho")
 
 
 def run(
@@ -91,9 +106,26 @@ def run(
     finally:
         backend.stop()
     columns = table.columns()
-    verify(deployment, simulation, coordinator.counters, int(columns["e2e"].sum()))
+    verify(deployment, simulation, coordinator.counters, exact_sum(columns["e2e"]))
     summary = summarise(deployment, workload, simulation, columns, coordinator.counters, config.workload.warmup)
     return Run(deployment, workload, summary, columns, timeline)
+
+
+def notes(result: Run, over_context: str) -> tuple[str, ...]:
+    """What the user should be told of a run: of its workload, of requests over context, of overload."""
+    told, summary = list(result.workload.notes), result.summary
+    over, makespan = result.workload.over_context, summary["makespan_s"]
+    if over:
+        done = {"run": "run all the same", "clip": "clipped to it", "refuse": "refused"}[over_context]
+        told.append(f"{over:,} of {summary['requests']:,} requests exceed their model's context: {done}")
+    arrived = result.workload.requests[-1].arrival / PS_PER_S
+    assert isinstance(makespan, float)
+    if len(result.workload.requests) >= OVERLOAD_REQUESTS and makespan > OVERLOAD * arrived > 0:
+        told.append(
+            f"{summary['machine']} does not keep up: requests came for {show_seconds(arrived)}, serving them took "
+            f"{show_seconds(makespan)}; waiting times grow with the length of the workload"
+        )
+    return tuple(told)
 
 
 def _progress(simulation: Simulation, requests: int) -> Progress:

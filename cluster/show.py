@@ -13,8 +13,9 @@ from cluster.footprint import Row as FootprintRow
 from cluster.reproduce import Row, headline
 from cluster.runner import Run
 from node.estimate import Estimate
+from node.runtime.served import CHARGES
 from node.spec import Machine
-from node.units import show_bytes, show_seconds
+from node.units import PS_PER_S, exact_sum, show_bytes, show_seconds
 
 TIMES = ("makespan_s", "ttft_s.p50", "ttft_s.p99", "tpot_s.p50", "e2e_s.p50", "e2e_s.p99", "switch_s_mean")
 
@@ -76,11 +77,9 @@ def run_table(console: Console, result: Run) -> None:
 
 def _where_time_went(console: Console, result: Run) -> None:
     columns = result.columns
-    total = columns["e2e"].sum()
-    rows = [
-        (name, show_seconds(float(columns[name].mean()) / 1e12), f"{columns[name].sum() / total:.1%}")
-        for name in ("queue", "router", "switch", "call_overhead", "prefill", "decode", "stall")
-    ]
+    total, count = exact_sum(columns["e2e"]), len(columns["e2e"])
+    sums = {name: exact_sum(columns[name]) for name in CHARGES}
+    rows = [(name, show_seconds(spent / count / PS_PER_S), f"{spent / total:.1%}") for name, spent in sums.items()]
     print_table(console, "Where a request's time went", ("", "mean", "share"), rows)
 
 

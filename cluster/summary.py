@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from cluster.workload import Workload
 from node.deployment import Deployment
 from node.events import Ints
 from node.simulation import Simulation
-from node.units import PS_PER_S
+from node.units import PS_PER_S, exact_sum
 
 Summary = dict[str, object]
+Floats = npt.NDArray[np.float64]
 
 
 def summarise(
@@ -23,7 +25,7 @@ def summarise(
     counters: Mapping[int, Mapping[str, int]],
     warmup: int,
 ) -> Summary:
-    """The summary of a run. The first ``warmup`` requests to arrive are left out of ttft, tpot, e2e and goodput.
+    """The summary of a run. The first ``warmup`` requests to arrive are left out of ttft, tpot and e2e.
 
     Percentiles are by nearest rank. ``switch_s_mean`` is the mean time of an activation, DDR to HBM.
     """
@@ -46,9 +48,9 @@ def summarise(
         "refused": len(workload.refused),
         "warmup": warmup,
         "makespan_s": makespan,
-        "ttft_s": _spread(ttft),
-        "tpot_s": _spread(tpot),
-        "e2e_s": _spread(e2e),
+        "ttft_s": _spread(ttft, exact_sum(ttft)),
+        "tpot_s": _spread(tpot, float(tpot.sum())),
+        "e2e_s": _spread(e2e, exact_sum(e2e)),
         "throughput_requests_per_s": len(columns["e2e"]) / makespan,
         "throughput_tokens_per_s": int(columns["output_tokens"].sum()) / makespan,
         "expert_activations": activations,
@@ -73,10 +75,10 @@ def _socket(found: Mapping[str, int]) -> dict[str, float]:
     }
 
 
-def _spread(values: Ints | np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> dict[str, float] | None:
-    """Mean and percentiles in seconds of times in ps; None where there are none."""
+def _spread(values: Ints | Floats, total: float) -> dict[str, float] | None:
+    """Mean and percentiles in seconds of times in ps that add up to ``total``; None where there are none."""
     if not len(values):
         return None
     ordered = np.sort(values)
     ranks = {f"p{p}": ordered[-(-p * len(ordered) // 100) - 1] for p in (50, 90, 99)}
-    return {"mean": float(values.sum()) / len(values) / PS_PER_S} | {k: float(v) / PS_PER_S for k, v in ranks.items()}
+    return {"mean": total / len(values) / PS_PER_S} | {k: float(v) / PS_PER_S for k, v in ranks.items()}

@@ -54,15 +54,15 @@ class Workload:
     """Requests in order of arrival, and apart from them those refused for being over their expert's context.
 
     Ids count both. ``over_context`` counts the requests over it, whatever was done with them; ``source`` is
-    ``generated`` or the trace's path.
+    ``generated`` or the trace's path; ``experts_given``: whether the trace names the experts.
     """
 
     requests: list[Request]
     refused: list[Request]
     over_context: int
     notes: tuple[str, ...]
-    expert_count: int
     source: str
+    experts_given: bool
 
 
 def validate(config: WorkloadConfig) -> None:
@@ -100,7 +100,7 @@ def load(config: WorkloadConfig, weights: Sequence[float], contexts: Sequence[in
         experts = _choose(config, weights, len(rows.lines), expert_stream)
     else:
         _check_range(experts, rows, len(weights), str(config.trace))
-        notes = (*notes, "experts as in the trace: workload.popularity has no effect")
+        notes = (*notes, "experts as in the trace: workload.popularity and zipf_s have no effect")
 
     arrivals = _rescale(rows.arrival_ps, config.rate_scale)
     inputs, outputs = rows.input_tokens, rows.output_tokens
@@ -116,7 +116,8 @@ def load(config: WorkloadConfig, weights: Sequence[float], contexts: Sequence[in
         refused = [requests[number] for number in np.flatnonzero(over)]
         requests = [requests[number] for number in np.flatnonzero(~over)]
     _check_warmup(config.warmup, len(requests))
-    return Workload(requests, refused, int(over.sum()), notes, len(weights), config.trace or "generated")
+    source = config.trace or "generated"
+    return Workload(requests, refused, int(over.sum()), notes, source, rows.experts is not None)
 
 
 def _generate(config: WorkloadConfig, streams: Sequence[np.random.Generator]) -> Trace:

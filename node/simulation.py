@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from node.errors import InvariantError
+from node.errors import InputError, InvariantError
 from node.events import Command, Cut, GroupDone, HostCall, Kind, Order, RequestsArrived
 from node.hardware.costs import GroupDecode
 from node.hardware.host import Host
@@ -23,7 +23,7 @@ from node.runtime.coe import Runtime
 from node.runtime.orders import Settings
 from node.runtime.served import Served
 from node.runtime.sharding import Layout
-from node.units import Picoseconds
+from node.units import MOST_PS, PS_PER_S, Picoseconds
 
 
 @dataclass(slots=True)
@@ -173,6 +173,11 @@ class Simulation:
         self._schedule(command.issued + cost.run_ps(command.context, command.growth, steps), group, steps)
 
     def _schedule(self, time: Picoseconds, group: int, steps: int = 0) -> None:
+        if time > MOST_PS:
+            raise InputError(
+                f"virtual time passes {MOST_PS // PS_PER_S:,} s: the machine is too slow for this workload, "
+                "or the workload too long"
+            )
         heapq.heappush(self._heap, (time, group, self._generation[group], steps))
 
     def _finish(self, served: Served, now: Picoseconds) -> None:

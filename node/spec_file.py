@@ -11,6 +11,7 @@ from node.errors import InputError
 from node.spec import KINDS, OPTIONAL_TABLES, TABLES, Figure, Machine, paths
 from node.units import parse, whole
 
+MOST_SOCKETS = 1024
 SPECS = Path(__file__).parent / "specs"
 
 
@@ -68,7 +69,7 @@ def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, str], dict[str, F
 
 
 def _leaves(key: str, value: object) -> list[tuple[str, object]]:
-    if isinstance(value, dict) and "value" not in value:
+    if isinstance(value, dict) and "value" not in value and (value or key in TABLES):
         return [(f"{key}.{inner}", content) for inner, content in value.items()]
     return [(key, value)]
 
@@ -98,6 +99,8 @@ def _convert(path: str, value: object, where: str) -> int | float | str:
     if not isinstance(value, str | int | float):
         raise InputError(f"{where} = {value!r}: must be a quantity in {dimension}")
     number = whole(value, dimension, where) if dimension in ("count", "bytes") else parse(value, dimension, where)
+    if path == "sockets" and number > MOST_SOCKETS:
+        raise InputError(f"{where} = {value!r}: must be at most {MOST_SOCKETS:,}")
     if number == 0 and dimension != "s":
         raise InputError(f"{where} = {value!r}: must be above zero")
     if dimension == "fraction" and number > 1:

@@ -10,13 +10,15 @@ import re
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
+import numpy as np
+import numpy.typing as npt
+
 from node.errors import InputError
 
 Picoseconds = int
 Bytes = int
 
 PS_PER_S = 10**12
-US = 10**6
 MS = 10**9
 MOST_PS = 9 * 10**18  # what 64-bit picoseconds hold: 104 days
 
@@ -81,7 +83,23 @@ def picoseconds(text: str | int | float, where: str) -> Picoseconds:
 
 def transfer_ps(size: Bytes, bytes_per_s: float) -> Picoseconds:
     """Time for ``size`` bytes at a rate: the exact quotient, rounded up to a whole picosecond."""
+    to_ps(size / bytes_per_s, f"a transfer of {size:,} bytes")
     return math.ceil(Fraction(size * PS_PER_S) / Fraction(bytes_per_s))
+
+
+def exact_sum(column: npt.NDArray[np.int64]) -> int:
+    """The sum of a column of picoseconds as a Python int: int64 would overflow at 107 request-days."""
+    return (int((column >> 32).sum()) << 32) + int((column & 0xFFFFFFFF).sum())
+
+
+def to_ps(value_s: float, what: str) -> Picoseconds:
+    """Seconds as whole picoseconds; ``InputError`` for more than virtual time can hold."""
+    if not value_s <= MOST_PS / PS_PER_S:
+        raise InputError(
+            f"{what} takes {value_s:.3g} s, but virtual time ends at {MOST_PS // PS_PER_S:,} s: a number of the "
+            "machine is too slow for this model or workload"
+        )
+    return round(value_s * PS_PER_S)
 
 
 def seconds(ps: Picoseconds) -> float:

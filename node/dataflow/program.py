@@ -13,7 +13,7 @@ from node.dataflow.fusion import LEVELS, partition
 from node.dataflow.graph import Graph, Step
 from node.dataflow.kernel import Kernel, build
 from node.spec import Machine
-from node.units import PS_PER_S, Bytes, Picoseconds
+from node.units import Bytes, Picoseconds, to_ps
 
 
 @dataclass(slots=True)
@@ -46,7 +46,8 @@ class Program:
             costs = [(kernel.repeat, kernel.cost(self.machine, step, self.members)) for kernel in self.kernels]
             time = sum(repeat * cost.seconds for repeat, cost in costs)
             sending = sum(repeat * cost.link for repeat, cost in costs)
-            known = self._passes[step] = (round(time * PS_PER_S), round(sending * PS_PER_S))
+            what = f"a pass of {self.name}"
+            known = self._passes[step] = (to_ps(time, what), to_ps(sending, what))
         return known
 
     def decode(self, batch: int) -> DecodeCost:
@@ -62,15 +63,15 @@ class Program:
         lines = [(kernel.repeat, tuple(map(Line, cost.bounds, kernel.slopes(self.machine)))) for kernel, cost in costs]
         fixed = sum(kernel.repeat * cost.fixed for kernel, cost in costs)
         sending = sum(kernel.repeat * cost.link for kernel, cost in costs)
-        segments = []
+        segments, what = [], f"a decode step of {self.name}"
         for first in sorted({0, *(first for _, of_kernel in lines for first in _crossings(of_kernel))}):
             base, slope = fixed, 0.0
             for repeat, of_kernel in lines:
                 slowest = _slowest(of_kernel, first)
                 base += repeat * slowest.at(first)
                 slope += repeat * slowest.slope
-            segments.append(Segment(first, round(base * PS_PER_S), round(slope * PS_PER_S)))
-        return DecodeCost(tuple(segments), round(sending * PS_PER_S))
+            segments.append(Segment(first, to_ps(base, what), to_ps(slope, what)))
+        return DecodeCost(tuple(segments), to_ps(sending, what))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from node.spec import Machine
-from node.units import PS_PER_S, Picoseconds
+from node.units import Picoseconds, to_ps
 
 
 class Host:
     """Calls take their fixed cost one after another within a group; a shared link serves one group at a time."""
 
     def __init__(self, machine: Machine) -> None:
-        self.call_ps: Picoseconds = round(machine.host.call_overhead * PS_PER_S)
+        self.call_ps: Picoseconds = to_ps(machine.host.call_overhead, "a call")
         self.shared = machine.host_link is not None and machine.host_link.sharing == "shared"
         self._link_free: Picoseconds = 0
 

@@ -10,6 +10,7 @@ from node.errors import InputError
 from node.models.shape import MODELS, Shape, checked_shape, model_names, read_shape
 
 Config = Mapping[str, object]
+MISTRAL_KV_HEADS = 8
 Read = tuple[dict[str, object], dict[str, str]]  # values by our keys, and how each is written there
 
 
@@ -29,12 +30,18 @@ def read_config_json(path: Path) -> Shape:
     """The shape of a ``config.json``; raises ``InputError``."""
     try:
         config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path}: cannot be read as JSON: {reason}") from None
     kind = config.get("model_type") if isinstance(config, dict) else type(config).__name__
     if not isinstance(config, dict) or kind not in ARCHITECTURES:
         raise InputError(f"{path}: model_type = {kind!r}: must be one of {', '.join(ARCHITECTURES)}")
+    for key in ("quantization_config", "num_local_experts"):
+        if config.get(key):
+            raise InputError(f"{path}: {key}: is not supported; only a dense model without quantisation is")
+    tied = config.get("tie_word_embeddings")
+    if tied is not None and not isinstance(tied, bool):
+        raise InputError(f"{path}: tie_word_embeddings = {tied!r}: must be true or false")
     values, written = ARCHITECTURES[kind](config, path)
     return checked_shape({**values, "name": path.parent.name or path.stem}, path, written)
 
@@ -53,10 +60,10 @@ def _llama(config: Config, path: Path) -> Read:
         "sliding_window": "sliding_window",
     }
     values = {ours: config.get(theirs) for ours, theirs in written.items()}
-    if values["kv_heads"] is None:
-        values["kv_heads"] = values["heads"]
+    if values["kv_heads"] is None:  # what the architecture's own defaults say
+        values["kv_heads"] = MISTRAL_KV_HEADS if config["model_type"] == "mistral" else values["heads"]
     if values["head_dim"] is None:
-        values["head_dim"] = _quotient(values["hidden"], values["heads"])
+        values["head_dim"] = _head_dim(values, written, path)
     return {**values, "tied_embeddings": bool(config.get("tie_word_embeddings"))}, written
 
 
@@ -78,7 +85,7 @@ def _falcon(config: Config, path: Path) -> Read:
         values["kv_heads"] = 1 if config.get("multi_query", True) else values["heads"]
     elif values["kv_heads"] is None:
         values["kv_heads"] = values["heads"]
-    _four_times(values)
+    _four_times(values, written, path)
     values["context"] = 2048 if values["context"] is None else values["context"]
     norms = config.get("num_ln_in_parallel_attn") or (2 if new else 1)
     tied = bool(config.get("tie_word_embeddings", True))
@@ -100,22 +107,29 @@ def _bloom(config: Config, path: Path) -> Read:
     values = {ours: config.get(theirs) for ours, theirs in written.items()}
     values["kv_heads"] = values["heads"]
     values["ffn"] = None
-    _four_times(values)
+    _four_times(values, written, path)
     values["context"] = 2048 if values["context"] is None else values["context"]
     tied = bool(config.get("tie_word_embeddings", True))
     return {**values, "family": "bloom", "tied_embeddings": tied}, written
 
 
-def _four_times(values: dict[str, object]) -> None:
+def _four_times(values: dict[str, object], written: Mapping[str, str], path: Path) -> None:
     """What these configs leave out: the FFN is four times as wide, the heads share the hidden size."""
     hidden = values["hidden"]
     if values["ffn"] is None and isinstance(hidden, int):
         values["ffn"] = 4 * hidden
-    values["head_dim"] = _quotient(hidden, values["heads"])
+    values["head_dim"] = _head_dim(values, written, path)
 
 
-def _quotient(hidden: object, heads: object) -> object:
-    return hidden // heads if isinstance(hidden, int) and isinstance(heads, int) and heads > 0 else None
+def _head_dim(values: Config, written: Mapping[str, str], path: Path) -> object:
+    """The hidden size shared by the heads; None where either is no number."""
+    hidden, heads = values["hidden"], values["heads"]
+    if not (isinstance(hidden, int) and isinstance(heads, int) and heads > 0):
+        return None
+    if hidden % heads:
+        names = written["hidden"], written["heads"]
+        raise InputError(f"{path}: {names[0]} = {hidden}: must be a multiple of {names[1]} = {heads}")
+    return hidden // heads
 
 
 def _refuse(config: Config, path: Path, only: Mapping[str, bool]) -> None:

@@ -65,6 +65,7 @@ class Shape:
         return FAMILIES[self.family]
 
 
+MOST = 10**13
 OPTIONAL = ("sliding_window", "tied_embeddings", "parameters", "family", "vision")
 KINDS: dict[str, type] = {"name": str, "tied_embeddings": bool, "family": str, "vision": VisionShape}
 
@@ -107,8 +108,9 @@ def checked_shape(values: Mapping[str, object], path: Path, written: Mapping[str
         kind = KINDS.get(key, int)
         if value is None and key in ("sliding_window", "parameters"):
             continue
-        if type(value) is not kind or (kind is int and isinstance(value, int) and value < 1):
-            raise InputError(f"{path}: {name} = {value!r}: must be a {'positive ' * (kind is int)}{kind.__name__}")
+        if type(value) is not kind or (kind is int and isinstance(value, int) and not 1 <= value <= MOST):
+            kind_of = f"positive int, at most {MOST:,}" if kind is int else kind.__name__
+            raise InputError(f"{path}: {name} = {value!r}: must be a {kind_of}")
     if missing := [called.get(key, key) for key in known if key not in OPTIONAL and key not in values]:
         raise InputError(f"{path}: {', '.join(missing)} missing")
     if values.get("family", "llama") not in FAMILIES:

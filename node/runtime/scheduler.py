@@ -72,23 +72,24 @@ def paper(view: View) -> Decision:
 def affinity(view: View) -> Decision:
     """Requests grouped by expert, continuous batching within the active one.
 
-    The router stops the batch, so newcomers are routed once it has drained, or once a whole batch of them is there.
-    While the batch has room, requests for the active expert join it. Once somebody has waited longer than ``fairness``
-    for another expert, nobody joins any more, the router runs at most once more before that one is served, and the
-    batch drains. Otherwise the next expert is the one most asked for; of equals a resident one, then the one waited for
-    longest.
+    The router stops the batch, so newcomers are routed once it has drained, or once a whole batch of them is there, or
+    once one of them has waited longer than ``fairness``; but somebody is served between two runs of the router. While
+    the batch has room, requests for the active expert join it. Once somebody has waited longer than ``fairness`` for
+    another expert, nobody joins any more and the batch drains for that one. Otherwise the next expert is the one most
+    asked for; of equals a resident one, then the one waited for longest.
     """
     room = view.batch - len(view.running)
     oldest = _oldest(view) if view.waiting else None
     overdue = oldest is not None and view.now - view.waiting[oldest][0].request.arrival > view.fairness
     if view.running:
-        if not overdue and room and len(view.unrouted) >= view.batch:
-            return Route(view.batch)
+        late = bool(view.unrouted) and view.now - view.unrouted[0].request.arrival > view.fairness
+        if (late and not view.routed) or (not overdue and room and len(view.unrouted) >= view.batch):
+            return Route(min(view.batch, len(view.unrouted)))
         joining = view.waiting.get(view.active) if view.active is not None else None
         if joining and room and (not overdue or oldest == view.active):
             return Serve(joining[0].request.expert, min(room, len(joining)), opens_batch=True)
         return Decode()
-    if view.unrouted and not (overdue and view.routed):
+    if view.unrouted and not (view.waiting and view.routed):
         return Route(min(view.batch, len(view.unrouted)))
     if oldest is None:
         return None

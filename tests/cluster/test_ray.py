@@ -149,14 +149,14 @@ def test_a_socket_that_is_slower_than_it_says_is_found_out_over_ray() -> None:
     class Slow(RayBackend):
         def start(self, actor: int, deployments: Deployments, checkpoint: bytes | None) -> None:
             own = dict(deployments)
-            if 6 in own:
-                ddr = own[6].machine.ddr
+            if 7 in own:
+                ddr = own[7].machine.ddr
                 assert ddr.bandwidth is not None
-                slower = replace(own[6].machine, ddr=replace(ddr, bandwidth=0.99 * ddr.bandwidth))
-                own[6] = replace(own[6], machine=slower)
+                slower = replace(own[7].machine, ddr=replace(ddr, bandwidth=0.99 * ddr.bandwidth))
+                own[7] = replace(own[7], machine=slower)
             super().start(actor, own, checkpoint)
 
-    with pytest.raises(DisagreementError, match=r"^socket 6 disagrees with the plan: command \d+: time planned "):
+    with pytest.raises(DisagreementError, match=r"^socket 7 disagrees with the plan: command \d+: time planned "):
         serve(config(cluster__sockets_per_actor=2), Slow())
 
 

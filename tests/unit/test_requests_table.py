@@ -95,6 +95,13 @@ def test_the_same_columns_are_the_same_bytes(suffix: str, result: Run, tmp_path:
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
+def test_parquet_is_written_with_settings_of_our_own(result: Run, tmp_path: Path) -> None:
+    write_requests(result.columns, [], tmp_path / "requests.parquet")
+    found = pa.parquet.ParquetFile(tmp_path / "requests.parquet").metadata
+    assert (found.format_version, found.num_row_groups) == ("2.6", 1)
+    assert {found.row_group(0).column(i).compression for i in range(found.num_columns)} == {"ZSTD"}
+
+
 def test_parquet_and_csv_hold_the_same(result: Run, tmp_path: Path) -> None:
     for refused in ([], result.workload.refused):
         write_requests(result.columns, refused, tmp_path / "requests.parquet")

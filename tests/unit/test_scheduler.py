@@ -169,13 +169,22 @@ def test_no_batch_of_newcomers_interrupts_while_another_expert_is_overdue(late, 
     ("late", "routed", "then"),
     [
         (0, False, Route(4)),
-        (0, True, Route(4)),
+        (0, True, Serve(0, 2, opens_batch=True)),
         (1, False, Route(4)),
         (1, True, Serve(1, 1, opens_batch=True)),
     ],
 )
-def test_the_router_runs_once_more_at_most_before_the_overdue_is_served(late, routed, then):
+def test_somebody_is_served_between_two_runs_of_the_router(late, routed, then):
     made = view({0: [40, 41], 1: [10]}, now=10 + FAIRNESS + late, unrouted=9, routed=routed)
+    assert affinity(made) == then
+
+
+@pytest.mark.parametrize(
+    ("late", "routed", "then"),
+    [(0, False, Decode()), (1, False, Route(1)), (1, True, Decode())],
+)
+def test_a_newcomer_that_waited_too_long_is_routed_while_a_batch_runs_but_once(late, routed, then):
+    made = view({}, now=1_000 + FAIRNESS + late, unrouted=1, running=1, active=0, routed=routed)
     assert affinity(made) == then
 
 

@@ -169,6 +169,16 @@ def test_a_switch_takes_as_long_as_the_largest_shard(tmp_path: Path) -> None:
     assert found.summary["switch_s_mean"] == pytest.approx(fmean(switches) / 1e12, rel=1e-12)
 
 
+def test_a_switch_takes_as_long_as_its_own_expert() -> None:
+    groups = [{"model": "llama-2-7b", "count": 3}, {"model": "llama-3-70b", "count": 3}]
+    settings = {"cluster.backend": "local", "workload.requests": 30, "runtime.scheduler": "paper"}
+    config = read_config(None, {**settings, "experts.group": groups}.items())
+    found = run(config, LocalBackend(), prepare(config))
+    switches = [row["switch"] for row in rows(found) if row["switch"]]
+    assert len(set(switches)) == 2  # of two models
+    assert found.summary["switch_s_mean"] == pytest.approx(fmean(switches) / 1e12, rel=1e-12)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

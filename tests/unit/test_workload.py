@@ -47,7 +47,7 @@ def test_requests_are_numbered_in_order_of_arrival() -> None:
     assert [request.id for request in workload.requests] == list(range(300))
     assert column(workload, "arrival") == sorted(column(workload, "arrival"))
     assert all(type(value) is int for request in workload.requests for value in (request.arrival, request.expert))
-    assert (workload.source, workload.refused, workload.expert_count) == ("generated", [], 8)
+    assert (workload.source, workload.refused, workload.experts_given) == ("generated", [], False)
     assert workload.notes == ()
 
 
@@ -136,7 +136,7 @@ def test_an_expert_beyond_the_catalogue_is_told_with_its_line(tmp_path: Path) ->
     trace = traced(tmp_path, (9, 1, 1, 8), (1, 1, 1, 7), (2, 1, 1, 99))
     with pytest.raises(InputError, match=r"trace.jsonl:1: expert = 8: must be an expert .* 0 to 7"):
         generate(trace=trace)
-    assert generate(trace=trace, weights=[1.0] * 100).expert_count == 100
+    assert generate(trace=trace, weights=[1.0] * 100).experts_given
 
 
 def test_experts_are_drawn_for_a_trace_without_them_as_for_generated_requests(tmp_path: Path) -> None:
