@@ -18,7 +18,7 @@ from cluster.backends import Deployments, LocalBackend, RayBackend, ray_session
 from cluster.config import Config
 from cluster.config_file import read_config
 from cluster.disagreement import DisagreementError
-from cluster.runner import Progress, Run, prepare, run
+from cluster.runner import Progress, Run, backends, prepare, run
 from cluster.wire import pack, unpack
 
 AZURE_2023 = Path(__file__).resolve().parents[3] / "shared/traces/azure_llm_2023_conv.csv"
@@ -198,6 +198,12 @@ def test_no_actor_outlives_its_run() -> None:
     serve(settings, backend, lambda _state: pids.update(pid_of(backend, actor) for actor in (0, 1)))
     assert len(pids) == 2 and os.getpid() not in pids
     assert all(ends(pid) for pid in pids)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("local", LocalBackend), ("ray", RayBackend)])
+def test_the_backend_is_the_one_that_was_configured(name: str, kind: type) -> None:
+    with backends(config(cluster__backend=name)) as make:
+        assert type(make()) is kind
 
 
 def test_a_ray_that_is_there_already_is_kept() -> None:
