@@ -6,21 +6,27 @@ import json
 from pathlib import Path
 
 from node.deployment import Deployment
-from node.events import Kind
+from node.events import Command, Kind
+from node.hardware.costs import Costs
 from node.simulation import Planned
 
-ENGINES = ("dma", "tile")
-_ENGINE = {Kind.COPY: 0, Kind.PREFILL: 1, Kind.DECODE: 1}
+ENGINES = ("dma", "tile", "link")
+DMA, TILE, LINK = range(len(ENGINES))
+_ENGINE = {Kind.COPY: DMA, Kind.PREFILL: TILE, Kind.DECODE: TILE}
 US_PER_PS = 1e-6
 
 
 class Timeline:
-    """Collects the first events of each group, up to ``limit`` over all tracks."""
+    """Collects the first events of each group, up to ``limit`` over all tracks.
+
+    A link sends all through a kernel, with pauses; here what it sends is one block, from the kernel's start on.
+    """
 
     def __init__(self, deployment: Deployment, limit: int) -> None:
         self._deployment = deployment
         self._room = [limit // deployment.groups] * deployment.groups
-        self._events: list[tuple[int, int, dict[str, object]]] = []  # start, socket
+        self._costs = Costs(deployment.machine, deployment.programs(0), deployment.degree)
+        self._events: list[tuple[int, int, int, dict[str, object]]] = []  # start, engine, socket
         self._free: dict[tuple[int, int], int] = {}
         self.dropped = 0
 
@@ -33,18 +39,24 @@ class Timeline:
                     self._add(group, engine, plan)
 
     def _add(self, group: int, engine: int, plan: Planned) -> None:
-        degree, command = self._deployment.degree, plan.command
+        command = plan.command
         start = max(command.issued, self._free.get((group, engine), 0))
         end = max(completion.time for completion in plan.completions)
         self._free[group, engine] = end
+        router = command.symbol == self._deployment.catalogue.count
+        whose = "router" if router else f"expert {command.symbol}"
+        self._event(group, engine, f"{Kind(command.kind).name.lower()} {whose}", (start, end), command)
+        if engine == TILE and (sending := self._costs.run(command)[1]):
+            self._event(group, LINK, f"send {whose}", (start, start + sending), command)
+
+    def _event(self, group: int, engine: int, name: str, span: tuple[int, int], command: Command) -> None:
+        degree, (start, end) = self._deployment.degree, span
         if self._room[group] < degree:
             self.dropped += degree
             return
         self._room[group] -= degree
-        router = command.symbol == self._deployment.catalogue.count
-        whose = "router" if router else f"expert {command.symbol}"
         event = {
-            "name": f"{Kind(command.kind).name.lower()} {whose}",
+            "name": name,
             "ph": "X",
             "ts": start * US_PER_PS,
             "dur": (end - start) * US_PER_PS,
@@ -52,7 +64,7 @@ class Timeline:
         }
         for rank in range(degree):
             socket = group * degree + rank
-            self._events.append((start, socket, {**event, "pid": socket, "tid": engine}))
+            self._events.append((start, engine, socket, {**event, "pid": socket, "tid": engine}))
 
     def write(self, path: Path) -> None:
         """Write the trace; processes are sockets, threads are engines."""
@@ -61,6 +73,6 @@ class Timeline:
             names.append({"name": "process_name", "ph": "M", "pid": socket, "args": {"name": f"socket {socket}"}})
             for engine, name in enumerate(ENGINES):
                 names.append({"name": "thread_name", "ph": "M", "pid": socket, "tid": engine, "args": {"name": name}})
-        events = [event for _, _, event in sorted(self._events, key=lambda entry: entry[:2])]
+        events = [event for *_, event in sorted(self._events, key=lambda entry: entry[:3])]
         trace = {"traceEvents": names + events, "otherData": {"events_left_out": self.dropped}}
         path.write_text(json.dumps(trace, separators=(",", ":")))

@@ -68,6 +68,17 @@ def test_requests_of_one_expert_are_served_in_order_of_arrival_whichever_group_r
     assert outcome.row(2).end < outcome.row(3).end
 
 
+def test_each_expert_and_the_router_run_their_own_program_in_their_own_size(deploy, simulate, requests):
+    deployment = deploy(experts=(("mistral-7b", 2), ("llama-2-7b", 1)), router="llama-3-8b")
+    outcome = simulate(deployment, requests((0, 100, 2, 2), (0, 100, 2, 1)))
+    programs = {plan.command.symbol: plan.command.program for plan in outcome.of_kind(Kind.PREFILL)}
+    assert programs == {1: 0, 2: 1, 3: 2}
+    compiled = deployment.programs(0)
+    assert [program.name for program in compiled] == ["mistral-7b", "llama-2-7b", "llama-3-8b"]
+    assert [size.weights for size in deployment.settings.sizes] == [compiled[i].weight_bytes for i in (0, 0, 1, 2)]
+    assert deployment.layouts[0].router.size == compiled[2].weight_bytes
+
+
 # The host link
 
 
@@ -82,6 +93,16 @@ def test_one_host_link_copies_for_one_group_after_the_other(deploy, simulate, re
     assert (first.command.issued, second.command.issued) == (0, copy)
     assert third.command.issued == max(2 * copy, outcome.row(0).end)
     assert outcome.counters[4]["dma_busy"] == copy
+
+
+def test_who_is_handed_over_gets_the_link_before_the_group_that_routed_goes_on(deploy, simulate, requests):
+    """Group 1 has served expert 1, routes the last request, for group 0, and goes on with expert 3: two copies."""
+    deployment = deploy("dgx-a100", router="llama-2-7b", degree=4, batch=2, call_overhead="none")
+    rows = [(5_000, 5, 9, 1), (5_000, 5, 1, 0), (5_000, 5, 1, 3), (5_001, 5, 1, 0), (5_002, 5, 1, 2)]
+    outcome = simulate(deployment, requests((0, 5, 1, 0), *rows))
+    (_, to_0), (_, to_1) = outcome.of_kind(Kind.COPY, 0), outcome.of_kind(Kind.COPY, 1)
+    assert (to_0.command.symbol, to_1.command.symbol) == (2, 3)
+    assert to_1.command.issued == to_0.completions[0].time
 
 
 def test_a_link_per_socket_copies_for_all_groups_at_once(deploy, simulate, requests):

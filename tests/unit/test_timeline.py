@@ -60,7 +60,7 @@ def test_every_event_has_what_a_chrome_trace_needs(events: list[dict[str, Any]])
     assert events
     for event in events:
         assert set(event) == {"name", "ph", "ts", "dur", "pid", "tid", "args"}
-        assert event["pid"] in range(8) and event["tid"] in (0, 1)
+        assert event["pid"] in range(8) and event["tid"] in (0, 1, 2)
         assert event["ts"] >= 0 and event["dur"] > 0
         assert set(event["args"]) == {"sequence", "batch", "steps"}
 
@@ -70,7 +70,7 @@ def test_every_socket_and_engine_is_named(runs: dict[int, Run], tmp_path: Path) 
     processes = {e["pid"]: e["args"]["name"] for e in names if e["name"] == "process_name"}
     threads = {(e["pid"], e["tid"]): e["args"]["name"] for e in names if e["name"] == "thread_name"}
     assert processes == {socket: f"socket {socket}" for socket in range(8)}
-    assert threads == {(socket, tid): name for socket in range(8) for tid, name in enumerate(("dma", "tile"))}
+    assert threads == {(socket, tid): name for socket in range(8) for tid, name in enumerate(("dma", "tile", "link"))}
     assert len(names) == len(processes) + len(threads)
 
 
@@ -79,7 +79,7 @@ def test_no_engine_does_two_things_at_once(events: list[dict[str, Any]]) -> None
     for event in events:
         start = ps(event["ts"])
         tracks[event["pid"], event["tid"]].append((start, start + ps(event["dur"])))
-    assert set(tracks) == {(socket, tid) for socket in range(8) for tid in (0, 1)}
+    assert set(tracks) == {(socket, tid) for socket in range(8) for tid in (0, 1, 2)}
     for spans in tracks.values():
         assert all(end <= start for (_, end), (start, _) in pairwise(spans))  # in order, too
 
@@ -87,7 +87,7 @@ def test_no_engine_does_two_things_at_once(events: list[dict[str, Any]]) -> None
 def test_a_track_is_as_long_as_its_engine_was_busy(runs: dict[int, Run], events: list[dict[str, Any]]) -> None:
     sockets: Any = runs[NO_LIMIT].summary["sockets"]
     for socket, found in enumerate(sockets):
-        for tid, engine in enumerate(("dma", "tile")):
+        for tid, engine in enumerate(("dma", "tile", "link")):
             busy = sum(ps(e["dur"]) for e in events if (e["pid"], e["tid"]) == (socket, tid))
             assert busy == round(found[f"{engine}_busy_s"] * 10**12)
     last = max(ps(event["ts"]) + ps(event["dur"]) for event in events)
@@ -95,12 +95,12 @@ def test_a_track_is_as_long_as_its_engine_was_busy(runs: dict[int, Run], events:
 
 
 def test_an_event_says_what_ran_for_which_expert(runs: dict[int, Run], events: list[dict[str, Any]]) -> None:
-    engines = {"copy": 0, "prefill": 1, "decode": 1}
+    engines = {"copy": 0, "prefill": 1, "decode": 1, "send": 2}
     experts = runs[NO_LIMIT].columns["expert"].tolist()
     for event in events:
         what, _, whose = event["name"].partition(" ")
         assert event["tid"] == engines[what]
-        assert (event["args"]["steps"] > 0) == (what == "decode")
+        assert what == "send" or (event["args"]["steps"] > 0) == (what == "decode")
         assert (event["args"]["batch"] > 0) == (what != "copy")
         if whose != "router":
             assert whose.startswith("expert ") and int(whose[7:]) in experts
@@ -108,6 +108,7 @@ def test_an_event_says_what_ran_for_which_expert(runs: dict[int, Run], events: l
     assert {name for event in events if (name := event["name"]).endswith("router")} == {
         "prefill router",
         "decode router",
+        "send router",
     }
     copies = [event for event in events if event["name"].startswith("copy")]
     assert len(copies) == DEGREE * runs[NO_LIMIT].summary["expert_activations"]  # type: ignore[operator]
@@ -145,7 +146,11 @@ def test_an_engine_takes_one_command_at_a_time_and_as_long_as_its_slowest_member
     timeline.observe({0: [planned(2, Kind.DECODE, 7, 50, 40), planned(3, Kind.COPY, 9, 11, 10)]})
     timeline.write(tmp_path / "timeline.json")
     events = json.loads((tmp_path / "timeline.json").read_text())["traceEvents"]
-    found = {(e["name"], e["tid"], ps(e["ts"]), ps(e["dur"])) for e in events if e["ph"] == "X" and e["pid"] == 7}
+    found = {
+        (e["name"], e["tid"], ps(e["ts"]), ps(e["dur"]))
+        for e in events
+        if e["ph"] == "X" and e["pid"] == 7 and e["tid"] < 2
+    }
     assert found == {("decode router", 1, 5, 25), ("decode router", 1, 30, 20), ("copy router", 0, 9, 2)}
 
 
