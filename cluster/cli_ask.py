@@ -119,7 +119,7 @@ def estimate(
 def machines(name: str | None, settings: tuple[str, ...]) -> None:
     """List the machines, or every number of one with its kind and source."""
     if name is not None:
-        config = config_of(None, settings, {"machine": name}, lambda key: key.startswith("machine."))
+        config = config_of(None, settings, {}, machine_number)
         show.machine_table(OUT, load_machine(name, config.machine.numbers))
         return
     if settings:

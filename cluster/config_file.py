@@ -78,9 +78,12 @@ def parse_setting(text: str) -> tuple[str, object]:
     if not equals or not key or not value:
         raise InputError(f"--set {text!r}: must be table.key=value, for example --set runtime.batch=4")
     try:
-        return key, tomllib.loads(f"value = {value}")["value"]
+        found = tomllib.loads(f"value = {value}")
     except ValueError:  # no TOML, or a number with more digits than Python reads
         return key, value
+    if len(found) > 1:
+        raise InputError(f"--set {text!r}: must be one setting; give --set once more for another")
+    return key, found["value"]
 
 
 def _flat(prefix: str, tree: Mapping[str, object]) -> Iterable[tuple[str, object]]:

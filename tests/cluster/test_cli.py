@@ -325,11 +325,7 @@ WRONG = [
     ("estimate llama-2-7b --input 1 --output 1 --set runtime.batch=2", "runtime.batch: this command does not use it"),
     ("machines sn50", "machine 'sn50': no such machine"),
     ("machines sn40l-node --set machine.kernel.sink='1 us'", "machine.kernel.sink: unknown key"),
-    pytest.param(
-        "machines sn40l-node --set machine.name=dgx-a100",
-        "machine.name: this command does not use it",
-        marks=pytest.mark.xfail(strict=True, reason="defect: a machine.name that is set is passed over"),
-    ),
+    ("machines sn40l-node --set machine.name=dgx-a100", "machine.name: this command does not use it"),
     ("machines sn40l-node --set runtime.batch=2", "runtime.batch: this command does not use it"),
     ("machines --set machine.hbm.capacity='1 GiB'", "needs the name of a machine"),
     ("reproduce --write taken", "taken: cannot be written: Is a directory"),

@@ -86,7 +86,6 @@ def test_a_setting_without_key_or_value_is_an_error(text: str) -> None:
     assert repr(text) in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="defect: what follows on further lines is dropped")
 def test_a_setting_is_one_line() -> None:
     with pytest.raises(InputError):
         parse_setting("runtime.batch=4\nseed=5")
