@@ -139,7 +139,7 @@ def call_settings(model: str, tokens: tuple[int, int], batch: int) -> tuple[str,
 
 
 def makespan_s(result: Run) -> float:
-    """Seconds from the first arrival to the last answer."""
+    """Seconds from time 0 to the last answer."""
     value = result.summary["makespan_s"]
     assert isinstance(value, float)
     return value

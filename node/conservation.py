@@ -39,6 +39,8 @@ def verify(
                 found["hbm_used"],
                 resident + deployment.layouts[index].router.size,
             )
+            homes = sum(deployment.settings.sizes[expert].weights for expert in deployment.layouts[index].ddr)
+            _same(f"DDR of socket {socket} at the end", found["ddr_used"], homes)
             _at_most(f"HBM peak of socket {socket}", found["hbm_peak"], deployment.machine.hbm.capacity)
             _at_most(f"DDR peak of socket {socket}", found["ddr_peak"], deployment.machine.ddr.capacity)
             busy = found["dma_busy"] + found["tile_busy"] + totals.idle_ps[index]

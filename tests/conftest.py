@@ -20,7 +20,7 @@ from node.simulation import Planned, Simulation
 from node.spec_file import load_machine
 from node.units import MS, Picoseconds
 
-FOREVER = 2**62
+FOREVER = 10**19
 CLOCK = Shape("clock", layers=8, hidden=64, heads=8, kv_heads=8, head_dim=8, ffn=64, vocabulary=64, context=4096)
 
 

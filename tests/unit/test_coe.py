@@ -10,11 +10,9 @@ from itertools import pairwise
 
 import pytest
 
-from node.errors import InputError, InvariantError
-from node.events import Cut, Kind
+from node.errors import InputError
+from node.events import Kind
 from node.models.shape import Shape
-from node.runtime.scheduler import paper
-from node.runtime.sharding import Region
 from node.units import MS
 
 CALL_MS = {"switch": 10, "call_overhead": 2, "prefill": 1, "decode": 4}
@@ -222,7 +220,7 @@ def test_a_decode_is_handed_out_only_when_it_can_be_cut_no_more(clockwork, reque
     assert (decode.command.kind, decode.command.steps, decode.completions[0].time) == (Kind.DECODE, 3, 16 * MS)
 
 
-# Defects of a workload, of a scheduler
+# What cannot be served
 
 
 def test_a_workload_without_requests_is_refused(clockwork, simulate):
@@ -230,33 +228,8 @@ def test_a_workload_without_requests_is_refused(clockwork, simulate):
         simulate(clockwork(), [])
 
 
-def scheduled(deployment, scheduler):
-    deployment.__dict__["settings"] = replace(deployment.settings, scheduler=scheduler)
-    return deployment
-
-
-def test_a_group_that_falls_idle_while_somebody_waits_is_a_defect_that_is_named(clockwork, simulate, requests):
-    deployment = scheduled(clockwork(), lambda view: None if view.now else paper(view))
-    with pytest.raises(InvariantError, match="group 0 is idle at 13,000,000,000 ps with requests waiting"):
-        simulate(deployment, requests((0, 5, 1, 0), (0, 5, 1, 0)))
-
-
-def test_a_group_that_stays_idle_while_somebody_waits_is_a_defect_that_is_named(clockwork, simulate, requests):
-    deployment = scheduled(clockwork(), lambda view: None)
-    with pytest.raises(InvariantError, match="group 0 is idle at 5,000,000,000 ps with requests waiting"):
-        simulate(deployment, requests((5, 5, 5, 0)))
-
-
-def test_no_kv_cache_for_anybody_while_nobody_runs_is_a_defect_that_is_named(clockwork, simulate, requests):
-    deployment = clockwork(kv_tokens=10)
-    layout = replace(deployment.layouts[0], kv=Region(0, 1))
-    deployment.__dict__["layouts"] = (layout,)
-    with pytest.raises(InvariantError, match="group 0: no KV cache for anybody, and nobody to wait for"):
-        simulate(deployment, requests((0, 5, 5, 0)))
-
-
-def test_a_cut_where_nothing_decodes_is_a_defect_that_is_named(clockwork, requests):
-    simulation = clockwork().simulation(requests((0, 5, 5, 0)), lambda served, now: None)
-    simulation.advance(1)
-    with pytest.raises(InvariantError, match="group 0: a decode is cut at 0 ps, but none runs"):
-        simulation._dispatch([Cut(0)])
+def test_virtual_time_that_64_bits_cannot_hold_is_refused_and_not_computed(clockwork, simulate, requests):
+    rows = requests((0, 5, 1, 0))
+    assert simulate(clockwork(numbers={"host.call_overhead": "8_999_999 s"}), rows).simulation.completed == 1
+    with pytest.raises(InputError, match="virtual time passes 9,000,000 s: the machine is too slow"):
+        simulate(clockwork(numbers={"host.call_overhead": "9_000_000 s"}), rows)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 
 from node.conservation import verify
 from node.errors import InvariantError
+from node.events import Cut
 from node.request import Request
+from node.runtime.scheduler import paper
 from node.runtime.served import Served
+from node.runtime.sharding import Region
 
 
 @pytest.fixture
@@ -158,3 +162,38 @@ def test_idle_time_is_exactly_the_time_without_a_task(clockwork, simulate, reque
     assert outcome.simulation.totals.idle_ps == [(5 + 12) * 10**9]
     assert outcome.simulation.totals.request_ps == (13 + 3) * 10**9
     assert outcome.simulation.now == 33 * 10**9
+
+
+# Defects of a scheduler or of a layout
+
+
+def scheduled(deployment, scheduler):
+    deployment.__dict__["settings"] = replace(deployment.settings, scheduler=scheduler)
+    return deployment
+
+
+def test_a_group_that_falls_idle_while_somebody_waits_is_a_defect_that_is_named(clockwork, simulate, requests):
+    deployment = scheduled(clockwork(), lambda view: None if view.now else paper(view))
+    with pytest.raises(InvariantError, match="group 0 is idle at 13,000,000,000 ps with requests waiting"):
+        simulate(deployment, requests((0, 5, 1, 0), (0, 5, 1, 0)))
+
+
+def test_a_group_that_stays_idle_while_somebody_waits_is_a_defect_that_is_named(clockwork, simulate, requests):
+    deployment = scheduled(clockwork(), lambda view: None)
+    with pytest.raises(InvariantError, match="group 0 is idle at 5,000,000,000 ps with requests waiting"):
+        simulate(deployment, requests((5, 5, 5, 0)))
+
+
+def test_no_kv_cache_for_anybody_while_nobody_runs_is_a_defect_that_is_named(clockwork, simulate, requests):
+    deployment = clockwork(kv_tokens=10)
+    layout = replace(deployment.layouts[0], kv=Region(0, 1))
+    deployment.__dict__["layouts"] = (layout,)
+    with pytest.raises(InvariantError, match="group 0: no KV cache for anybody, and nobody to wait for"):
+        simulate(deployment, requests((0, 5, 5, 0)))
+
+
+def test_a_cut_where_nothing_decodes_is_a_defect_that_is_named(clockwork, requests):
+    simulation = clockwork().simulation(requests((0, 5, 5, 0)), lambda served, now: None)
+    simulation.advance(1)
+    with pytest.raises(InvariantError, match="group 0: a decode is cut at 0 ps, but none runs"):
+        simulation._dispatch([Cut(0)])
