@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import ray
 import ray.exceptions
+from ray._private import ray_constants
 
 from cluster.socket_actor import SocketShell
 from node.deployment import Deployment
@@ -143,11 +144,25 @@ def _connect(address: str | None) -> None:
             raise InputError(f"--address {address!r}: no Ray cluster can be reached there: {reason}") from None
         return
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        object_store_memory=200 << 20,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-    )
+    with _loopback_only():
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            object_store_memory=200 << 20,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+
+
+@contextlib.contextmanager
+def _loopback_only() -> Iterator[None]:
+    """A Ray started meanwhile listens on loopback only; the environment variable for that is read when Ray is imported.
+
+    Without it, whoever reaches this machine can run code on it.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER  # if Ray renames it, this fails, and nothing is opened
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before

@@ -1,10 +1,15 @@
-"""What tests of the cluster share: one Ray on this machine, and what a run writes as hashes."""
+"""What tests of the cluster share: one Ray on this machine, what a run writes as hashes, ``coe`` as a process."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
@@ -19,6 +24,12 @@ from cluster.requests_table import write_requests
 from cluster.runner import Run
 
 Hashes = dict[str, str]
+Addresses = set[IPv4Address | IPv6Address]
+COMMAND = Path(sys.executable).with_name("coe")
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+    "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+}
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +51,56 @@ def hashes(tmp_path: Path) -> Callable[[Run], Hashes]:
         return {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in names}
 
     return write
+
+
+@pytest.fixture(scope="session")
+def process() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``process(*arguments, at)``: ``coe`` in a process of its own, in the folder ``at``."""
+
+    def run(*arguments: str, at: Path) -> subprocess.CompletedProcess[str]:
+        command = [COMMAND, *arguments]
+        return subprocess.run(command, cwd=at, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def over_ray(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, str, Path, Addresses]:
+    """``coe run`` over a Ray of its own: exit code, stderr, results, and the addresses where that Ray listened."""
+    folder = tmp_path_factory.mktemp("over_ray")
+    line = "run --set workload.requests=12 --set cluster.sockets_per_actor=4 --output ray"
+    listening: Addresses = set()
+    with (folder / "err").open("w") as err:
+        running = subprocess.Popen(
+            [COMMAND, *line.split()], cwd=folder, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=err
+        )
+        limit = time.monotonic() + 60
+        while running.poll() is None and time.monotonic() < limit:
+            listening |= addresses(running.pid)
+            time.sleep(0.2)
+        running.kill()  # no effect on one that has ended
+    return running.wait(), (folder / "err").read_text(), folder / "ray", listening
+
+
+def addresses(pid: int) -> Addresses:
+    """Where a process or one of its offspring listens, by /proc."""
+    parents, sockets = {}, set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    family, size = {pid}, 0
+    while size < len(family):
+        size = len(family)
+        family |= {child for child, parent in parents.items() if parent in family}
+    for member in family:
+        with contextlib.suppress(OSError):
+            sockets |= {str(entry.readlink()) for entry in Path(f"/proc/{member}/fd").iterdir()}
+    found: Addresses = set()
+    for table, kind in (("tcp", IPv4Address), ("tcp6", IPv6Address)):
+        for row in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *rest = row.split()
+            if state == "0A" and f"socket:[{rest[5]}]" in sockets:  # 0A: it listens
+                words = bytes.fromhex(local.partition(":")[0])  # each of 4 bytes, the last one first
+                address = kind(b"".join(words[i : i + 4][::-1] for i in range(0, len(words), 4)))
+                found.add(getattr(address, "ipv4_mapped", None) or address)
+    return found

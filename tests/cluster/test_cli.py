@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,6 @@ from node.errors import InputError
 from node.spec_file import load_machine, machine_names
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = Path(sys.executable).with_name("coe")
 RUN = "run --backend local --set workload.requests=12 "
 FILES = ["requests.parquet", "run.json", "summary.json", "timeline.json"]
 
@@ -37,6 +36,8 @@ class Said(NamedTuple):
 
 
 Coe = Callable[[str], Said]
+Process = Callable[..., subprocess.CompletedProcess[str]]  # arguments, at: the folder to run it in
+OverRay = tuple[int, str, Path, set[IPv4Address | IPv6Address]]  # exit code, stderr, results, where Ray listened
 
 
 @pytest.fixture
@@ -128,24 +129,17 @@ def test_options_go_over_set_and_set_over_the_file(coe: Coe, tmp_path: Path) -> 
     assert json.loads((tmp_path / "a" / "run.json").read_text())["seed"] == 2
 
 
-def test_the_command_over_ray_writes_the_bytes_of_the_local_one(coe: Coe, tmp_path: Path) -> None:
+def test_the_command_over_ray_writes_the_bytes_of_the_local_one(coe: Coe, tmp_path: Path, over_ray: OverRay) -> None:
+    code, err, folder, _ = over_ray
+    assert (code, err, names(folder)) == (0, "", FILES)
     good(coe(RUN + "--output local"))
-    said = command(
-        "run", "--set", "workload.requests=12", "--set", "cluster.sockets_per_actor=4", "--output", "ray", at=tmp_path
-    )
-    assert (said.code, said.err) == (0, "")
-    assert names(tmp_path / "ray") == FILES
-    found, expected = content(tmp_path / "ray"), content(tmp_path / "local")
+    found, expected = content(folder), content(tmp_path / "local")
     assert all(found[name] == expected[name] for name in FILES if name != "run.json")
 
 
-def command(*arguments: str, at: Path) -> Said:
-    """``coe ...`` in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [COMMAND, *arguments], cwd=at, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
-    return Said(done.returncode, done.stdout, done.stderr)
+def test_a_ray_that_the_command_starts_listens_on_loopback_only(over_ray: OverRay) -> None:
+    listening = over_ray[3]
+    assert listening and {address.is_loopback for address in listening} == {True}
 
 
 # The other commands
@@ -209,10 +203,10 @@ def test_a_footprint_without_json_is_a_table(coe: Coe) -> None:
 
 
 @pytest.fixture(scope="module")
-def published() -> dict[str, Any]:
-    said = command("reproduce", "--json", at=ROOT)
-    assert said.err == ""
-    return {row["id"]: row for row in json.loads(said.out)["rows"]}
+def published(process: Process) -> dict[str, Any]:
+    said = process("reproduce", "--json", at=ROOT)
+    assert said.stderr == ""
+    return {row["id"]: row for row in json.loads(said.stdout)["rows"]}
 
 
 def test_published_rows_have_their_shape_and_the_system_is_within_five_percent(published: dict[str, Any]) -> None:
@@ -347,10 +341,10 @@ def test_a_mistake_is_one_line_and_leaves_nothing(coe: Coe, tmp_path: Path, line
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", ""])
-def test_a_cluster_that_is_not_there_is_a_mistake_too(tmp_path: Path, address: str) -> None:
-    said = command("run", "--set", "workload.requests=3", "--address", address, at=tmp_path)
-    assert (said.code, said.out) == (2, "")
-    assert said.err.startswith(f"coe: error: --address {address!r}: ") and said.err.count("\n") == 1
+def test_a_cluster_that_is_not_there_is_a_mistake_too(process: Process, tmp_path: Path, address: str) -> None:
+    said = process("run", "--set", "workload.requests=3", "--address", address, at=tmp_path)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr.startswith(f"coe: error: --address {address!r}: ") and said.stderr.count("\n") == 1
     assert names(tmp_path) == []
 
 
