@@ -19,6 +19,10 @@ from node.deployment import Deployment
 from node.errors import InputError
 
 CONNECT_LIMIT_S = 5.0
+# What an HTTP/2 client, and so a gRPC one, says first: the preface and an empty SETTINGS frame (RFC 9113, 3.4 and 6.5).
+# The server begins with a SETTINGS frame too: the fourth of the 9 bytes of a frame's header is its type.
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+HEADER, SETTINGS = 9, 4
 Deployments = Mapping[int, Deployment]
 
 
@@ -123,15 +127,21 @@ def ray_session(address: str | None) -> Iterator[None]:
 
 
 def _check_reachable(address: str) -> None:
-    """``InputError`` where nothing listens at a host:port; Ray itself would retry for long, and loudly."""
+    """``InputError`` where no gRPC server answers at a host:port; Ray itself would retry for minutes, and loudly."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon:
         return
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_LIMIT_S).close()
+        with socket.create_connection((host, int(port)), timeout=CONNECT_LIMIT_S) as connection:
+            if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+                return  # it would want a handshake first
+            connection.sendall(PREFACE)
+            answer = connection.recv(HEADER)
     except (OSError, ValueError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"--address {address!r}: nothing can be reached there: {reason}") from None
+    if len(answer) < HEADER or answer[3] != SETTINGS:
+        raise InputError(f"--address {address!r}: what listens there is no Ray")
 
 
 def _connect(address: str | None) -> None:
