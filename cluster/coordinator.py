@@ -30,7 +30,10 @@ NOTHING = np.empty((len(Completion._fields), 0), dtype=np.int64)
 
 @dataclass
 class Actor:
-    """What the coordinator knows of one actor: its sockets, its last checkpoint, what it was sent since."""
+    """What the coordinator knows of one actor: its sockets, its last checkpoint, what it was sent since.
+
+    ``recoveries``: how often it was lost since it last answered for a window.
+    """
 
     sockets: Deployments
     checkpoint: bytes | None = None
@@ -129,7 +132,9 @@ class Coordinator:
             try:
                 if lost:
                     self._restart(number, actor)
-                return unpack(self.backend.collect(number))
+                reply = unpack(self.backend.collect(number))
+                actor.recoveries = 0
+                return reply
             except SocketLostError:
                 lost = True
                 actor.recoveries += 1

@@ -132,6 +132,15 @@ def test_who_dies_again_and_again_is_given_up() -> None:
     assert backend.stopped == 1
 
 
+def test_deaths_far_apart_do_not_add_up(undisturbed: Run, tmp_path: Path) -> None:
+    apart = CHECKPOINT_WINDOWS + 4  # more than what is done again after each
+    deaths = [("collect", 3, apart * n) for n in range(1, MAX_RECOVERIES + 2)]
+    backend, settings = MortalBackend(deaths), config(cluster__window="100 ms")
+    found = run(settings, backend, prepare(settings), timeline_limit=100_000)
+    assert backend.done["start", 3] - 1 > MAX_RECOVERIES
+    assert outcome(found, tmp_path) == outcome(undisturbed, tmp_path)
+
+
 def test_who_is_started_again_gets_its_checkpoint_and_what_came_after_it() -> None:
     backend, settings = MortalBackend([("collect", 3, LAST + 4)]), config()
     run(settings, backend, prepare(settings))
