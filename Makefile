@@ -31,6 +31,7 @@ check: .venv/dev.stamp  ## lint, types, layers, lock
 
 bench: .venv/dev.stamp  ## measurements, never asserts
 	$(BIN)/python -m tests.benchmarks.engine
+	$(BIN)/python -m tests.benchmarks.compile
 
 test-deps:  ## what tests need from Debian: nothing yet
 	@true

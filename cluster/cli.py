@@ -6,7 +6,8 @@ from importlib.metadata import version
 
 import click
 
-from cluster.cli_ask import estimate, footprint, machines, reproduce
+from cluster.cli_ask import footprint, machines, reproduce
+from cluster.cli_model import estimate, kernels
 from cluster.cli_serve import compare, run
 
 
@@ -16,5 +17,5 @@ def coe() -> None:
     """Emulate SambaNova SN40L nodes that serve a Composition of Experts."""
 
 
-for command in (run, compare, estimate, footprint, reproduce, machines):
+for command in (run, compare, estimate, kernels, footprint, reproduce, machines):
     coe.add_command(command)

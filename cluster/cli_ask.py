@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
 from cluster import footprint as footprints
+from cluster import published as publishing
 from cluster import reproduce as reproducing
 from cluster import show
 from cluster.cli_options import COMPARED, OUT, config_of, config_options, machine_list, machine_number, machine_options
 from cluster.deploy import deployment_of, machines_of
 from cluster.output import write_text
 from cluster.validation_page import validation_page
-from node import estimate as estimating
-from node.dataflow.fusion import LEVELS
 from node.errors import InputError
-from node.models.hugging_face import load_shape
 from node.spec_file import load_machine, machine_names
 from node.units import parse
 
-MOST_SOCKETS = 1024
-_CALL = ("tokens_in", "tokens_out", "batch", "fusion", "orchestration")
 FOOTPRINT_KEYS = (
     "experts.model", "experts.dtype", "experts.router", "experts.group", "sharding.tensor_parallel",
     "runtime.kv_reserve",
@@ -68,49 +63,15 @@ def reproduce(settings: tuple[str, ...], as_json: bool, page: Path | None) -> No
     config = config_of(None, settings, {}, machine_number)
     if page is not None and settings:
         raise InputError(f"--write {str(page)!r}: the page is of the machines as they are; leave out --set")
-    runs = reproducing.Runs(config.machine.numbers)
+    runs = publishing.Runs(config.machine.numbers)
     rows = reproducing.rows(runs)
     if page is not None:
-        per_gpu = reproducing.rows(reproducing.Runs({"host_link.sharing": "per_socket"}))
+        per_gpu = reproducing.rows(publishing.Runs({"host_link.sharing": "per_socket"}))
         write_text(page, validation_page(rows, per_gpu, reproducing.overhead_effect(runs)))
     if as_json:
-        click.echo(json.dumps(reproducing.as_json(rows), indent=2))
+        click.echo(json.dumps(publishing.as_json(rows), indent=2))
     else:
         show.reproduce_table(OUT, rows)
-
-
-@click.command()
-@click.argument("model")
-@machine_options
-@click.option("--machine", "name", default="sn40l-node", show_default=True, help="A built-in machine or a .toml file.")
-@click.option("--sockets", type=click.IntRange(1, MOST_SOCKETS), help="Sockets to use.  [default: all of the machine]")
-@click.option("--input", "tokens_in", type=click.IntRange(1), required=True, help="Tokens of each prompt.")
-@click.option("--output", "tokens_out", type=click.IntRange(1), required=True, help="Tokens of each answer.")
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Prompts at once.")
-@click.option("--fusion", type=click.Choice(LEVELS), default="fused", show_default=True)
-@click.option("--orchestration", type=click.Choice(["ho", "so"]), default="ho", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def estimate(
-    model: str, settings: tuple[str, ...], name: str, sockets: int | None, as_json: bool, **call: object
-) -> None:
-    """How long one call of MODEL takes, and what bounds it.
-
-    MODEL is a built-in model, a .toml file or a Hugging Face config.json.
-    """
-    config = config_of(None, settings, {}, machine_number)
-    machine = load_machine(name, config.machine.numbers)
-    if sockets is not None:
-        machine = replace(machine, sockets=sockets)
-    tokens_in, tokens_out, batch, fusion, orchestration = (call[key] for key in _CALL)
-    assert isinstance(tokens_in, int) and isinstance(tokens_out, int) and isinstance(batch, int)
-    found = estimating.estimate(
-        machine, load_shape(model), estimating.Call(tokens_in, tokens_out, batch, str(fusion), str(orchestration))
-    )
-    if as_json:
-        click.echo(json.dumps(asdict(found), indent=2))
-    else:
-        show.estimate_table(OUT, f"{model} on {machine.sockets} sockets of {machine.name}", found)
-        OUT.print(f"\n{show.assumptions(machine)}", style="dim", highlight=False)
 
 
 @click.command()

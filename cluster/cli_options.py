@@ -12,6 +12,7 @@ from rich.console import Console
 
 from cluster.config import Config
 from cluster.config_file import parse_setting, read_config
+from node.dataflow.fusion import LEVELS
 from node.errors import InputError
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -44,6 +45,16 @@ workload_options = _options(
     click.option("--seed", type=int, help="Seed of everything that is drawn."),
     click.option("--backend", help="ray or local."),
     click.option("--address", help="Ray cluster to use; without it one is started on this machine."),
+)
+MOST_SOCKETS = 1024
+model_options = _options(
+    click.option(
+        "--machine", "name", default="sn40l-node", show_default=True, help="A built-in machine or .toml file."
+    ),
+    click.option("--sockets", type=click.IntRange(1, MOST_SOCKETS), help="Sockets to use.  [default: all]"),
+    click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Sequences at once."),
+    click.option("--fusion", type=click.Choice(LEVELS), default="fused", show_default=True),
+    click.option("--orchestration", type=click.Choice(["ho", "so"]), default="ho", show_default=True),
 )
 _KEYS = {
     "trace": "workload.trace",

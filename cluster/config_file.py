@@ -42,7 +42,9 @@ _UNUSED: dict[str, tuple[Rule, ...]] = {
     },
     "experts.router_tokens": ((lambda c: c.experts.router == "none", "experts.router is none"),),
     "runtime.fairness": ((lambda c: c.runtime.scheduler == "paper", "runtime.scheduler is paper"),),
-    "runtime.orchestration": ((lambda c: c.runtime.fusion != "fused", "runtime.fusion is not fused"),),
+    "runtime.orchestration": (
+        (lambda c: c.runtime.fusion not in ("fused", "looped"), "runtime.fusion is not fused or looped"),
+    ),
     "cluster.address": ((lambda c: c.cluster.backend != "ray", "cluster.backend is not ray"),),
 }
 

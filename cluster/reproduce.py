@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 
-from cluster.backends import LocalBackend
 from cluster.calibration import FITS
-from cluster.config import Config
-from cluster.config_file import read_config
-from cluster.deploy import deployment_of, machine_of, machines_of
+from cluster.deploy import deployment_of
 from cluster.footprint import capacity, row
-from cluster.runner import Run, prepare, run
+from cluster.fusion_study import fusion_rows, monarch_rows, placement_rows
+from cluster.published import Published, Row, Runs, call_s, call_settings, makespan_s, samba_settings
 from node.runtime.orders import CALL_OVERHEADS
-from node.spec_file import load_machine
-from node.units import PS_PER_S, parse
+from node.units import parse
 
-Published = float | tuple[float, float]
 FOOTPRINT_EXPERTS = 850
-MACHINES = ("sn40l-node", "dgx-a100", "dgx-h100")
 BATCHES = (1, 2, 4, 8)
 # NeMo, Llama-2-7B, TP8, 128 tokens in, 20 out: ms for the whole call by batch
 NEMO_MS = {"dgx-a100": (136.5, 143.3, 158.6, 181.9), "dgx-h100": (97.6, 109.1, 116.2, 129.1)}
@@ -27,133 +21,16 @@ SWITCHING = {"dgx-a100": 31.0, "dgx-h100": 15.0}
 OVERALL = {(8, "dgx-a100"): 6.6, (8, "dgx-h100"): 3.7, (1, "dgx-a100"): 4.8, (1, "dgx-h100"): 2.8}
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What a row rests on: the command, run on each of ``machines``, and their numbers that are not published."""
-
-    run: str
-    machines: tuple[str, ...]
-    derived: tuple[str, ...]
-    assumed: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One published figure; ``tolerance`` is relative; ``role`` says what the emulator was told of it."""
-
-    id: str
-    group: str
-    metric: str
-    published: Published
-    emulated: float
-    tolerance: float
-    role: str
-    inputs: Inputs
-
-    @property
-    def error(self) -> float:
-        """Relative distance from the figure, or from the nearer end of its range."""
-        low, high = self.published if isinstance(self.published, tuple) else (self.published, self.published)
-        nearest = min(max(self.emulated, low), high)
-        return (self.emulated - nearest) / nearest
-
-    @property
-    def within(self) -> bool:
-        """Whether the row is within its tolerance."""
-        return abs(self.error) <= self.tolerance
-
-
-class Runs:
-    """The runs behind the rows, each done once; ``numbers`` are set on every machine that has them."""
-
-    def __init__(self, numbers: Mapping[str, object]) -> None:
-        machines_of(MACHINES, numbers)
-        self._numbers = numbers
-        self._done: dict[tuple[str, tuple[str, ...]], Run] = {}
-
-    def samba_coe(self, machine: str, batch: int, call_overhead: str = "per_request") -> Run:
-        """The paper's experiment: a batch of prompts, 128 tokens in, 20 out, every one for another absent expert."""
-        return self._run(machine, samba_settings(batch, call_overhead))
-
-    def call(self, machine: str, model: str, tokens: tuple[int, int], batch: int) -> Run:
-        """One call of one model: a batch that arrives together, no router."""
-        return self._run(machine, call_settings(model, tokens, batch))
-
-    def switch_s(self, machine: str) -> float:
-        """Seconds of an activation, mean over a batch."""
-        value = self.samba_coe(machine, 8).summary["switch_s_mean"]
-        assert isinstance(value, float)
-        return value
-
-    def config(self, machine: str, settings: tuple[str, ...] = ()) -> Config:
-        """The config of a run on ``machine``."""
-        pairs = [(key, int(v) if v.isdecimal() else v) for key, _, v in (text.partition("=") for text in settings)]
-        known = {figure.path for figure in load_machine(machine).figures}
-        numbers = [(f"machine.{path}", value) for path, value in self._numbers.items() if path in known]
-        return read_config(None, [*pairs, *numbers, ("machine.name", machine), ("cluster.backend", "local")])
-
-    def inputs(self, command: str, machines: tuple[str, ...], settings: tuple[str, ...] = ()) -> Inputs:
-        """What a row from runs with ``settings`` on ``machines`` rests on."""
-        kinds: dict[str, list[str]] = {"derived": [], "assumed": []}
-        for machine in machines:
-            for figure in machine_of(self.config(machine)).figures:
-                if figure.kind in kinds:
-                    kinds[figure.kind].append(f"{machine}:{figure.path}")
-        text = " ".join([command, *(f"--set {s}" for s in settings)])
-        return Inputs(text, machines, tuple(kinds["derived"]), tuple(kinds["assumed"]))
-
-    def _run(self, machine: str, settings: tuple[str, ...]) -> Run:
-        if (machine, settings) not in self._done:
-            config = self.config(machine, settings)
-            self._done[machine, settings] = run(config, LocalBackend(), prepare(config))
-        return self._done[machine, settings]
-
-
-def samba_settings(batch: int, call_overhead: str = "per_request") -> tuple[str, ...]:
-    """Settings of the paper's experiment."""
-    return (
-        "runtime.scheduler=paper",
-        f"runtime.batch={batch}",
-        f"runtime.call_overhead={call_overhead}",
-        f"workload.requests={batch}",
-        "workload.arrivals=at_once",
-        "workload.popularity=distinct",
-        "workload.input_tokens=128",
-        "workload.output_tokens=20",
-    )
-
-
-def call_settings(model: str, tokens: tuple[int, int], batch: int) -> tuple[str, ...]:
-    """Settings of a single call."""
-    return (
-        "experts.count=1",
-        f"experts.model={model}",
-        "experts.router=none",
-        "runtime.call_overhead=per_batch",
-        f"runtime.batch={batch}",
-        f"workload.requests={batch}",
-        "workload.arrivals=at_once",
-        f"workload.input_tokens={tokens[0]}",
-        f"workload.output_tokens={tokens[1]}",
-    )
-
-
-def makespan_s(result: Run) -> float:
-    """Seconds from time 0 to the last answer."""
-    value = result.summary["makespan_s"]
-    assert isinstance(value, float)
-    return value
-
-
-def call_s(result: Run) -> float:
-    """Seconds of a call from its start, its expert being in HBM already."""
-    spent = result.columns["e2e"] - result.columns["switch"] - result.columns["queue"]
-    return float(spent.max()) / PS_PER_S
-
-
 def rows(runs: Runs) -> list[Row]:
     """All rows."""
-    return [*_system(runs), *_calls(runs), *_derived(runs)]
+    return [
+        *_system(runs),
+        *_calls(runs),
+        *_derived(runs),
+        *placement_rows(runs),
+        *fusion_rows(runs),
+        *monarch_rows(runs),
+    ]
 
 
 def _system(runs: Runs) -> Iterator[Row]:
@@ -209,17 +86,6 @@ def _derived(runs: Runs) -> Iterator[Row]:
         inputs = runs.inputs("coe run", ("sn40l-node",), samba_settings(batch))
         metric = f"s for a batch of {batch}, 20 output tokens, sn40l-node"
         yield Row(f"total-sn40l-{batch}", "derived", metric, total, emulated, 0.05, "same_source", inputs)
-
-
-def headline(found: Sequence[Row]) -> float:
-    """Mean absolute relative error over the predicted rows."""
-    errors = [abs(one.error) for one in found if one.role == "predicted"]
-    return sum(errors) / len(errors)
-
-
-def as_json(found: Sequence[Row]) -> dict[str, object]:
-    """``{"rows": [...]}`` and the headline error."""
-    return {"rows": [asdict(one) for one in found], "headline_error": headline(found)}
 
 
 def overhead_effect(runs: Runs) -> dict[str, dict[tuple[int, str], float]]:

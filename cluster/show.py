@@ -10,7 +10,8 @@ from rich.table import Table
 from cluster import compare as comparing
 from cluster.footprint import Capacity
 from cluster.footprint import Row as FootprintRow
-from cluster.reproduce import Row, headline
+from cluster.kernels import Memory, Pass
+from cluster.published import Row, headline
 from cluster.runner import Run
 from node.estimate import Estimate
 from node.runtime.served import CHARGES
@@ -165,6 +166,52 @@ def estimate_table(console: Console, title: str, found: Estimate) -> None:
         ("bound by", found.bound_by),
     ]
     print_table(console, title, ("", "value"), rows)
+
+
+def kernels_table(console: Console, found: Pass) -> None:
+    """The kernels of a pass, and its memory plan."""
+    cells = []
+    for row in found.rows():
+        launches = str(row.launches) if row.iterations == 1 else f"{row.launches} x {row.iterations}"
+        cells.append(
+            (
+                row.kernel,
+                launches,
+                str(row.operators),
+                str(row.tiles),
+                f"{row.pcus} ({row.pcu_share:.0%})",
+                f"{row.pmus} ({row.pmu_share:.0%})",
+                show_bytes(row.sram_bytes),
+                show_seconds(row.seconds),
+                f"{row.bound_by} ({row.slowest_stage})"
+                if row.bound_by == "compute" and row.slowest_stage
+                else row.bound_by,
+                f"{row.flops / row.seconds / found.machine.compute.peak_flops_per_s:.1%}",
+                f"{row.hbm_bytes / row.seconds / found.machine.hbm.bandwidth:.1%}",
+            )
+        )
+    heads = ("kernel", "launches", "operators", "tiles", "PCUs", "PMUs", "SRAM", "time", "bound by", "FLOP/s", "HBM")
+    title = f"{found.model} on each of {found.machine.sockets} sockets of {found.machine.name}: kernels of one pass"
+    print_table(console, title, heads, cells, left=(0, 8))
+    console.print(f"one pass: {show_seconds(found.seconds)}, without call overhead", highlight=False)
+    memory = found.memory()
+    if memory is None:
+        console.print("no memory plan: what a training step keeps from forward to backward is not planned yet")
+    else:
+        _memory_table(console, memory)
+
+
+def _memory_table(console: Console, memory: Memory) -> None:
+    saved = memory.saved_by_sharing_bytes / memory.unshared_bytes if memory.unshared_bytes else 0.0
+    rows = [
+        ("symbols", f"{memory.symbols:,}"),
+        ("HBM", f"{show_bytes(memory.hbm_bytes)} (lifetimes ask for {show_bytes(memory.lifetime_bound_bytes)})"),
+        ("without sharing", show_bytes(memory.unshared_bytes)),
+        ("saved by sharing", f"{show_bytes(memory.saved_by_sharing_bytes)} ({saved:.1%})"),
+        ("spilled to DDR", f"{memory.spilled_symbols:,} symbols, {show_bytes(memory.ddr_bytes)}"),
+        ("spilling costs", show_seconds(memory.spill_seconds)),
+    ]
+    print_table(console, "Static memory plan of a socket", ("", "value"), rows)
 
 
 def reproduce_table(console: Console, rows: Sequence[Row]) -> None:

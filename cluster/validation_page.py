@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from textwrap import fill
 
-from cluster.reproduce import OVERALL, Row, headline
+from cluster.fusion_page import fusion_section
+from cluster.published import Row, headline, predicted
+from cluster.reproduce import OVERALL
 from cluster.show import published
-from node.estimate import Call, estimate
-from node.models.hugging_face import load_shape
-from node.spec_file import load_machine
 
 WIDTH = 118
 _GROUPS = {
     "system": "System results of the paper",
     "calls": "Whole calls of one model",
     "derived": "Arithmetic from published figures",
+    "placement": "Placement",
 }
 
 
@@ -23,13 +23,13 @@ def validation_page(
     rows: Sequence[Row], per_gpu: Sequence[Row], effect: dict[str, dict[tuple[int, str], float]]
 ) -> str:
     """The page as Markdown; ``per_gpu`` are the rows with one host link per GPU."""
-    parts = (_head(rows), _tables(rows), _overhead(effect), _links(rows, per_gpu), _inputs(rows), _weak(rows))
-    return "\n".join([*(line for part in parts for line in part), ""])
+    before = [*_head(rows), *_tables(rows), *_overhead(effect), *_links(rows, per_gpu)]
+    return "\n".join([*before, *fusion_section(rows), *_inputs(rows), *_weak(rows), ""])
 
 
 def _head(rows: Sequence[Row]) -> list[str]:
-    predicted = [row for row in rows if row.role == "predicted"]
-    worst = max(predicted, key=lambda row: abs(row.error))
+    found = predicted(rows)
+    worst = max(found, key=lambda row: abs(row.error))
     return [
         "# Validation",
         "",
@@ -40,7 +40,7 @@ def _head(rows: Sequence[Row]) -> list[str]:
             "fitted to, or that a spec number was derived from. **predicted**: the emulator was told nothing of it."
         ),
         "",
-        f"**Headline error: {headline(rows):.1%}**, the mean over the {len(predicted)} predicted rows;",
+        f"**Headline error: {headline(rows):.1%}**, the mean over the {len(found)} predicted figures;",
         f"the worst of them is {worst.error:+.1%} ({worst.metric}).",
         "",
     ]
@@ -114,18 +114,6 @@ def _inputs(rows: Sequence[Row]) -> list[str]:
     return [*lines, "`coe machines NAME` prints each with its value and source.", ""]
 
 
-def _fusion() -> str:
-    """Fused over unfused on the SN40L node: prefill and decode of models of the published study."""
-    found = []
-    for model, tokens in (("llama-2-7b", 4096), ("llama-2-70b", 4096), ("mistral-7b", 4096), ("falcon-40b", 2048)):
-        machine, shape = load_machine("sn40l-node"), load_shape(model)
-        fused, unfused = (estimate(machine, shape, Call(tokens, 20, 1, level)) for level in ("fused", "unfused"))
-        prefill = unfused.prefill_s / fused.prefill_s
-        decode = unfused.decode_s_per_token / fused.decode_s_per_token
-        found.append(f"{model} at {tokens} tokens {prefill:.1f}x and {decode:.1f}x")
-    return ", ".join(found)
-
-
 def _weak(rows: Sequence[Row]) -> list[str]:
     h100 = next(row for row in rows if row.id == "call-dgx-h100-2")
     points = (
@@ -140,9 +128,8 @@ def _weak(rows: Sequence[Row]) -> list[str]:
         "spec reads it as 32 modules of 64 GiB.",
         "**Peer links, launch times and stage latency of the SN40L** are assumed. Decode hardly depends on them, since "
         "the fitted `kernel.sync` takes up what they leave; prefill at tensor parallelism 16 is bound by the link.",
-        "**A decoder layer is one kernel with perfect overlap** at the published utilisation. Placement on PCUs and "
-        "PMUs is not modelled yet. Fused over unfused, without call overhead, against the published ranges (prefill "
-        f"1.5x to 3x, decode 1x to 13x): {_fusion()}. The prefill of small models comes out above its range.",
+        "**Fusion.** Prefill of 7B models comes out above the published range; the section on fusion works out why. "
+        "What a PCU does per cycle, the least work worth a PCU, and that stages hand over whole tiles are assumptions.",
         "**Nothing overlaps with a copy**: activation, call overhead and kernels of a group follow one another, as in "
         "the published formula. Energy is average power times makespan.",
     )

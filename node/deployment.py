@@ -65,7 +65,10 @@ class Deployment:
         return tuple(shards.index(shard) for shard in shards)
 
     def programs(self, rank: int) -> tuple[Program, ...]:
-        """The compiled programs of a rank, one per kind of the catalogue."""
+        """The compiled programs of a rank, one per kind of the catalogue; ranks with equal shards have the same."""
+        return self._by_kind[self.rank_kinds[rank]]
+
+    def _compiled(self, rank: int) -> tuple[Program, ...]:
         options = self.options
         return tuple(
             compile_graph(
@@ -80,14 +83,14 @@ class Deployment:
 
     def socket(self, index: int) -> Rdu:
         """The socket ``index`` of the machine, new."""
-        return self._rdu(f"socket {index}", self._by_kind[self.rank_kinds[index % self.degree]])
+        return self._rdu(f"socket {index}", self.programs(index % self.degree))
 
     def _rdu(self, name: str, programs: Sequence[Program]) -> Rdu:
         return Rdu(name, self.machine, programs, sharers=self.degree)
 
     @cached_property
     def _by_kind(self) -> dict[int, tuple[Program, ...]]:
-        return {rank: self.programs(rank) for rank in sorted(set(self.rank_kinds))}
+        return {rank: self._compiled(rank) for rank in sorted(set(self.rank_kinds))}
 
     @cached_property
     def settings(self) -> Settings:

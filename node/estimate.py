@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from node.dataflow.graph import Graph, Step, causal_pairs
-from node.dataflow.kernel import BOUNDS
+from node.dataflow.kernel import BOUNDS, Kernel
 from node.dataflow.program import compile_graph
 from node.errors import OutOfMemoryError
 from node.models.decoder import Shard, decoder
+from node.models.monarch import Transform, monarch
 from node.models.shape import Shape
 from node.spec import Machine
 from node.units import seconds
@@ -59,32 +61,67 @@ def _on_rank(machine: Machine, shape: Shape, call: Call, rank: int) -> Estimate:
     graph = decoder(shape, machine.sockets, rank)
     _check_fits(machine, graph, call, f"socket {rank}")
     program = compile_graph(graph, machine, machine.sockets, call.fusion, call.orchestration)
-    prompt, runs = _prefill_step(call, graph.window), _decode_runs(call, graph.window)
+    prompt, runs = prefill_step(call, graph.window), _decode_runs(call, graph.window)
     prefill = seconds(program.prefill(prompt)[0])
     decode = seconds(sum(program.decode(call.batch).run_ps(*run) for run in runs))
     steps = call.output_tokens - 1  # the first token comes with the prefill
-    parts = [(1, prompt, False), *((count, _mean_step(call, *run), True) for run in runs if (count := run[2]))]
-    shares, moved, flops = dict.fromkeys((*BOUNDS, FIXED), 0.0), 0.0, 0.0
-    for count, step, decoding in parts:
-        for kernel in program.kernels:
-            if decoding and not kernel.in_decode:
-                continue
-            cost, times = kernel.cost(machine, step, machine.sockets), count * kernel.repeat
-            shares[BOUNDS[cost.bounds.index(max(cost.bounds))]] += times * max(cost.bounds)
-            shares[FIXED] += times * cost.fixed
-            moved += times * kernel.hbm_bytes(machine, step)
-            flops += times * kernel.flops.at(step)
+    parts = [(1, prompt, program.prefill_kernels(prompt))]
+    for run in runs:
+        middle = _mean_step(call, *run)
+        parts.append((run[2], middle, program.decode_kernels(call.batch, middle.context)))
+    tally = _tally(parts)
     busy = prefill + decode
     return Estimate(
         call_overhead_s=machine.host.call_overhead,
         prefill_s=prefill,
         decode_s_per_token=decode / steps if steps else 0.0,
         total_s=machine.host.call_overhead + busy,
-        kernel_launches_per_token=program.launches,
-        hbm_bandwidth_fraction=moved / busy / machine.hbm.bandwidth,
-        flops_fraction=flops / busy / machine.compute.peak_flops_per_s,
-        bound_by=max(shares, key=lambda bound: shares[bound]),
+        kernel_launches_per_token=sum(kernel.repeat for kernel in program.decode_kernels(call.batch, runs[0][0])),
+        hbm_bandwidth_fraction=tally.moved / busy / machine.hbm.bandwidth,
+        flops_fraction=tally.flops / busy / machine.compute.peak_flops_per_s,
+        bound_by=tally.bound_by,
     )
+
+
+def estimate_transform(machine: Machine, transform: Transform, call: Call) -> Estimate:
+    """A batch of sequences through a transform, split over the sockets; tokens in and out have no meaning here."""
+    graph, per_socket = monarch(transform), -(-call.batch // machine.sockets)
+    step = Step(tokens=0, pairs=0, context=0, sequences=per_socket)
+    program = compile_graph(graph, machine, 1, call.fusion, call.orchestration)
+    seconds_s = seconds(program.prefill(step)[0])
+    tally = _tally([(1, step, program.prefill_kernels(step))])
+    return Estimate(
+        call_overhead_s=machine.host.call_overhead,
+        prefill_s=seconds_s,
+        decode_s_per_token=0.0,
+        total_s=machine.host.call_overhead + seconds_s,
+        kernel_launches_per_token=0,
+        hbm_bandwidth_fraction=tally.moved / seconds_s / machine.hbm.bandwidth,
+        flops_fraction=tally.flops / seconds_s / machine.compute.peak_flops_per_s,
+        bound_by=tally.bound_by,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tally:
+    """HBM bytes, FLOPs, and what bounds most of the time."""
+
+    moved: float
+    flops: float
+    bound_by: str
+
+
+def _tally(parts: Sequence[tuple[int, Step, Sequence[Kernel]]]) -> _Tally:
+    """Over passes: how often, which step, which kernels."""
+    shares, moved, flops = dict.fromkeys((*BOUNDS, FIXED), 0.0), 0.0, 0.0
+    for count, step, kernels in parts:
+        for kernel in kernels:
+            cost, times = kernel.cost(step), count * kernel.repeat
+            shares[cost.bound_by] += times * cost.bound
+            shares[FIXED] += times * cost.fixed
+            moved += times * kernel.iterations * kernel.hbm.at(step)
+            flops += times * kernel.iterations * kernel.flops.at(step)
+    return _Tally(moved, flops, max(shares, key=lambda bound: shares[bound]))
 
 
 def _check_fits(machine: Machine, graph: Graph, call: Call, socket: str) -> None:
@@ -96,7 +133,8 @@ def _check_fits(machine: Machine, graph: Graph, call: Call, socket: str) -> None
         raise OutOfMemoryError("HBM", socket, asked=needed, free=room, largest_hole=room, hint=hint)
 
 
-def _prefill_step(call: Call, window: int | None) -> Step:
+def prefill_step(call: Call, window: int | None) -> Step:
+    """The pass over the prompts of a call."""
     tokens = call.batch * call.input_tokens
     return Step(tokens, call.batch * causal_pairs(call.input_tokens, window), tokens, call.batch)
 

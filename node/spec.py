@@ -97,16 +97,28 @@ class Peer:
 
 @dataclass(frozen=True)
 class Kernel:
-    """What a kernel costs beyond its work, in seconds: launch (HO or SO), synchronisation, one stage's latency.
+    """What a kernel costs beyond its work, in seconds: launch (HO or SO), synchronisation.
 
     ``fusion`` is the most that the machine can fuse.
     """
 
-    fusion: str = _quantity("unfused|conventional|fused")
+    fusion: str = _quantity("unfused|conventional|fused|looped")
     launch_so: float = _quantity("s")
-    stage_latency: float = _quantity("s")
     sync: float = _quantity("s")
     launch_ho: float | None = _quantity("s", optional=True)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """How operators become stages side by side on compute units and SRAM banks.
+
+    A unit has ``lanes`` (SIMD; as a systolic array: columns); one unit of a stage's work takes at least ``grain``
+    cycles; data takes ``stage_latency`` seconds through an idle stage.
+    """
+
+    lanes: int = _quantity("count")
+    grain: float = _quantity("cycles")
+    stage_latency: float = _quantity("s")
 
 
 @dataclass(frozen=True)
@@ -125,7 +137,10 @@ class Power:
 
 @dataclass(frozen=True)
 class Machine:
-    """``sockets`` equal sockets and a host; ``figures`` says where each number is from."""
+    """``sockets`` equal sockets and a host; ``figures`` says where each number is from.
+
+    Without a ``pipeline`` the operators of a kernel run one after another, each on all compute units (a GPU).
+    """
 
     name: str
     title: str
@@ -136,6 +151,7 @@ class Machine:
     ddr: Ddr
     peer: Peer
     kernel: Kernel
+    pipeline: Pipeline | None
     host: Host
     host_link: HostLink | None
     power: Power | None
@@ -158,10 +174,11 @@ TABLES: dict[str, type] = {
     "host_link": HostLink,
     "peer": Peer,
     "kernel": Kernel,
+    "pipeline": Pipeline,
     "host": Host,
     "power": Power,
 }
-OPTIONAL_TABLES = ("host_link", "power")
+OPTIONAL_TABLES = ("host_link", "pipeline", "power")
 
 
 def paths() -> dict[str, tuple[str, bool]]:

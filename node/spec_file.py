@@ -127,6 +127,11 @@ def _build(names: dict[str, str], figures: dict[str, Figure], label: str) -> Mac
     missing = [path for path, (_, optional) in known.items() if not optional and path not in figures]
     if missing:
         raise InputError(f"{label}: {', '.join(missing)} missing; a machine with no base says every number")
+    for table in OPTIONAL_TABLES:
+        here = [path for path in figures if path.startswith(f"{table}.")]
+        lacking = [path for path in known if path.startswith(f"{table}.") and path not in figures]
+        if here and lacking and table != "host_link":
+            raise InputError(f"{label}: {', '.join(lacking)} is missing beside {', '.join(here)}")
     values = {path: _convert(path, figure.value, f"machine.{path}") for path, figure in figures.items()}
     tables: dict[str, object] = {}
     for table, kind in TABLES.items():

@@ -31,6 +31,7 @@ UNITS: dict[str, dict[str, Decimal]] = {
     "bytes": _BYTE_UNITS,
     "bytes/s": {f"{unit}/s": factor for unit, factor in _BYTE_UNITS.items()},
     "bytes/cycle": {"B/cycle": Decimal(1)},
+    "cycles": {"cycles": Decimal(1)},
     "s": {f"{prefix}s": factor for prefix, factor in {**_SMALL, "": Decimal(1)}.items()},
     "Hz": {f"{prefix}Hz": Decimal(factor) for prefix, factor in _DECIMAL.items()},
     "W": {f"{prefix}W": Decimal(factor) for prefix, factor in _DECIMAL.items()},

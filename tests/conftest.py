@@ -174,7 +174,7 @@ def clockwork() -> Callable[..., Deployment]:
     ) -> Deployment:
         graph = decoder(shape, degree)
         at_once = dict.fromkeys(("hbm.bandwidth", "peer.bandwidth"), "1e15 TB/s") | {"compute.clock": "1e15 GHz"}
-        nothing = dict.fromkeys(("peer.latency", "kernel.launch_ho", "kernel.stage_latency"), "0 s")
+        nothing = dict.fromkeys(("peer.latency", "kernel.launch_ho", "pipeline.stage_latency"), "0 s")
         costs = {"kernel.sync": "100 us", "host.call_overhead": "2 ms"}  # 10 kernels a pass: the layers and 2
         copying = {"ddr.bandwidth": f"{100 * graph.weight_bytes} B/s", "ddr.efficiency": 1}
         return _deploy(

@@ -1,45 +1,90 @@
 """Which operators share a kernel.
 
-``unfused``: each operator is a kernel. ``conventional``: what GPU compilers do, epilogues and flash attention,
-up to five operators. ``fused``: a whole block (a decoder layer) is one kernel.
+``unfused``: each operator is a kernel. ``conventional``: what GPU compilers do, epilogues and flash attention, up to
+five operators. ``fused``: as many as PCUs, PMUs and SRAM allow and time gains from, up to a whole block (a decoder
+layer). ``looped``: beyond that, a block that is one kernel becomes one launch with a loop over its repetitions.
 """
 
 from __future__ import annotations
 
-from node.dataflow.graph import Block, Operator
+from collections.abc import Sequence
 
-LEVELS = ("unfused", "conventional", "fused")
+import numpy as np
+
+from node.dataflow.graph import Block, Operator
+from node.dataflow.stages import Range
+from node.dataflow.traffic import Floats
+
+LEVELS = ("unfused", "conventional", "fused", "looped")
 CONVENTIONAL_LIMIT = 5
 # kind of an operator -> kinds whose kernel it may join, if that kernel made one of its inputs
 _JOINS: dict[str, tuple[str, ...]] = {
     "gather": (),
     "gemm": (),
     "collective": (),
+    "layout": (),
     "attention": ("attention",),
     "rowwise": ("elementwise", "gather"),
     "elementwise": ("elementwise", "gemm", "rowwise", "gather"),
 }
 
 
-def partition(block: Block, level: str) -> tuple[tuple[Operator, ...], ...]:
-    """The operators of ``block`` grouped into kernels, in order; ``level`` is one of ``LEVELS``."""
-    if level == "fused":
-        return (block.operators,)
-    if level == "unfused":
-        return tuple((operator,) for operator in block.operators)
-    groups: list[list[Operator]] = []
-    for operator in block.operators:
-        if groups and _may_join(groups[-1], operator):
-            groups[-1].append(operator)
+def blocks_at(blocks: Sequence[Block], level: str) -> list[Block]:
+    """The blocks within which kernels are made; those that run once and follow one another are one to a fuser."""
+    found: list[Block] = []
+    for block in blocks:
+        if level in ("fused", "looped") and found and found[-1].repeat == block.repeat == 1:
+            before = found.pop()
+            found.append(Block(f"{before.name}+{block.name}", (*before.operators, *block.operators)))
         else:
-            groups.append([operator])
-    return tuple(tuple(group) for group in groups)
+            found.append(block)
+    return found
 
 
-def _may_join(group: list[Operator], operator: Operator) -> bool:
+def candidates(operators: Sequence[Operator], level: str) -> list[Range]:
+    """The kernels that ``level`` allows: (first, last) of consecutive operators."""
+    if level == "unfused":
+        return [(index, index) for index in range(len(operators))]
+    groups = conventional(operators) if level == "conventional" else [(0, len(operators) - 1)]
+    return [(i, j) for first, last in groups for i in range(first, last + 1) for j in range(i, last + 1)]
+
+
+def conventional(operators: Sequence[Operator]) -> list[Range]:
+    """The operators grouped as GPU compilers do, in order."""
+    groups: list[Range] = []
+    for index, operator in enumerate(operators):
+        if groups and _may_join(operators[groups[-1][0] : index], operator):
+            groups[-1] = (groups[-1][0], index)
+        else:
+            groups.append((index, index))
+    return groups
+
+
+def _may_join(group: Sequence[Operator], operator: Operator) -> bool:
     made = {tensor.name for member in group for tensor in member.outputs}
     return (
         len(group) < CONVENTIONAL_LIMIT
         and group[-1].kind in _JOINS[operator.kind]
         and any(tensor.name in made for tensor in operator.inputs)
     )
+
+
+def quickest(ranges: Sequence[Range], seconds: Floats) -> list[int]:
+    """The kernels that cover all operators, each once, in the least time: indices of ``ranges``.
+
+    ``seconds`` of those that do not fit are infinite. By dynamic programming over where kernels end.
+    """
+    count = 1 + max(last for _, last in ranges)
+    best = np.full(count + 1, np.inf)
+    best[0] = 0.0
+    chosen = [-1] * (count + 1)
+    for index in sorted(range(len(ranges)), key=lambda i: ranges[i][1]):
+        first, last = ranges[index]
+        total = best[first] + seconds[index]
+        if chosen[last + 1] < 0 or total < best[last + 1]:
+            best[last + 1], chosen[last + 1] = total, index
+    found, end = [], count
+    while end > 0:
+        found.append(chosen[end])
+        end = ranges[chosen[end]][0]
+    return found[::-1]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from node.dataflow.matrix import Matrix
 from node.units import Bytes
 
 
@@ -20,6 +22,11 @@ class Step:
     pairs: int
     context: int
     sequences: int
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """What the coefficients of a ``Form`` are multiplied with."""
+        return (1, self.tokens, self.pairs, self.context, self.sequences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,14 @@ class Form:
             self.sequences + other.sequences,
         )
 
+    def __mul__(self, factor: float) -> Form:
+        return Form(*(factor * part for part in self.parts))
+
+    @property
+    def parts(self) -> tuple[float, ...]:
+        """The coefficients, in the order of ``Step.parts``."""
+        return (self.constant, self.tokens, self.pairs, self.context, self.sequences)
+
     @property
     def per_context(self) -> float:
         """Slope over the context of a decode step, where pairs and context are the same number."""
@@ -68,21 +83,54 @@ def total(forms: Iterable[Form]) -> Form:
     return result
 
 
+DTYPES: dict[str, int] = {"bf16": 2, "fp16": 2, "fp32": 4, "int8": 1}  # bytes of an element
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """An activation between operators: ``size`` in bytes on one socket."""
+    """A tensor between operators, on one socket: for each of ``per`` (a field of ``Form``) elements of ``shape``.
+
+    So the activations of a decoder are per ``tokens``, attention scores per ``pairs``, an image per ``sequences``, the
+    gradient of weights per ``constant``. ``kept``: a later block reads it too, so that it is written to memory.
+    """
 
     name: str
-    size: Form
+    per: str
+    shape: tuple[int, ...]
+    dtype: str = "bf16"
+    kept: bool = False
+
+    @property
+    def elements(self) -> Form:
+        """How many elements."""
+        return Form(**{self.per: math.prod(self.shape)})
+
+    @property
+    def size(self) -> Form:
+        """Bytes."""
+        return Form(**{self.per: math.prod(self.shape) * DTYPES[self.dtype]})
+
+
+MODES = ("systolic", "simd", "memory")
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
     """One operator on one socket's shard.
 
-    ``kind``: gather, gemm, attention, rowwise, elementwise or collective. ``weights``: bytes it owns in memory;
-    ``weight_read``: bytes of weights one pass reads; ``kv_read``/``kv_write``: KV cache bytes; ``message``: bytes
-    that each member of the tensor-parallel group brings into a collective, and ``collective`` which one.
+    ``kind``: gather, gemm, attention, rowwise, elementwise, layout or collective. ``mode``: how PCUs run it, as a
+    ``systolic`` array or as ``simd`` lanes that take each element ``passes`` times, or not at all: ``memory`` is done
+    by the access pattern of a PMU's buffer (a transpose, an append).
+
+    A systolic operator has ``groups`` of ``rows`` x ``columns`` outputs (sums over all groups), which can be computed
+    in parallel; rows of a group share its stationary operand, weights or a sequence's keys. Element-wise operators are
+    parallel in every element. ``whole``: it needs all of a sequence before it makes anything, so that a tile cannot be
+    less than one.
+
+    ``weights``: bytes it owns in memory; ``weight_read``: bytes of weights one pass reads; ``kv_read``/``kv_write``: KV
+    cache bytes; ``message``: bytes that each member of the tensor-parallel group brings into a collective, and
+    ``collective`` which one; ``matrix``: the weights it uses, its own or, if ``weights`` is 0, another's; ``function``:
+    what operators of its kind differ in (add, multiply, silu ..), where their gradients do.
     """
 
     name: str
@@ -90,12 +138,25 @@ class Operator:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     flops: Form = ZERO
+    mode: str = "simd"
+    passes: int = 1
+    rows: Form = ZERO
+    columns: Form = ZERO
+    groups: Form = ZERO
+    whole: bool = False
     weights: Bytes = 0
     weight_read: Form = ZERO
     kv_read: Form = ZERO
     kv_write: Form = ZERO
     message: Form = ZERO
     collective: str = ""
+    matrix: Matrix | None = None
+    function: str = ""
+
+    @property
+    def streamed(self) -> Form:
+        """Bytes that a SIMD operator makes, or takes if it makes none."""
+        return total(tensor.size for tensor in self.outputs or self.inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +177,14 @@ class Graph:
     """A model on one socket of a tensor-parallel group.
 
     ``kv_bytes_per_token``: KV cache bytes that one token of one sequence takes; ``window``: how many of the
-    latest tokens attention sees, where it is limited.
+    latest tokens attention sees, where it is limited; ``context``: the most tokens of one sequence.
     """
 
     name: str
     blocks: tuple[Block, ...]
-    kv_bytes_per_token: Bytes
+    kv_bytes_per_token: Bytes = 0
     window: int | None = None
+    context: int = 1
 
     @property
     def weight_bytes(self) -> Bytes:

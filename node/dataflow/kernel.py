@@ -1,135 +1,175 @@
 """How long a kernel takes, and what bounds it.
 
-A kernel is a pipeline of operators. Its time is that of the slowest of tile compute, HBM traffic, on-chip memory
-and peer links, plus what no overlap hides: launch, synchronisation, the filling of its stages, the hops of its
-collectives. A tensor made and used inside the kernel never touches HBM; every other one does.
+A kernel's time is that of its slowest bound plus what no overlap hides. Each bound is seconds, linear in a step: the
+stages of its pipeline, HBM traffic, peer links. What nothing hides: launch, synchronisation, the latency of its stages,
+the hops of its collectives.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from node.collectives import COLLECTIVES
-from node.dataflow.graph import Block, Form, Operator, Step, Tensor, total
+from node.dataflow.graph import Block, Form, Operator, Step, total
+from node.dataflow.placement import Placement
+from node.dataflow.traffic import Traffic
 from node.spec import Machine
 
-BOUNDS = ("compute", "hbm", "sram", "link")
+BOUNDS = ("compute", "sram", "hbm", "link", "latency")
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One run of a kernel: steady-state seconds by resource, in the order of ``BOUNDS``, and what no overlap hides."""
+    """One launch of a kernel in seconds; ``bound_by`` is one of ``BOUNDS``, ``bound`` how long that takes.
 
-    bounds: tuple[float, ...]
+    ``fixed``: what no overlap hides; ``link``: how long the link is sending.
+    """
+
+    bound_by: str
+    bound: float
     fixed: float
+    link: float
 
     @property
     def seconds(self) -> float:
         """The slowest bound and what is fixed."""
-        return max(self.bounds) + self.fixed
-
-    @property
-    def link(self) -> float:
-        """Seconds that the link is sending."""
-        return self.bounds[-1]
+        return self.bound + self.fixed
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """Operators that run as one program on one socket, ``repeat`` times in a pass over the model.
+    """Operators of a ``block`` that run as one program on one socket, launched ``repeat`` times in a pass.
 
-    ``flops``, ``hbm`` (bytes but for streamed weights), ``sram`` (bytes between stages) are forms over a step;
-    ``weights``: of each operator the bytes that stream at least once per run, and the bytes of activations that
-    it works on; ``launch_s`` is the time to start it; ``in_decode``: whether a decode step runs it.
+    ``bounds``: (one of ``BOUNDS``, seconds of one iteration); ``iterations`` in one launch; ``fixed_s`` per launch;
+    ``hbm`` bytes, ``flops`` and seconds of ``link`` of one iteration; ``placement`` where stages are side by side.
     """
 
+    block: Block
     name: str
     repeat: int
-    stages: int
-    flops: Form
+    iterations: int
+    operators: tuple[Operator, ...]
+    bounds: tuple[tuple[str, Form], ...]
+    fixed_s: float
     hbm: Form
-    sram: Form
-    weights: tuple[tuple[float, Form], ...]
-    messages: tuple[tuple[str, Form], ...]
-    launch_s: float
-    in_decode: bool = True
+    flops: Form
+    link: Form
+    placement: Placement | None = None
 
-    def hbm_bytes(self, machine: Machine, step: Step) -> float:
-        """HBM traffic of one run in bytes.
-
-        An operator's weights stream once if they fit on chip; else once for every part of its activations that does.
-        """
-        room = machine.sram.capacity
-        moved = self.hbm.at(step)
-        for size, activations in self.weights:
-            moved += size if size <= room else size * max(1, math.ceil(activations.at(step) / room))
-        return moved
-
-    def link_s(self, machine: Machine, step: Step, members: int) -> tuple[float, float]:
-        """Seconds that one run keeps the link sending, and seconds of hops, over all its collectives."""
-        transfers = [COLLECTIVES[kind](form.at(step), members) for kind, form in self.messages]
-        sending = sum(transfer.bytes_sent for transfer in transfers) / machine.peer.bandwidth
-        return sending, sum(transfer.hops for transfer in transfers) * machine.peer.latency
-
-    def cost(self, machine: Machine, step: Step, members: int) -> Cost:
-        """What one run costs."""
-        moved = self.hbm_bytes(machine, step)
-        sending, hopping = self.link_s(machine, step, members)
-        flops_rate, hbm_rate, sram_rate = _rates(machine)
-        bounds = (
-            self.flops.at(step) / flops_rate,
-            moved / hbm_rate,
-            (moved + self.sram.at(step)) / sram_rate,
-            sending,
-        )
-        fixed = self.launch_s + machine.kernel.sync + self.stages * machine.kernel.stage_latency + hopping
-        return Cost(bounds, fixed)
-
-    def slopes(self, machine: Machine) -> tuple[float, ...]:
-        """Seconds that one more token of decode context adds to each bound, in the order of ``BOUNDS``."""
-        flops_rate, hbm_rate, sram_rate = _rates(machine)
-        return (
-            self.flops.per_context / flops_rate,
-            self.hbm.per_context / hbm_rate,
-            (self.hbm.per_context + self.sram.per_context) / sram_rate,
-            0.0,
-        )
+    def cost(self, step: Step, hbm_share: float = 1.0) -> Cost:
+        """What one launch costs while kernels get ``hbm_share`` of HBM bandwidth, the rest being a copy's."""
+        found = [(form.at(step) / (hbm_share if label == "hbm" else 1.0), label) for label, form in self.bounds]
+        bound, label = max(found, key=lambda pair: pair[0])
+        return Cost(label, self.iterations * bound, self.fixed_s, self.iterations * self.link.at(step))
 
 
-def _rates(machine: Machine) -> tuple[float, float, float]:
-    """Reached FLOP/s, HBM bytes/s and SRAM bytes/s of one socket."""
-    return (
-        machine.compute.flops_per_s,
-        machine.hbm.bandwidth * machine.hbm.efficiency,
-        machine.sram.banks * machine.sram.bank_bandwidth * machine.compute.clock,
-    )
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a ``block``'s kernels are run: seconds to start one, ``members`` of the socket's group."""
+
+    block: Block
+    machine: Machine
+    seconds: float
+    members: int
 
 
-def build(name: str, block: Block, operators: tuple[Operator, ...], used_later: set[str], launch_s: float) -> Kernel:
-    """The kernel of some ``operators`` of a block; ``used_later`` names the tensors that its later kernels read."""
-    made = {tensor.name: tensor for op in operators for tensor in op.outputs}
-    read = {tensor.name: tensor for op in operators for tensor in op.inputs}
-    inside = [tensor for tensor in made.values() if tensor.name in read]
-    boundary: list[Tensor] = [tensor for tensor in read.values() if tensor.name not in made]
-    boundary += [t for t in made.values() if t.name not in read or t.name in used_later]
-    kv = total(form for op in operators for form in (op.kv_read, op.kv_write))
-    gathered = total(op.weight_read for op in operators).tokens
-    moved = total(tensor.size for tensor in boundary)
+def placed_kernel(
+    name: str, traffic: Traffic, index: int, placement: Placement, step: Step, launch: Launch, *, looped: bool = False
+) -> Kernel:
+    """The kernel of ``placement``, made for ``step``, with range ``index`` of ``traffic``.
+
+    ``looped``: one launch with all iterations. The pipeline is filled once; an iteration takes T times the slowest
+    stage's time for one of T tiles, or as long as its first tile is on its way through D stages, latencies included:
+    the next iteration needs what comes out.
+    """
+    machine = launch.machine
+    assert machine.pipeline is not None
+    operators = tuple(stage.operator for stage in placement.stages)
+    tiles, depth = placement.tiles, placement.depth
+    hbm = traffic.forms(index, tiles, placement.resident)
+    link, hops_s = _link(operators, machine, launch.members)
+    latency_s = len(operators) * machine.pipeline.stage_latency + hops_s
+    stages = [
+        (work * (s.seconds / work.at(step))) for s in placement.stages if s.seconds and (work := _work(s.operator))
+    ]
+    turns = tiles if looped else tiles + depth - 1
+    bounds = [(placement.limit, seconds * (turns / tiles)) for seconds in stages]
+    bounds += [("hbm", hbm * (1 / (machine.hbm.bandwidth * machine.hbm.efficiency)))]
+    bounds += [("link", link)] if link.parts != Form().parts else []
+    fixed_s = launch.seconds + machine.kernel.sync
+    if looped:
+        slowest = max((seconds.at(step) for seconds in stages), default=0.0)
+        bounds += [("latency", s * (depth / tiles) + Form(constant=latency_s)) for s in stages] if stages else []
+        fixed_s += latency_s + (min(tiles, depth) - 1) / tiles * slowest
+    else:
+        fixed_s += latency_s
     return Kernel(
+        block=launch.block,
         name=name,
-        repeat=block.repeat,
-        stages=len(operators),
+        repeat=1 if looped else launch.block.repeat,
+        iterations=launch.block.repeat if looped else 1,
+        operators=operators,
+        bounds=tuple(bounds),
+        fixed_s=fixed_s,
+        hbm=hbm,
         flops=total(op.flops for op in operators),
-        hbm=moved + kv + Form(tokens=gathered),
-        sram=total(tensor.size for tensor in inside),
-        weights=tuple((op.weight_read.constant, _activations(op)) for op in operators if op.weight_read.constant),
-        messages=tuple((op.collective, op.message) for op in operators if op.collective),
-        launch_s=launch_s,
-        in_decode=block.in_decode,
+        link=link,
+        placement=placement,
     )
 
 
-def _activations(operator: Operator) -> Form:
-    """Bytes of an operator's inputs and outputs."""
-    return total(tensor.size for tensor in (*operator.inputs, *operator.outputs))
+def _work(operator: Operator) -> Form:
+    """What a stage's time grows with."""
+    return operator.flops if operator.mode == "systolic" else operator.streamed
+
+
+def shared_kernel(
+    name: str, operators: Sequence[Operator], traffic: Traffic, index: int, step: Step, launch: Launch
+) -> Kernel:
+    """The kernel of operators that run one after another, each on all units; ``traffic`` is of range ``index``.
+
+    An operator's weights stream once if they fit on chip; else once for every part of its activations that does.
+    """
+    machine = launch.machine
+    room, sram = machine.sram.capacity, machine.sram
+    hbm = traffic.forms(index, 1, 1.0)
+    made = {tensor.name for op in operators for tensor in op.outputs}
+    read = {tensor.name for op in operators for tensor in op.inputs}
+    for op in operators:
+        activations = total(tensor.size for tensor in (*op.inputs, *op.outputs)).at(step)
+        if op.weight_read.constant > room:
+            hbm += Form(constant=op.weight_read.constant * (max(1, math.ceil(activations / room)) - 1))
+    inside = total(t.size for op in operators for t in op.outputs if t.name in made & read)
+    flops = total(op.flops for op in operators)
+    link, hops_s = _link(operators, machine, launch.members)
+    bounds = [
+        ("compute", flops * (1 / machine.compute.flops_per_s)),
+        ("sram", (hbm + inside) * (1 / (sram.banks * sram.bank_bandwidth * machine.compute.clock))),
+        ("hbm", hbm * (1 / (machine.hbm.bandwidth * machine.hbm.efficiency))),
+        ("link", link),
+    ]
+    return Kernel(
+        block=launch.block,
+        name=name,
+        repeat=launch.block.repeat,
+        iterations=1,
+        operators=tuple(operators),
+        bounds=tuple(bounds),
+        fixed_s=launch.seconds + machine.kernel.sync + hops_s,
+        hbm=hbm,
+        flops=flops,
+        link=link,
+    )
+
+
+def _link(operators: Sequence[Operator], machine: Machine, members: int) -> tuple[Form, float]:
+    """Seconds that the link is sending, and seconds of hops, over all collectives."""
+    link, hops = Form(), 0
+    for op in operators:
+        if op.collective:
+            transfer = COLLECTIVES[op.collective](1.0, members)
+            link += op.message * (transfer.bytes_sent / machine.peer.bandwidth)
+            hops += transfer.hops
+    return link, hops * machine.peer.latency

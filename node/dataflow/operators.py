@@ -1,13 +1,12 @@
-"""Operators by kind: FLOPs and bytes from shapes. Activations and KV cache are 2 bytes an element (BF16)."""
+"""Operators by kind: FLOPs, bytes and parallel parts from shapes. Activations and KV cache are BF16."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from node.dataflow.graph import DTYPES, ZERO, Form, Operator, Tensor
+from node.dataflow.matrix import Matrix
 
-from node.dataflow.graph import ZERO, Form, Operator, Tensor
-from node.units import Bytes
-
-ELEMENT_BYTES = 2
+ELEMENT_BYTES = DTYPES["bf16"]
+ONE = Form(constant=1)
 
 
 def activation(name: str, width: int, per: str = "tokens") -> Tensor:
@@ -15,22 +14,7 @@ def activation(name: str, width: int, per: str = "tokens") -> Tensor:
 
     What an image tower makes is counted per sequence, each with one image: ``width`` is then that of all its rows.
     """
-    return Tensor(name, Form(**{per: width * ELEMENT_BYTES}))
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """Weights of a linear layer: rows x columns elements of ``element_bytes``, with a ``bias`` one row more."""
-
-    rows: int
-    columns: int
-    element_bytes: float
-    bias: bool = False
-
-    @property
-    def size(self) -> Bytes:
-        """Bytes."""
-        return round((self.rows + self.bias) * self.columns * self.element_bytes)
+    return Tensor(name, per, (width,))
 
 
 def gemm(name: str, source: Tensor, result: Tensor, matrix: Matrix, each: int = 1) -> Operator:
@@ -38,20 +22,47 @@ def gemm(name: str, source: Tensor, result: Tensor, matrix: Matrix, each: int = 
 
     ``each``: rows of input per token or sequence, whichever ``result`` is counted in.
     """
-    flops = _per_row(result, each * (2 * matrix.rows + matrix.bias) * matrix.columns)
-    read = Form(constant=matrix.size)
-    return Operator(name, "gemm", (source,), (result,), flops=flops, weights=matrix.size, weight_read=read)
+    return Operator(
+        name,
+        "gemm",
+        (source,),
+        (result,),
+        flops=_per_row(result, each * (2 * matrix.rows * matrix.density + matrix.bias) * matrix.columns),
+        mode="systolic",
+        rows=_per_row(result, each),
+        columns=ONE * matrix.columns,
+        groups=ONE,
+        weights=matrix.size,
+        weight_read=Form(constant=matrix.size),
+        matrix=matrix,
+    )
 
 
 def _per_row(result: Tensor, work: float) -> Form:
-    """``work`` for each token or sequence, whichever ``result`` is counted in."""
-    return Form(sequences=work) if result.size.sequences else Form(tokens=work)
+    """``work`` for each of what ``result`` is counted in."""
+    return Form(**{result.per: work})
 
 
 def gather(name: str, result: Tensor, table: Matrix, width: int) -> Operator:
-    """Embedding: of ``table`` one row of ``width`` elements read per token."""
+    """Embedding: of ``table`` one row of ``width`` elements read per token, by address."""
     read = Form(tokens=round(width * table.element_bytes))
-    return Operator(name, "gather", (), (result,), weights=table.size, weight_read=read)
+    return Operator(name, "gather", (), (result,), mode="memory", weights=table.size, weight_read=read, matrix=table)
+
+
+def learned_positions(source: Tensor, result: Tensor, table: Matrix) -> Operator:
+    """To each token's embedding the row of ``table`` for its place in the sequence is added, one FLOP an element."""
+    read = Form(tokens=round(table.columns * table.element_bytes))
+    return Operator(
+        "positions",
+        "elementwise",
+        (source,),
+        (result,),
+        flops=source.elements,
+        weights=table.size,
+        weight_read=read,
+        matrix=table,
+        function="positions",
+    )
 
 
 def norm(
@@ -64,37 +75,60 @@ def norm(
     layer_norm: bool = False,
     each: int = 1,
 ) -> Operator:
-    """A norm over ``width`` elements of ``each`` rows per token or sequence.
+    """A norm over ``width`` elements of ``each`` rows per token or sequence, read twice: statistics, then scaling.
 
     RMS: square, sum, scale, multiply: 4 FLOPs an element, one weight. Layer norm: also mean, subtract, shift: 7 FLOPs
     an element, weight and bias.
     """
-    size = round(width * (2 if layer_norm else 1) * weight_bytes)
-    flops = _per_row(result, each * (7 if layer_norm else 4) * width)
-    return Operator(name, "rowwise", (source,), (result,), flops=flops, weights=size, weight_read=Form(constant=size))
+    matrix = Matrix(2 if layer_norm else 1, width, weight_bytes)
+    return Operator(
+        name,
+        "rowwise",
+        (source,),
+        (result,),
+        flops=_per_row(result, each * (7 if layer_norm else 4) * width),
+        passes=2,
+        weights=matrix.size,
+        weight_read=Form(constant=matrix.size),
+        matrix=matrix,
+        function="layer_norm" if layer_norm else "rms_norm",
+    )
 
 
-def elementwise(name: str, sources: tuple[Tensor, ...], results: tuple[Tensor, ...], *, flops: int) -> Operator:
+def elementwise(
+    name: str, sources: tuple[Tensor, ...], results: tuple[Tensor, ...], *, flops: int, function: str = ""
+) -> Operator:
     """``flops`` per row (token or sequence) over the operator's whole width."""
-    return Operator(name, "elementwise", sources, results, flops=_per_row(results[0], flops))
+    return Operator(name, "elementwise", sources, results, flops=_per_row(results[0], flops), function=function)
 
 
 def attention_scores(query: Tensor, scores: Tensor, *, heads: int, kv_heads: int, head_dim: int) -> Operator:
-    """Q K^T over the K cache: 2 x head_dim FLOPs per head and pair; reads K once per pass."""
+    """Q K^T over the K cache: 2 x head_dim FLOPs per head and pair; reads K once per pass.
+
+    K is read transposed, which its buffer's access pattern does.
+    """
     return Operator(
         "scores",
         "attention",
         (query,),
         (scores,),
         flops=Form(pairs=2 * heads * head_dim),
+        mode="systolic",
+        rows=Form(tokens=heads),
+        columns=Form(context=kv_heads),
+        groups=Form(sequences=kv_heads),
+        function="scores",
         kv_read=Form(context=kv_heads * head_dim * ELEMENT_BYTES),
     )
 
 
 def softmax(scores: Tensor, probabilities: Tensor, *, heads: int, alibi: bool = False) -> Operator:
-    """Maximum, subtract, exponential, sum, divide: 5 FLOPs per head and pair; with ALiBi one more, its bias."""
+    """Maximum, subtract, exponential, sum, divide: 5 FLOPs per head and pair; with ALiBi one more, its bias.
+
+    Each element is taken three times: for the maximum, for the sum, for the quotient.
+    """
     flops = Form(pairs=(5 + alibi) * heads)
-    return Operator("softmax", "attention", (scores,), (probabilities,), flops=flops)
+    return Operator("softmax", "attention", (scores,), (probabilities,), flops=flops, passes=3, function="softmax")
 
 
 def attention_values(probabilities: Tensor, result: Tensor, *, heads: int, kv_heads: int, head_dim: int) -> Operator:
@@ -105,16 +139,31 @@ def attention_values(probabilities: Tensor, result: Tensor, *, heads: int, kv_he
         (probabilities,),
         (result,),
         flops=Form(pairs=2 * heads * head_dim),
+        mode="systolic",
+        rows=Form(tokens=heads),
+        columns=Form(sequences=kv_heads * head_dim),
+        groups=Form(sequences=kv_heads),
+        function="values",
         kv_read=Form(context=kv_heads * head_dim * ELEMENT_BYTES),
     )
 
 
 def kv_append(key: Tensor, value: Tensor) -> Operator:
-    """New keys and values written to the KV cache."""
-    return Operator("kv_append", "elementwise", (key, value), (), kv_write=key.size + value.size)
+    """New keys and values written to the KV cache, by address."""
+    written = key.size + value.size
+    return Operator("kv_append", "elementwise", (key, value), (), mode="memory", kv_write=written, function="append")
 
 
 def collective(name: str, kind: str, source: Tensor, result: Tensor) -> Operator:
-    """``kind`` is all_reduce or all_gather; each member brings ``source``."""
-    flops = Form(tokens=source.size.tokens / ELEMENT_BYTES) if kind == "all_reduce" else ZERO
-    return Operator(name, "collective", (source,), (result,), flops=flops, message=source.size, collective=kind)
+    """``kind`` is all_reduce or all_gather; each member brings ``source``; a reduction adds one FLOP an element."""
+    reduces = kind == "all_reduce"
+    return Operator(
+        name,
+        "collective",
+        (source,),
+        (result,),
+        flops=source.elements if reduces else ZERO,
+        mode="simd" if reduces else "memory",
+        message=source.size,
+        collective=kind,
+    )

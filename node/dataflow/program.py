@@ -1,49 +1,71 @@
 """A model compiled for one socket of a tensor-parallel group: its kernels, and what a pass costs in virtual time.
 
-The cost of a decode step is piecewise linear in the summed context of its batch, because every bound of every kernel
-is: the lines of the kernels become segments.
+Kernels are compiled once per phase and bucket of shapes, when one is first asked for, and used at any shape of the
+bucket. The cost of a decode step is piecewise linear in the summed context of its batch, because every bound of every
+kernel is: the lines of the kernels become segments.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
+from node.dataflow.compiler import Compiler
 from node.dataflow.decode import MOST_CONTEXT, DecodeCost, Segment
-from node.dataflow.fusion import LEVELS, partition
-from node.dataflow.graph import Graph, Step
-from node.dataflow.kernel import Kernel, build
+from node.dataflow.graph import Form, Graph, Step
+from node.dataflow.kernel import Kernel
 from node.spec import Machine
 from node.units import Bytes, Picoseconds, to_ps
+
+FIRST_CONTEXT, CONTEXT_FACTOR = 512, 8  # decode kernels are made for contexts of up to 512, 4096, 32768 ... tokens
 
 
 @dataclass(slots=True)
 class Program:
-    """A compiled model: ``kernels`` of one pass, the socket's shard of weights, KV bytes of one token.
+    """A model's ``graph`` (one socket's shard) and the ``compiler`` that makes its kernels.
 
-    ``window``: how many of a sequence's latest tokens attention reads, where that is limited. Costs are kept per
-    shape, so that no shape is worked out twice.
+    Costs are kept per shape and kernels per bucket of shapes, so that nothing is worked out twice.
     """
 
-    name: str
-    machine: Machine
-    members: int
-    kernels: tuple[Kernel, ...]
-    weight_bytes: Bytes
-    kv_bytes_per_token: Bytes
-    window: int | None
+    graph: Graph
+    compiler: Compiler
+    _kernels: dict[tuple[bool, Step], tuple[Kernel, ...]] = field(default_factory=dict, repr=False)
     _passes: dict[Step, tuple[int, int]] = field(default_factory=dict, repr=False)
     _decodes: dict[int, DecodeCost] = field(default_factory=dict, repr=False)
 
     @property
-    def launches(self) -> int:
-        """Kernel launches in one decode step."""
-        return sum(kernel.repeat for kernel in self.kernels if kernel.in_decode)
+    def name(self) -> str:
+        """The model's."""
+        return self.graph.name
+
+    @property
+    def weight_bytes(self) -> Bytes:
+        """Bytes of the socket's shard of the weights."""
+        return self.graph.weight_bytes
+
+    @property
+    def kv_bytes_per_token(self) -> Bytes:
+        """KV cache bytes that one token of one sequence takes."""
+        return self.graph.kv_bytes_per_token
+
+    @property
+    def window(self) -> int | None:
+        """How many of a sequence's latest tokens attention reads, where that is limited."""
+        return self.graph.window
+
+    def prefill_kernels(self, step: Step) -> tuple[Kernel, ...]:
+        """The kernels of a pass over the whole graph, made for the bucket of ``step``."""
+        return self._made(decoding=False, shape=_nearest(step))
+
+    def decode_kernels(self, batch: int, context: int) -> tuple[Kernel, ...]:
+        """The kernels of a decode step of ``batch`` sequences that read ``context`` tokens in all."""
+        return self._decode_made(batch, next(bound for bound in self._bounds() if context <= batch * bound))
 
     def prefill(self, step: Step) -> tuple[Picoseconds, Picoseconds]:
         """Time of one pass, and how much of it the link is sending."""
         known = self._passes.get(step)
         if known is None:
-            costs = [(kernel.repeat, kernel.cost(self.machine, step, self.members)) for kernel in self.kernels]
+            costs = [(kernel.repeat, kernel.cost(step)) for kernel in self.prefill_kernels(step)]
             time = sum(repeat * cost.seconds for repeat, cost in costs)
             sending = sum(repeat * cost.link for repeat, cost in costs)
             what = f"a pass of {self.name}"
@@ -54,24 +76,58 @@ class Program:
         """Cost of decode steps of ``batch`` sequences."""
         known = self._decodes.get(batch)
         if known is None:
-            known = self._decodes[batch] = self._decode(Step(tokens=batch, pairs=0, context=0, sequences=batch))
+            known = self._decodes[batch] = self._decode(batch)
         return known
 
-    def _decode(self, step: Step) -> DecodeCost:
-        """Segments over the context of decode steps with the tokens and sequences of ``step``."""
-        costs = [(kernel, kernel.cost(self.machine, step, self.members)) for kernel in self.kernels if kernel.in_decode]
-        lines = [(kernel.repeat, tuple(map(Line, cost.bounds, kernel.slopes(self.machine)))) for kernel, cost in costs]
-        fixed = sum(kernel.repeat * cost.fixed for kernel, cost in costs)
-        sending = sum(kernel.repeat * cost.link for kernel, cost in costs)
-        segments, what = [], f"a decode step of {self.name}"
-        for first in sorted({0, *(first for _, of_kernel in lines for first in _crossings(of_kernel))}):
-            base, slope = fixed, 0.0
-            for repeat, of_kernel in lines:
-                slowest = _slowest(of_kernel, first)
-                base += repeat * slowest.at(first)
-                slope += repeat * slowest.slope
-            segments.append(Segment(first, to_ps(base, what), to_ps(slope, what)))
+    def _made(self, *, decoding: bool, shape: Step) -> tuple[Kernel, ...]:
+        known = self._kernels.get((decoding, shape))
+        if known is None:
+            blocks = [block for block in self.graph.blocks if block.in_decode or not decoding]
+            known = self._kernels[decoding, shape] = self.compiler.kernels(blocks, shape)
+        return known
+
+    def _decode_made(self, batch: int, bound: int) -> tuple[Kernel, ...]:
+        batch = _power(batch)
+        context = batch * min(bound, self.graph.context)
+        return self._made(decoding=True, shape=Step(batch, context, context, batch))
+
+    def _bounds(self) -> list[int]:
+        """Of each bucket of decode contexts, the most tokens of one sequence."""
+        bounds = [FIRST_CONTEXT]
+        while bounds[-1] < self.graph.context:
+            bounds.append(bounds[-1] * CONTEXT_FACTOR)
+        return [*bounds[:-1], MOST_CONTEXT]
+
+    def _decode(self, batch: int) -> DecodeCost:
+        segments: list[Segment] = []
+        sending, first, what = 0.0, 0, f"a decode step of {self.name}"
+        for bound in self._bounds():
+            kernels = self._decode_made(batch, bound)
+            empty = Step(batch, 0, 0, batch)
+            lines = [(k.repeat * k.iterations, tuple(Line.of(form, empty) for _, form in k.bounds)) for k in kernels]
+            fixed = sum(kernel.repeat * kernel.fixed_s for kernel in kernels)
+            sending = max(sending, sum(kernel.repeat * kernel.cost(empty).link for kernel in kernels))
+            end = min(batch * bound + 1, MOST_CONTEXT)
+            for here in sorted({first, *(at for _, of_kernel in lines for at in _crossings(of_kernel, first, end))}):
+                base, slope = fixed, 0.0
+                for repeat, of_kernel in lines:
+                    slowest = _slowest(of_kernel, here)
+                    base += repeat * slowest.at(here)
+                    slope += repeat * slowest.slope
+                segments.append(Segment(here, to_ps(base, what), to_ps(slope, what)))
+            first = end
         return DecodeCost(tuple(segments), to_ps(sending, what))
+
+
+def _nearest(step: Step) -> Step:
+    """The bucket of a step: tokens, pairs of a token, context and sequences, each as the nearest power of two."""
+    tokens = _power(step.tokens)
+    pairs = _power(step.pairs / step.tokens) * tokens if step.tokens else 0
+    return Step(tokens, round(pairs), _power(step.context), _power(step.sequences))
+
+
+def _power(number: float) -> int:
+    return max(1, round(2.0 ** round(math.log2(number)))) if number > 0 else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +136,11 @@ class Line:
 
     base: float
     slope: float
+
+    @classmethod
+    def of(cls, form: Form, empty: Step) -> Line:
+        """The bound ``form`` of steps like ``empty``, which has no context."""
+        return cls(form.at(empty), form.per_context)
 
     def at(self, context: float) -> float:
         """Seconds at a context."""
@@ -91,43 +152,20 @@ def _slowest(lines: tuple[Line, ...], context: int) -> Line:
     return max(lines, key=lambda line: (line.at(context), line.slope))
 
 
-def _crossings(lines: tuple[Line, ...]) -> set[int]:
-    """The first whole contexts from which another line is the highest."""
+def _crossings(lines: tuple[Line, ...], first: int, end: int) -> set[int]:
+    """The first whole contexts from ``first`` up to ``end`` from which another line is the highest."""
     found: set[int] = set()
-    context = 0
+    context = first
     while True:
         top = _slowest(lines, context)
         steeper = [line for line in lines if line.slope > top.slope]
         following = [int((top.base - line.base) / (line.slope - top.slope)) + 1 for line in steeper]
-        if not following or min(following) >= MOST_CONTEXT:
+        if not following or max(context + 1, min(following)) >= end:
             return found
         context = max(context + 1, min(following))
         found.add(context)
 
 
 def compile_graph(graph: Graph, machine: Machine, members: int, fusion: str, orchestration: str) -> Program:
-    """The program of a shard's ``graph`` on ``machine`` with ``members`` sockets in its group.
-
-    ``fusion`` is a level of ``fusion.LEVELS``, no more than the machine can; ``orchestration`` is ``ho`` or ``so``:
-    only a fused schedule can be run by the hardware, and only where the machine has a time for it.
-    """
-    level = min(fusion, machine.kernel.fusion, key=LEVELS.index)
-    by_hardware = level == "fused" and orchestration == "ho" and machine.kernel.launch_ho is not None
-    launch = machine.kernel.launch_ho if by_hardware else machine.kernel.launch_so
-    assert launch is not None
-    kernels = []
-    for block in graph.blocks:
-        groups = partition(block, level)
-        for index, operators in enumerate(groups):
-            later = {tensor.name for group in groups[index + 1 :] for op in group for tensor in op.inputs}
-            name = block.name if len(groups) == 1 else f"{block.name}.{operators[0].name}"
-            kernels.append(build(name, block, operators, later, launch))
-    return Program(
-        name=graph.name,
-        machine=machine,
-        members=members,
-        kernels=tuple(kernels),
-        weight_bytes=graph.weight_bytes,
-        kv_bytes_per_token=graph.kv_bytes_per_token,
-        window=graph.window,
-    )
+    """The program of a shard's ``graph`` on ``machine`` with ``members`` sockets in its group; see ``Compiler.of``."""
+    return Program(graph, Compiler.of(machine, members, fusion, orchestration))

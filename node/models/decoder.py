@@ -1,7 +1,8 @@
-"""Decoder models as operator graphs: Llama, Mistral, Falcon, BLOOM. ``family`` says what tells them apart.
+"""Decoder models as operator graphs: Llama, Mistral, Falcon, BLOOM, GPT. ``family`` says what tells them apart.
 
 Tensor parallelism as in Megatron: heads and FFN columns are split (in uneven ranges where they do not divide),
-a KV head is held by every socket whose query heads use it, norms are replicated, the vocabulary is split.
+a KV head is held by every socket whose query heads use it, norms are replicated, the vocabulary is split,
+learned positions are held by every socket.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from node.dataflow.graph import Block, Graph, Operator, Tensor, share
+from node.dataflow.matrix import Matrix
 from node.dataflow.operators import (
     ELEMENT_BYTES,
-    Matrix,
     activation,
     attention_scores,
     attention_values,
@@ -20,6 +21,7 @@ from node.dataflow.operators import (
     gather,
     gemm,
     kv_append,
+    learned_positions,
     norm,
     softmax,
 )
@@ -62,6 +64,7 @@ def decoder(shape: Shape, degree: int = 1, rank: int = 0, weight_bytes: float = 
         ),
         kv_bytes_per_token=2 * shape.layers * build.shard.kv_heads * shape.head_dim * ELEMENT_BYTES,
         window=shape.sliding_window,
+        context=shape.context if shape.sliding_window is None else min(shape.context, shape.sliding_window),
     )
 
 
@@ -75,13 +78,16 @@ class _Builder:
     weight_bytes: float
 
     def embedding(self) -> tuple[Operator, ...]:
-        """The shard of the table, the sum over shards, in some families a norm."""
+        """The shard of the table, the sum over shards, in some families learned positions or a norm."""
         rows, width = activation("embedded", self.shape.hidden), self.shape.hidden
         table = gather("embedding", rows, Matrix(self.shard.vocabulary, width, self.weight_bytes), width)
         summed, last = self._summed("embedding", rows)
-        if not self.shape.traits.embedding_norm:
-            return (table, *summed)
-        return (table, *summed, self._norm("embedding_norm", last, activation("embedding_normed", width)))
+        if self.shape.traits.positions == "learned":
+            positions = Matrix(self.shape.context, width, self.weight_bytes)
+            return (table, *summed, learned_positions(last, activation("placed", width), positions))
+        if self.shape.traits.embedding_norm:
+            return (table, *summed, self._norm("embedding_norm", last, activation("embedding_normed", width)))
+        return (table, *summed)
 
     def layer(self) -> tuple[Operator, ...]:
         """A decoder layer: attention, then FFN; or both from the same input."""
@@ -96,10 +102,10 @@ class _Builder:
         return (
             *attention,
             *summed,
-            elementwise("attention_add", (x, total), (residual,), flops=self.shape.hidden),
+            elementwise("attention_add", (x, total), (residual,), flops=self.shape.hidden, function="add"),
             *ffn,
             *ffn_summed,
-            elementwise("ffn_add", (residual, ffn_total), (output,), flops=self.shape.hidden),
+            elementwise("ffn_add", (residual, ffn_total), (output,), flops=self.shape.hidden, function="add"),
         )
 
     def head(self) -> tuple[Operator, ...]:
@@ -107,7 +113,7 @@ class _Builder:
         shape = self.shape
         x, normed = (activation(name, shape.hidden, per="sequences") for name in ("last_hidden", "normed"))
         logits = activation("logits", self.shard.vocabulary, per="sequences")
-        head = self._gemm("lm_head", normed, logits, shape.hidden, self.shard.vocabulary, bias=False)
+        head = gemm("lm_head", normed, logits, Matrix(shape.hidden, self.shard.vocabulary, self.weight_bytes))
         if shape.tied_embeddings:  # the embedding table serves as head: read again, stored once
             head = replace(head, weights=0)
         gathered = activation("all_logits", shape.vocabulary, per="sequences")
@@ -126,9 +132,9 @@ class _Builder:
         return (
             *attention,
             *ffn,
-            elementwise("branch_add", (attended, made), (both,), flops=width),
+            elementwise("branch_add", (attended, made), (both,), flops=width, function="add"),
             *summed,
-            elementwise("residual_add", (x, total), (output,), flops=width),
+            elementwise("residual_add", (x, total), (output,), flops=width, function="add"),
         )
 
     def _attention(self, x: Tensor, norm_name: str) -> tuple[tuple[Operator, ...], Tensor]:
@@ -142,9 +148,9 @@ class _Builder:
         heads = {"heads": shard.heads, "kv_heads": shard.kv_heads, "head_dim": shape.head_dim}
         positions: tuple[Operator, ...] = ()
         query, key = q, k
-        if shape.traits.rotary:
+        if shape.traits.positions == "rotary":
             query, key = activation("q_rotated", width), activation("k_rotated", kv_width)
-            positions = (elementwise("rotary", (q, k), (query, key), flops=3 * (width + kv_width)),)
+            positions = (elementwise("rotary", (q, k), (query, key), flops=3 * (width + kv_width), function="rotary"),)
         operators = (
             self._norm(norm_name, x, normed),
             self._gemm("q_proj", normed, q, shape.hidden, width),
@@ -153,7 +159,7 @@ class _Builder:
             *positions,
             kv_append(key, v),
             attention_scores(query, scores, **heads),
-            softmax(scores, probabilities, heads=shard.heads, alibi=not shape.traits.rotary),
+            softmax(scores, probabilities, heads=shard.heads, alibi=shape.traits.positions == "alibi"),
             attention_values(probabilities, attended, **heads),
             self._gemm("o_proj", attended, projected, width, shape.hidden),
         )
@@ -170,12 +176,12 @@ class _Builder:
             middle: tuple[Operator, ...] = (
                 self._gemm("gate_proj", normed, gate, hidden, ffn),
                 self._gemm("up_proj", normed, up, hidden, ffn),
-                elementwise("silu", (gate,), (activated,), flops=4 * ffn),
-                elementwise("multiply", (activated, up), (gated,), flops=ffn),
+                elementwise("silu", (gate,), (activated,), flops=4 * ffn, function="silu"),
+                elementwise("multiply", (activated, up), (gated,), flops=ffn, function="multiply"),
             )
         else:
             gated = activated
-            gelu = elementwise("gelu", (up,), (activated,), flops=8 * ffn)
+            gelu = elementwise("gelu", (up,), (activated,), flops=8 * ffn, function="gelu")
             middle = (self._gemm("up_proj", normed, up, hidden, ffn), gelu)
         return (*norms, *middle, self._gemm("down_proj", gated, down, ffn, hidden)), down
 
@@ -186,11 +192,11 @@ class _Builder:
         total = activation(f"{name}_sum", self.shape.hidden)
         return (collective(f"{name}_all_reduce", "all_reduce", partial, total),), total
 
-    def _gemm(
-        self, name: str, source: Tensor, result: Tensor, rows: int, columns: int, bias: bool | None = None
-    ) -> Operator:
-        has_bias = self.shape.traits.bias if bias is None else bias
-        return gemm(name, source, result, Matrix(rows, columns, self.weight_bytes, has_bias))
+    def _gemm(self, name: str, source: Tensor, result: Tensor, rows: int, columns: int) -> Operator:
+        """A linear layer of attention or the FFN, as sparse as the model is."""
+        shape = self.shape
+        sizes = rows, columns, self.weight_bytes, shape.traits.bias, shape.density, shape.index_bytes
+        return gemm(name, source, result, Matrix(*sizes))
 
     def _norm(self, name: str, source: Tensor, result: Tensor) -> Operator:
         layer_norm = self.shape.traits.layer_norm

@@ -11,8 +11,8 @@ class Family:
 
     ``layer_norm``: norms with mean and bias, otherwise RMS norms; ``bias``: linear layers have one; ``gated``: the FFN
     is SiLU(gate) x up, otherwise GELU(up); ``parallel``: attention and FFN read the same input and are summed (one
-    all-reduce), each with a norm of its own if ``two_norms``; ``rotary`` positions, otherwise ALiBi;
-    ``embedding_norm``: a norm after the embedding.
+    all-reduce), each with a norm of its own if ``two_norms``; ``positions``: ``rotary``, ``alibi`` or ``learned``
+    (a table with a row per place in the context, added to the embedding); ``embedding_norm``: a norm after that.
     """
 
     layer_norm: bool = False
@@ -20,7 +20,7 @@ class Family:
     gated: bool = True
     parallel: bool = False
     two_norms: bool = True
-    rotary: bool = True
+    positions: str = "rotary"
     embedding_norm: bool = False
 
 
@@ -28,5 +28,6 @@ FAMILIES: dict[str, Family] = {
     "llama": Family(),
     "falcon": Family(layer_norm=True, gated=False, parallel=True),
     "falcon-one-norm": Family(layer_norm=True, gated=False, parallel=True, two_norms=False),
-    "bloom": Family(layer_norm=True, bias=True, gated=False, rotary=False, embedding_norm=True),
+    "bloom": Family(layer_norm=True, bias=True, gated=False, positions="alibi", embedding_norm=True),
+    "gpt": Family(layer_norm=True, bias=True, gated=False, positions="learned"),
 }

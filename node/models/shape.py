@@ -42,7 +42,11 @@ class VisionShape:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Sizes in elements; ``parameters`` is the published count, where there is one; ``context`` in tokens."""
+    """Sizes in elements; ``parameters`` is the published count, where there is one; ``context`` in tokens.
+
+    ``density``: the share of the linear layers' weights that are not zero, each held with ``index_bytes`` that say
+    where it is; embeddings, head, norms and biases are dense. ``parameters`` counts zeros too.
+    """
 
     name: str
     layers: int
@@ -58,6 +62,8 @@ class Shape:
     parameters: int | None = None
     family: str = "llama"
     vision: VisionShape | None = None
+    density: float = 1.0
+    index_bytes: float = 0.0
 
     @property
     def traits(self) -> Family:
@@ -66,7 +72,8 @@ class Shape:
 
 
 MOST = 10**13
-OPTIONAL = ("sliding_window", "tied_embeddings", "parameters", "family", "vision")
+OPTIONAL = ("sliding_window", "tied_embeddings", "parameters", "family", "vision", "density", "index_bytes")
+SPARSITY = {"density": (1e-6, 1.0), "index_bytes": (0.0, 8.0)}  # the least and the most of a number
 KINDS: dict[str, type] = {"name": str, "tied_embeddings": bool, "family": str, "vision": VisionShape}
 
 
@@ -105,6 +112,9 @@ def checked_shape(values: Mapping[str, object], path: Path, written: Mapping[str
         name = called.get(key, key)
         if key not in known:
             raise InputError(f"{path}: {name}: unknown key; a model has {', '.join(known)}")
+        if key in SPARSITY:
+            _check_sparsity(key, value, path)
+            continue
         kind = KINDS.get(key, int)
         if value is None and key in ("sliding_window", "parameters"):
             continue
@@ -120,3 +130,10 @@ def checked_shape(values: Mapping[str, object], path: Path, written: Mapping[str
         heads, kv_heads = (called.get(key, key) for key in ("heads", "kv_heads"))
         raise InputError(f"{path}: {heads} = {shape.heads}: must be a multiple of {kv_heads} = {shape.kv_heads}")
     return shape
+
+
+def _check_sparsity(key: str, value: object, path: Path) -> None:
+    """How sparse weights are: a number of the range of its ``key``."""
+    least, most = SPARSITY[key]
+    if type(value) not in (int, float) or not least <= float(value) <= most:  # type: ignore[arg-type]
+        raise InputError(f"{path}: {key} = {value!r}: must be a number from {least} to {most}")

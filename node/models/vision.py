@@ -6,10 +6,11 @@ over the sockets as in the decoder; patch embedding, norms and projector are hel
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from node.dataflow.graph import Block, Form, Operator, Tensor, share
-from node.dataflow.operators import Matrix, activation, collective, elementwise, gemm, norm
+from node.dataflow.matrix import Matrix
+from node.dataflow.operators import activation, collective, elementwise, gemm, norm, softmax
 from node.models.shape import VisionShape
 
 CHANNELS = 3
@@ -71,15 +72,14 @@ class _Tower:
         down, output = self._rows("vision_ffn_partial", hidden), self._rows("vision_output", hidden)
         attention_sum, attention_total = self._summed("vision_attention", projected)
         ffn_sum, ffn_total = self._summed("vision_ffn", down)
-        products = Form(sequences=2 * pairs * self.shape.head_dim)
         return (
             self._norm("vision_attention_norm", x, normed),
             self._gemm("vision_q_proj", normed, q, hidden, width),
             self._gemm("vision_k_proj", normed, k, hidden, width),
             self._gemm("vision_v_proj", normed, v, hidden, width),
-            Operator("vision_scores", "attention", (q, k), (scores,), flops=products),
-            Operator("vision_softmax", "attention", (scores,), (probabilities,), flops=Form(sequences=5 * pairs)),
-            Operator("vision_values", "attention", (probabilities, v), (attended,), flops=products),
+            self._product("vision_scores", (q, k), scores, self.shape.positions),
+            replace(softmax(scores, probabilities, heads=self.heads), name="vision_softmax", flops=scores.elements * 5),
+            self._product("vision_values", (probabilities, v), attended, self.shape.head_dim),
             self._gemm("vision_o_proj", attended, projected, width, hidden),
             *attention_sum,
             elementwise("vision_attention_add", (x, attention_total), (residual,), flops=self.shape.positions * hidden),
@@ -103,6 +103,22 @@ class _Tower:
             self._gemm("projector_1", x, first, shape.hidden, hidden, shape.patches),
             elementwise("projector_gelu", (first,), (activated,), flops=8 * shape.patches * hidden),
             self._gemm("projector_2", activated, tokens, hidden, hidden, shape.patches),
+        )
+
+    def _product(self, name: str, sources: tuple[Tensor, ...], result: Tensor, columns: int) -> Operator:
+        """Scores or values of each head over all positions of an image; each needs the whole image's keys or values."""
+        positions = self.shape.positions
+        return Operator(
+            name,
+            "attention",
+            sources,
+            (result,),
+            flops=Form(sequences=2 * self.heads * positions**2 * self.shape.head_dim),
+            mode="systolic",
+            rows=Form(sequences=self.heads * positions),
+            columns=Form(sequences=self.heads * columns),
+            groups=Form(sequences=self.heads),
+            whole=True,
         )
 
     def _rows(self, name: str, width: int, rows: int | None = None) -> Tensor:

@@ -173,7 +173,7 @@ def test_every_choice_is_held_to_its_list() -> None:
         "runtime.scheduler": {"affinity", "paper"},
         "runtime.eviction": {"lru", "lfu"},
         "runtime.call_overhead": {"per_request", "per_batch", "none"},
-        "runtime.fusion": {"unfused", "conventional", "fused"},
+        "runtime.fusion": {"unfused", "conventional", "fused", "looped"},
         "runtime.orchestration": {"ho", "so"},
         "cluster.backend": {"ray", "local"},
     }
@@ -213,7 +213,7 @@ WITHOUT_EFFECT: list[tuple[str, object, tuple[tuple[str, object], str]]] = [
     ("experts.dtype", "int8", GROUPS),
     ("experts.router_tokens", 5, (("experts.router", "none"), "experts.router is none")),
     ("runtime.fairness", "5 s", (("runtime.scheduler", "paper"), "runtime.scheduler is paper")),
-    ("runtime.orchestration", "so", (("runtime.fusion", "unfused"), "runtime.fusion is not fused")),
+    ("runtime.orchestration", "so", (("runtime.fusion", "unfused"), "runtime.fusion is not fused or looped")),
     ("cluster.address", "auto", (("cluster.backend", "local"), "cluster.backend is not ray")),
 ]
 

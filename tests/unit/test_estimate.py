@@ -56,9 +56,9 @@ def test_decode_reads_the_weights_at_the_rate_that_the_fraction_says() -> None:
     assert found.bound_by == "hbm"
 
 
-def test_long_prompts_come_near_the_share_of_the_peak_that_kernels_reach() -> None:
+def test_long_prompts_come_near_the_peak_but_never_reach_it() -> None:
     found = of("llama-3.1-405b", 16384, 1, 1, **{"peer.bandwidth": "100 TB/s", "sockets": 16})
-    assert 0.85 < found.flops_fraction < 0.9 and found.bound_by == "compute"
+    assert 0.9 < found.flops_fraction < 1.0 and found.bound_by == "compute"
 
 
 @pytest.mark.parametrize(
@@ -156,4 +156,4 @@ def test_every_option_counts() -> None:
 
 def test_the_table_shows_the_inputs_that_are_not_published() -> None:
     text = said("llama-2-7b --input 128 --output 20").output
-    assert "bound by" in text and "assumed inputs: peer.bandwidth 400 GB/s" in text
+    assert "bound by" in text and "assumed inputs: " in text and "peer.bandwidth 400 GB/s" in text

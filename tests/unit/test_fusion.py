@@ -1,21 +1,25 @@
-"""Which operators share a kernel at each level, and is every operator in exactly one?"""
+"""Which operators may share a kernel at each level, and which kernels of all are taken?"""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from node.dataflow.fusion import CONVENTIONAL_LIMIT, LEVELS, partition
-from node.dataflow.graph import Block, Operator
+from node.dataflow.compiler import Compiler
+from node.dataflow.fusion import CONVENTIONAL_LIMIT, LEVELS, blocks_at, candidates, conventional, quickest
+from node.dataflow.graph import Block, Operator, Step
 from node.dataflow.operators import activation, elementwise
 from node.models.decoder import decoder
 from node.models.hugging_face import load_shape
 from node.models.shape import model_names
+from node.spec_file import load_machine
 
 LAYER = decoder(load_shape("llama-2-7b"), 8).blocks[1]
 
 
-def names(groups: tuple[tuple[Operator, ...], ...]) -> list[str]:
-    return [" ".join(operator.name for operator in group) for group in groups]
+def groups_of(operators: tuple[Operator, ...]) -> list[str]:
+    """The names in each conventional kernel."""
+    return [" ".join(op.name for op in operators[first : last + 1]) for first, last in conventional(operators)]
 
 
 def op(name: str, kind: str, inputs: str = "", outputs: str = "") -> Operator:
@@ -24,22 +28,32 @@ def op(name: str, kind: str, inputs: str = "", outputs: str = "") -> Operator:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("degree", [1, 8])
-@pytest.mark.parametrize("model", model_names())
-def test_every_operator_is_in_one_kernel_and_in_order(model: str, degree: int, level: str) -> None:
-    for block in decoder(load_shape(model), degree).blocks:
-        groups = partition(block, level)
-        assert all(groups)
-        assert tuple(operator for group in groups for operator in group) == block.operators
+@pytest.mark.parametrize("step", [Step(300, 45150, 300, 1), Step(4, 4000, 4000, 4)], ids=["prompt", "decode"])
+@pytest.mark.parametrize("machine", ["sn40l-node", "dgx-a100"])
+@pytest.mark.parametrize("model", ["llama-2-7b", "llama-3-8b"])
+def test_every_operator_is_in_one_kernel_and_in_order(model: str, machine: str, step: Step, level: str) -> None:
+    blocks = decoder(load_shape(model), 8).blocks
+    kernels = Compiler.of(load_machine(machine), 8, level, "ho").kernels(blocks, step)
+    assert all(kernel.operators for kernel in kernels)
+    in_kernels = [(op, kernel.repeat * kernel.iterations) for kernel in kernels for op in kernel.operators]
+    assert in_kernels == [(op, block.repeat) for block in blocks for op in block.operators]
 
 
-def test_unfused_is_a_kernel_each_and_fused_one_for_the_block() -> None:
-    assert [len(group) for group in partition(LAYER, "unfused")] == [1] * 20
-    assert partition(LAYER, "fused") == (LAYER.operators,)
+def test_unfused_allows_a_kernel_each_and_fused_every_run_of_operators() -> None:
+    assert candidates(LAYER.operators, "unfused") == [(index, index) for index in range(20)]
+    runs = {(first, last) for last in range(20) for first in range(last + 1)}  # 20 x 21 / 2
+    for level in ("fused", "looped"):
+        found = candidates(LAYER.operators, level)
+        assert len(found) == 210 and set(found) == runs
+
+
+def test_conventional_allows_every_part_of_its_groups() -> None:
+    chain = [op("a", "gemm", outputs="x"), op("b", "elementwise", "x", "y"), op("c", "gemm", "y", "z")]
+    assert set(candidates(chain, "conventional")) == {(0, 0), (0, 1), (1, 1), (2, 2)}
 
 
 def test_a_layer_fused_as_on_a_gpu_is_fifteen_kernels() -> None:
-    assert names(partition(LAYER, "conventional")) == [
+    assert groups_of(LAYER.operators) == [
         "attention_norm",
         "q_proj",
         "k_proj",
@@ -59,7 +73,7 @@ def test_a_layer_fused_as_on_a_gpu_is_fifteen_kernels() -> None:
 
 
 def test_on_one_socket_the_residual_is_an_epilogue_of_the_projection() -> None:
-    groups = names(partition(decoder(load_shape("llama-2-7b")).blocks[1], "conventional"))
+    groups = groups_of(decoder(load_shape("llama-2-7b")).blocks[1].operators)
     assert "o_proj attention_add ffn_norm" in groups and "down_proj ffn_add" in groups
     assert len(groups) == 11
 
@@ -68,8 +82,12 @@ def test_on_one_socket_the_residual_is_an_epilogue_of_the_projection() -> None:
 @pytest.mark.parametrize("model", model_names())
 def test_a_conventional_kernel_is_small_and_its_operators_follow_from_each_other(model: str, degree: int) -> None:
     for block in decoder(load_shape(model), degree).blocks:
-        for group in partition(block, "conventional"):
-            assert len(group) <= 5
+        ends = conventional(block.operators)
+        assert [first for first, _ in ends] == [0, *(last + 1 for _, last in ends[:-1])]
+        assert ends[-1][1] == len(block.operators) - 1
+        for start, end in ends:
+            group = block.operators[start : end + 1]
+            assert 1 <= len(group) <= 5
             assert len(group) == 1 or not any(operator.collective for operator in group)
             for index, operator in enumerate(group[1:], 1):
                 made = {tensor.name for earlier in group[:index] for tensor in earlier.outputs}
@@ -80,7 +98,7 @@ def test_five_operators_are_a_conventional_kernel_and_six_are_not() -> None:
     assert CONVENTIONAL_LIMIT == 5
     chain = [activation(f"t{index}", 1) for index in range(7)]
     steps = tuple(elementwise(f"e{i}", (chain[i],), (chain[i + 1],), flops=1) for i in range(6))
-    assert names(partition(Block("b", steps), "conventional")) == ["e0 e1 e2 e3 e4", "e5"]
+    assert groups_of(steps) == ["e0 e1 e2 e3 e4", "e5"]
 
 
 @pytest.mark.parametrize(
@@ -107,12 +125,44 @@ def test_five_operators_are_a_conventional_kernel_and_six_are_not() -> None:
     ],
 )
 def test_an_operator_joins_the_kinds_that_compilers_join(first: str, second: str, joins: bool) -> None:
-    block = Block("b", (op("a", first, outputs="t"), op("b", second, inputs="t")))
-    assert len(partition(block, "conventional")) == (1 if joins else 2)
+    pair = (op("a", first, outputs="t"), op("b", second, inputs="t"))
+    assert groups_of(pair) == (["a b"] if joins else ["a", "b"])
 
 
 def test_an_operator_that_reads_nothing_of_a_kernel_stays_out_of_it() -> None:
-    block = Block("b", (op("a", "elementwise", "x", "y"), op("b", "elementwise", "x", "z")))
-    assert names(partition(block, "conventional")) == ["a", "b"]
+    apart = (op("a", "elementwise", "x", "y"), op("b", "elementwise", "x", "z"))
+    assert groups_of(apart) == ["a", "b"]
     late = (op("a", "elementwise", "x", "y"), op("b", "elementwise", "y", "z"), op("c", "elementwise", "y", "w"))
-    assert names(partition(Block("b", late), "conventional")) == ["a b c"]  # of any of its operators
+    assert groups_of(late) == ["a b c"]  # of any of its operators
+
+
+def test_blocks_that_run_once_after_one_another_are_one_to_a_fuser() -> None:
+    a, b, c, d = (op(name, "gemm") for name in "abcd")
+    blocks = (Block("in", (a,)), Block("eye", (b,)), Block("layer", (c,), repeat=3), Block("out", (d,)))
+    for level in ("fused", "looped"):
+        found = blocks_at(blocks, level)
+        assert [(block.name, block.operators, block.repeat) for block in found] == [
+            ("in+eye", (a, b), 1),
+            ("layer", (c,), 3),
+            ("out", (d,), 1),
+        ]
+    for level in ("unfused", "conventional"):
+        assert blocks_at(blocks, level) == list(blocks)
+
+
+@pytest.mark.parametrize(
+    ("of_three", "of_two", "best"),
+    [
+        (9.0, (5.0, 5.0), [(0, 0), (1, 1), (2, 2)]),  # 3 x 2 = 6 < 5 + 2 < 9
+        (9.0, (3.0, 5.0), [(0, 1), (2, 2)]),
+        (9.0, (5.0, 3.0), [(0, 0), (1, 2)]),
+        (4.0, (3.0, 3.0), [(0, 2)]),
+        (np.inf, (np.inf, np.inf), [(0, 0), (1, 1), (2, 2)]),  # what does not fit is not taken
+    ],
+)
+def test_the_kernels_that_take_the_least_time_are_taken(
+    of_three: float, of_two: tuple[float, float], best: list[tuple[int, int]]
+) -> None:
+    seconds = {(0, 2): of_three, (0, 1): of_two[0], (1, 2): of_two[1]} | {(i, i): 2.0 for i in range(3)}
+    ranges = list(seconds)
+    assert [ranges[index] for index in quickest(ranges, np.array(list(seconds.values())))] == best

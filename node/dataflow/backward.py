@@ -1,0 +1,182 @@
+"""The backward of each kind of operator: from the gradients of its results those of its inputs and of its weights.
+
+Gradients are BF16. A gradient of weights is a tensor per ``constant``, of a sparse matrix one element per non-zero, and
+is summed over all tokens before it leaves its kernel. FLOPs count one per addition, multiplication or transcendental.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from node.dataflow.graph import Form, Operator, Tensor, total
+from node.dataflow.operators import ONE
+
+
+@dataclass(frozen=True, slots=True)
+class Backward:
+    """The ``operators`` in order, and of each input of the forward operator the gradient that they make."""
+
+    operators: tuple[Operator, ...]
+    gradients: tuple[Tensor, ...]
+
+
+Rule = Callable[[Operator, tuple[Tensor, ...]], Backward]
+
+
+def backward(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
+    """The backward of ``op``, whose outputs have ``gradients``; raises ``ValueError`` where no rule is known."""
+    function = op.function or op.collective or op.kind
+    if function not in RULES:
+        raise ValueError(f"operator {op.name}: {function} has no gradient; these have: {', '.join(RULES)}")
+    return RULES[function](op, gradients)
+
+
+def weight_gradient(op: Operator) -> Tensor:
+    """The gradient of the weights that ``op`` uses."""
+    assert op.matrix is not None
+    return Tensor(f"{op.name}_weight_gradient", "constant", (op.matrix.elements,))
+
+
+def _gradient(tensor: Tensor, op: Operator) -> Tensor:
+    """What ``op`` adds to the gradient of one of its inputs."""
+    return Tensor(f"{tensor.name}_gradient_of_{op.name}", tensor.per, tensor.shape)
+
+
+def _gemm(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
+    """Y = X W + b: dX = dY W^T and dW = X^T dY, each as many FLOPs as Y; db, the sum of dY, is made along with dW.
+
+    Of sparse weights dW is made only where W is not zero; reading where that is takes their indices.
+    """
+    assert op.matrix is not None
+    (source,), matrix = op.inputs, op.matrix
+    result = _gradient(source, op)
+    of_input = Operator(
+        f"{op.name}_input_gradient",
+        "gemm",
+        gradients,
+        (result,),
+        flops=op.rows * (2 * matrix.non_zeros),
+        mode="systolic",
+        rows=op.rows,
+        columns=ONE * matrix.rows,
+        groups=ONE,
+        weight_read=Form(constant=replace(matrix, bias=False).size),
+    )
+    of_weights = Operator(
+        f"{op.name}_weight_gradient",
+        "gemm",
+        (source, *gradients),
+        (weight_gradient(op),),
+        flops=op.flops,
+        mode="systolic",
+        rows=ONE * matrix.rows,
+        columns=ONE * matrix.columns,
+        groups=ONE,
+        weight_read=Form(constant=round(matrix.non_zeros * matrix.index_bytes)),
+    )
+    return Backward((of_input, of_weights), (result,))
+
+
+def _product(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
+    """S = Q K^T: dQ = dS K and dK = dS^T Q. O = P V: dP = dO V^T and dV = P^T dO. Each as many FLOPs as forward."""
+    left, right = op.inputs
+    keys, width = Form(context=op.groups.sequences), Form(sequences=right.shape[0])
+    results = _gradient(left, op), _gradient(right, op)
+    of_left = Operator(
+        f"{op.name}_{left.name}_gradient",
+        "attention",
+        (*gradients, right),
+        results[:1],
+        flops=op.flops,
+        mode="systolic",
+        rows=op.rows,
+        columns=width if op.function == "scores" else keys,
+        groups=op.groups,
+    )
+    of_right = Operator(
+        f"{op.name}_{right.name}_gradient",
+        "attention",
+        (left, *gradients),
+        results[1:],
+        flops=op.flops,
+        mode="systolic",
+        rows=keys,
+        columns=width,
+        groups=op.groups,
+    )
+    return Backward((of_left, of_right), results)
+
+
+def _softmax(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
+    """dS = P (dP - sum(dP P)): multiply, sum, subtract, multiply: 4 FLOPs an element, taken twice. From P as kept."""
+    result = _gradient(op.inputs[0], op)
+    flops = result.elements * 4
+    made = Operator(f"{op.name}_gradient", "attention", (*op.outputs, *gradients), (result,), flops=flops, passes=2)
+    return Backward((made,), (result,))
+
+
+def _norm(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
+    """With x' = x r the normed input and g = dY w: dX = r (g - x' mean(g x')), of layer norms also less mean(g).
+
+    Statistics are worked out again from x. FLOPs an element, RMS: square, sum; x'; g; product and sum; three for dX;
+    two for dW: 11. Layer norm: also mean and its subtraction, sum of g and its subtraction, the sum for the bias: 16.
+    Each element is taken three times: for the statistics, for the sums, for the result.
+    """
+    assert op.matrix is not None
+    result = _gradient(op.inputs[0], op)
+    made = Operator(
+        f"{op.name}_gradient",
+        "rowwise",
+        (*op.inputs, *gradients),
+        (result, weight_gradient(op)),
+        flops=result.elements * (16 if op.function == "layer_norm" else 11),
+        passes=3,
+        weight_read=Form(constant=round(op.matrix.columns * op.matrix.element_bytes)),
+    )
+    return Backward((made,), (result,))
+
+
+# FLOPs per element of the result, and whether the inputs of the forward operator are read. multiply: two products.
+# silu, s = sigmoid(x): exp, add, divide, then dY s (1 + x (1 - s)). gelu by tanh: 6 to tanh, 10 to the slope, times dY.
+# rotary: the rotation back, by position alone.
+POINTWISE = {"multiply": (2, True), "silu": (8, True), "gelu": (17, True), "rotary": (3, False)}
+
+
+def _pointwise(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
+    """One operator that makes the gradients of all inputs; see ``POINTWISE``."""
+    flops, reads = POINTWISE[op.function]
+    results = tuple(_gradient(tensor, op) for tensor in op.inputs)
+    work = total(tensor.elements for tensor in op.outputs) * flops
+    sources = (*gradients, *op.inputs) if reads else gradients
+    return Backward((Operator(f"{op.name}_gradient", "elementwise", sources, results, flops=work),), results)
+
+
+def _passed_on(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
+    """A sum, of two tensors or of the shards' parts: its gradient is that of each term."""
+    return Backward((), gradients * len(op.inputs))
+
+
+def _table(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
+    """Of a table the rows that were read: each token's gradient is added to its own. The whole gradient is written."""
+    flops = total(tensor.elements for tensor in gradients)
+    made = Operator(f"{op.name}_weight_gradient", "gather", gradients, (weight_gradient(op),), flops=flops)
+    return Backward((made,), gradients if op.inputs else ())
+
+
+RULES: dict[str, Rule] = {
+    "gemm": _gemm,
+    "scores": _product,
+    "softmax": _softmax,
+    "values": _product,
+    "rms_norm": _norm,
+    "layer_norm": _norm,
+    "multiply": _pointwise,
+    "silu": _pointwise,
+    "gelu": _pointwise,
+    "rotary": _pointwise,
+    "add": _passed_on,
+    "all_reduce": _passed_on,
+    "gather": _table,
+    "positions": _table,
+}

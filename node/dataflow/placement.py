@@ -1,0 +1,289 @@
+"""Where the stages of a kernel go: PCUs by their work, PMUs by what they hold and by what passes through them.
+
+A kernel is a pipeline of stages, an operator each, through which a pass flows in equal tiles: a stage works on one
+while the next stage works on the one before. T tiles take T + D - 1 times the slowest stage's time for one, D being the
+depth of the pipeline. A stage's work on a tile is cut into units of ``pipeline.grain`` cycles; in ``rounds`` rounds of
+a unit a stage with u units keeps u / rounds PCUs at work, so that all stages take about as long. Fewer rounds need more
+PCUs, and more PMUs:
+
+- the tensors between stages, and those that enter, are held twice (one is filled while the other is read) and once more
+  for each stage that they bypass (a residual), in PMUs for their bytes or, if that needs more, for the bytes per cycle
+  that are read of them;
+- a systolic PCU takes one operand of ``lanes`` elements and one of ``macs_per_cycle / lanes`` each cycle; PCUs in a
+  grid share the former by row and the latter by column (the RDN multicasts), and each stream needs its PMUs;
+- what PMUs are left hold stationary operands, weights or a sequence's keys and values. Those that find no room stream
+  from HBM again with every tile.
+
+The search takes the tiles and rounds with the least time, over many kernels at once: columns of numpy arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from node.collectives import COLLECTIVES
+from node.dataflow.graph import Operator, Step
+from node.dataflow.stages import Range, depths, kept, reads, tile_counts, work
+from node.dataflow.traffic import Floats, Traffic
+from node.spec import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """An operator in a kernel: its PCUs and PMUs, and the PCU cycles that a tile takes on all of them together."""
+
+    operator: Operator
+    pcus: int
+    pmus: int
+    cycles: float
+    seconds: float  # for all tiles of the pass that the placement is for
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The stages of a kernel, the number of ``tiles`` of a pass, the most stages that a tile goes through (``depth``).
+
+    ``resident``: the share of stationary operands that stays in SRAM over all tiles; ``limit``: what more of would make
+    the pipeline quicker, PCUs (``compute``) or PMUs (``sram``).
+    """
+
+    stages: tuple[Stage, ...]
+    tiles: int
+    depth: int
+    resident: float
+    limit: str
+    sram_bytes: int
+
+    @property
+    def pcus(self) -> int:
+        """PCUs in use."""
+        return sum(stage.pcus for stage in self.stages)
+
+    @property
+    def pmus(self) -> int:
+        """PMUs in use."""
+        return sum(stage.pmus for stage in self.stages)
+
+
+class Search:
+    """The best placement of each of many ``ranges`` of a block's operators, for one ``step``.
+
+    ``members`` share a collective. ``looped``: a pass is one of many iterations: the next one's stationary operands are
+    loaded while this one runs, so that they are held twice, and its first tile may enter as this one's leaves.
+    """
+
+    def __init__(
+        self, operators: Sequence[Operator], ranges: Sequence[Range], step: Step, machine: Machine, members: int,
+        looped: bool = False,
+    ) -> None:  # fmt: skip
+        assert machine.pipeline is not None
+        self._operators, self._ranges, self._machine = operators, ranges, machine
+        self._grain, self._lanes = machine.pipeline.grain, machine.pipeline.lanes
+        self._array_rows = machine.compute.macs_per_cycle / self._lanes
+        self._step, self._looped = step, looped
+        self.tiles = tile_counts(operators, step, self._array_rows)
+        self.traffic = Traffic(operators, ranges, step)
+        first, last = np.array(ranges).T
+        index = np.arange(len(operators))
+        self._inside = (index >= first[:, None]) & (index <= last[:, None])
+        self._single = first == last
+        self._measure()
+        self._link_s = self._links(members)
+        with np.errstate(over="ignore"):  # what takes for ever is infinite
+            self._solve()
+
+    def _measure(self) -> None:
+        """Per number of tiles and operator: units of work, rows that share a multicast; per range also the buffers."""
+        step, machine = self._step, self._machine
+        cycles, rows = zip(*(work(op, step, self.tiles, machine) for op in self._operators), strict=True)
+        self._cycles = np.array(cycles).T
+        units = np.ceil(self._cycles / self._grain - 1e-9)
+        self._units = np.where(self._inside[:, None, :], units, 0.0)
+        self._row_blocks = np.array(rows).T
+        self._systolic = np.array([op.mode == "systolic" for op in self._operators])
+        self._depth = depths(self._operators, self._ranges)
+        whole = np.array([op.whole for op in self._operators])
+        self._legal = ~((self._inside & whole).any(axis=1)[:, None] & (self.tiles > max(1, self._step.sequences)))
+        made, entering = self.traffic.buffers(self.tiles)
+        held, waiting = kept(self._operators)
+        self._held = np.where(self._inside[:, None, :], held * made[None], 0.0) + waiting * entering
+        passes = reads(self._operators)
+        self._passing = np.where(self._inside[:, None, :], made * passes, 0.0) + entering
+
+    def _links(self, members: int) -> tuple[Floats, Floats]:
+        """Seconds of sending, and of hops, of each range."""
+        sending, hopping = np.zeros(len(self._operators)), np.zeros(len(self._operators))
+        for index, op in enumerate(self._operators):
+            if op.collective:
+                transfer = COLLECTIVES[op.collective](op.message.at(self._step), members)
+                sending[index] = transfer.bytes_sent / self._machine.peer.bandwidth
+                hopping[index] = transfer.hops * self._machine.peer.latency
+        return self._inside @ sending, self._inside @ hopping
+
+    def _pcus(self, rounds: Floats) -> Floats:
+        return np.ceil(self._units / rounds[..., None])
+
+    def _streams(self, pcus: Floats) -> Floats:
+        """PMUs that feed the operands of systolic stages."""
+        ratio = self._lanes / self._array_rows
+        across = np.maximum(np.minimum(self._row_blocks, np.ceil(np.sqrt(pcus * ratio))), 1.0)
+        across = np.minimum(across, np.maximum(pcus, 1.0))
+        feeding = np.ceil(pcus / across) + np.ceil(across / ratio)
+        return np.where(self._systolic & (pcus > 0), feeding, 0.0)
+
+    def _buffers(self, rounds: Floats) -> Floats:
+        """PMUs of the tensors that a kernel holds; one that is alone in its kernel makes do with parts of a tile."""
+        sram = self._machine.sram
+        for_bytes = np.ceil(self._held / sram.bank_capacity)
+        for_bytes = np.where(self._single[:, None, None], np.minimum(for_bytes, 1.0), for_bytes)
+        for_rate = np.ceil(self._passing / (rounds[..., None] * self._grain * sram.bank_bandwidth))
+        return np.maximum(for_bytes, for_rate)
+
+    def _fits(self, rounds: Floats) -> npt.NDArray[np.bool_]:
+        pcus = self._pcus(rounds)
+        pmus = (self._streams(pcus) + self._buffers(rounds)).sum(axis=-1)
+        enough = pmus <= self._machine.sram.banks
+        return np.asarray((pcus.sum(axis=-1) <= self._machine.compute.units) & (enough | self._last_resort(rounds)))
+
+    def _last_resort(self, rounds: Floats) -> npt.NDArray[np.bool_]:
+        """A single operator runs on whatever there is, in as many rounds as it takes."""
+        return np.asarray(self._single[:, None] & (rounds >= self._most))
+
+    def _resident(self, rounds: Floats) -> Floats:
+        """The share of stationary operands for which there is room beside the buffers."""
+        sram = self._machine.sram
+        held = np.where(self._single[:, None, None], np.ceil(self._held / sram.bank_capacity), self._buffers(rounds))
+        room = np.maximum(sram.banks - held.sum(axis=-1), 0.0) * sram.bank_capacity
+        needed = (1 + self._looped) * self.traffic.stationary[:, None]
+        return np.where(needed > 0, np.minimum(room / np.maximum(needed, 1.0), 1.0), 1.0)
+
+    def _pipeline_s(self, rounds: Floats) -> Floats:
+        compute = self._machine.compute
+        depth = self._depth[:, None]
+        tile = rounds * self._grain / (compute.clock * compute.efficiency)
+        if not self._looped:
+            return np.asarray(tile * (self.tiles + depth - 1), dtype=np.float64)
+        return np.maximum(tile * self.tiles, tile * depth + self.fixed_s[:, None])
+
+    def _hbm_s(self, rounds: Floats) -> Floats:
+        hbm = self._machine.hbm
+        seconds: Floats = self.traffic.bytes(self.tiles, self._resident(rounds)) / (hbm.bandwidth * hbm.efficiency)
+        return seconds
+
+    def _solve(self) -> None:
+        """The fewest rounds that fit, or more of them where HBM would wait for the PMUs that this frees."""
+        shape = (len(self._ranges), len(self.tiles))
+        self._most = np.maximum(self._units.max(axis=-1), 1.0)
+        fewest = _least(np.ones(shape), self._most, self._fits)
+        self._feasible = self._legal & self._fits(fewest)
+        floor = self._hbm_s(self._most)
+        wait = _least(fewest, self._most, lambda r: self._hbm_s(r) <= np.maximum(self._pipeline_s(r), floor))
+        before = np.maximum(wait - 1, fewest)
+        self._rounds = np.where(self._steady(before) <= self._steady(wait), before, wait)
+        self._fewest = fewest
+        within = self.traffic.bytes(self.tiles, self._resident(self._rounds)) <= self.traffic.apart()[:, None]
+        self._feasible &= within | self._single[:, None]
+        times = np.where(self._feasible, np.maximum(self._steady(self._rounds), self._link_s[0][:, None]), np.inf)
+        self._chosen = times.argmin(axis=1)
+        self.steady_s = times.min(axis=1)
+
+    def _steady(self, rounds: Floats) -> Floats:
+        slower: Floats = np.maximum(self._pipeline_s(rounds), self._hbm_s(rounds))
+        return slower
+
+    @property
+    def least_s(self) -> float:
+        """Seconds that all operators take at least, in whatever kernels: work, HBM and link at their peaks."""
+        compute, hbm = self._machine.compute, self._machine.hbm
+        work = (self._cycles * self.tiles[:, None]).min(axis=0).sum() / (
+            compute.units * compute.clock * compute.efficiency
+        )
+        once = self.traffic.bytes(np.ones(1), np.ones((len(self._ranges), 1))).min() / (hbm.bandwidth * hbm.efficiency)
+        return float(max(work, once, self._link_s[0].max()))
+
+    @property
+    def fixed_s(self) -> Floats:
+        """Seconds that each range takes beside: the latency of its stages and the hops of its collectives."""
+        assert self._machine.pipeline is not None
+        seconds: Floats = self._inside.sum(axis=1) * self._machine.pipeline.stage_latency + self._link_s[1]
+        return seconds
+
+    def placement(self, index: int) -> Placement:
+        """The best placement of one range."""
+        chosen = int(self._chosen[index])
+        tiles = int(self.tiles[chosen])
+        rounds, sram = self._rounds, self._machine.sram
+        pcus = self._pcus(rounds)[index, chosen]
+        streams = self._streams(self._pcus(rounds))[index, chosen]
+        buffers = self._buffers(rounds)[index, chosen]
+        resident = float(self._resident(rounds)[index, chosen])
+        operands = (1 + self._looped) * self.traffic.operands * self._inside[index]
+        free = max(0.0, sram.banks - buffers.sum())
+        lent = _apportion(operands * resident / sram.bank_capacity, free)
+        pmus = _within(np.maximum(streams, lent) + buffers, sram.banks)
+        room = float(pmus.sum()) * sram.bank_capacity
+        return Placement(
+            stages=self._stages(index, chosen, pcus, pmus),
+            tiles=tiles,
+            depth=int(self._depth[index]),
+            resident=resident,
+            limit=self._limit(index, chosen),
+            sram_bytes=round(min(self._held[index, chosen].sum() + resident * operands.sum(), room)),
+        )
+
+    def _stages(self, index: int, chosen: int, pcus: Floats, pmus: Floats) -> tuple[Stage, ...]:
+        compute = self._machine.compute
+        first, last = self._ranges[index]
+        stages = []
+        for position in range(first, last + 1):
+            units, held = float(self._units[index, chosen, position]), int(pcus[position])
+            taken = -(-units // held) * self._grain if held else 0.0
+            seconds = taken * int(self.tiles[chosen]) / (compute.clock * compute.efficiency)
+            cycles = float(self._cycles[chosen, position])
+            stages.append(Stage(self._operators[position], held, int(pmus[position]), cycles, seconds))
+        return tuple(stages)
+
+    def _limit(self, index: int, chosen: int) -> str:
+        """What the next fewer rounds would lack."""
+        fewer = np.maximum(self._fewest - 1, 1.0)
+        short = self._pcus(fewer)[index, chosen].sum() > self._machine.compute.units
+        return "compute" if short or self._fewest[index, chosen] == 1 else "sram"
+
+
+def _least(low: Floats, high: Floats, holds: object) -> Floats:
+    """The least whole numbers between ``low`` and ``high`` for which ``holds``, true from some number on."""
+    assert callable(holds)
+    low, high = low.copy(), high.copy() + np.zeros_like(low)
+    while (low < high).any():
+        middle = np.floor((low + high) / 2)
+        true = holds(middle)
+        high = np.where(true, middle, high)
+        low = np.where(true, low, np.minimum(middle + 1, high))
+    return low
+
+
+def _apportion(wanted: Floats, room: float) -> Floats:
+    """Whole PMUs for what is ``wanted``, no more than there is ``room`` for in all."""
+    given = np.ceil(wanted - 1e-9)
+    excess = given.sum() - np.floor(room)
+    for index in np.argsort(given - wanted)[::-1]:
+        if excess <= 0:
+            break
+        if given[index] > 0:
+            given[index] -= 1
+            excess -= 1
+    return given
+
+
+def _within(pmus: Floats, banks: int) -> Floats:
+    """No more PMUs than there are: each stage gives up its share of what is too many, but not its last one."""
+    if pmus.sum() <= banks:
+        return pmus
+    scaled: Floats = np.maximum(np.floor(pmus * (banks / pmus.sum())), pmus > 0)
+    while scaled.sum() > banks and scaled.max() > 1:
+        scaled[scaled.argmax()] -= 1
+    return scaled

@@ -1,0 +1,83 @@
+"""What a stage is to its pipeline, before anything is placed: work, depth, how often and how long tensors are held."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from node.dataflow.graph import DTYPES, Operator, Step
+from node.dataflow.traffic import Floats
+from node.spec import Machine
+
+Range = tuple[int, int]  # of operators in a block: first, last
+
+
+def work(op: Operator, step: Step, tiles: Floats, machine: Machine) -> tuple[Floats, Floats]:
+    """PCU cycles of a tile, and blocks of rows that share a stationary operand, by number of tiles."""
+    assert machine.pipeline is not None
+    macs, lanes = machine.compute.macs_per_cycle, machine.pipeline.lanes
+    if op.mode == "memory":
+        return np.zeros(len(tiles)), np.ones(len(tiles))
+    if op.mode == "simd":
+        words = op.streamed.at(step) / DTYPES["bf16"]  # a lane takes two cycles for an FP32 number
+        cycles = max(words * op.passes / lanes, op.flops.at(step) / macs)
+        return cycles / tiles, np.ones(len(tiles))
+    array_rows = macs / lanes
+    groups = max(op.groups.at(step), 1.0)
+    apart = max(step.sequences, 1) if op.groups.sequences else 1  # groups that tiles keep whole
+    once = op.rows.constant  # rows of a weight's gradient: tiles cut what is summed, not them
+    cut = (op.rows.at(step) - once) / np.maximum(1.0, tiles / apart)
+    rows = np.maximum((once + cut) / groups, 1.0)
+    columns = max(op.columns.at(step) / groups, 1.0)
+    blocks = np.ceil(rows / array_rows - 1e-9)
+    wasted = blocks * array_rows / rows * (np.ceil(columns / lanes) * lanes / columns)
+    return op.flops.at(step) / 2 / macs * wasted / tiles, blocks
+
+
+def reads(operators: Sequence[Operator]) -> Floats:
+    """How often a stage's output is read from its buffers: as often as the hungriest SIMD stage takes it."""
+    passes = np.ones(len(operators))
+    for index, op in enumerate(operators):
+        names = {tensor.name for tensor in op.outputs}
+        takers = [c.passes for c in operators[index + 1 :] if names & {tensor.name for tensor in c.inputs}]
+        passes[index] = max(takers, default=1)
+    return passes
+
+
+def tile_counts(operators: Sequence[Operator], step: Step, array_rows: float) -> Floats:
+    """Into how many tiles a pass may go: tiles of one, two, four ... arrays' rows, up to one tile."""
+    rows = max([step.tokens, step.sequences, *(op.rows.at(step) / max(op.groups.at(step), 1.0) for op in operators)])
+    doublings = max(0, math.ceil(math.log2(max(rows / array_rows, 1.0))))
+    counts = np.maximum(1.0, np.ceil(rows / (array_rows * 2.0 ** np.arange(doublings + 1))))
+    return np.unique(
+        [*counts, *(max(1.0, np.ceil(step.sequences / 2.0**n)) for n in range(step.sequences.bit_length()))]
+    )
+
+
+def depths(operators: Sequence[Operator], ranges: Sequence[Range]) -> Floats:
+    """Of each range, the most operators that follow from one another."""
+    reach = {first: np.maximum.accumulate(_depth(operators[first:])) for first in {first for first, _ in ranges}}
+    return np.array([reach[first][last - first] for first, last in ranges], dtype=np.float64)
+
+
+def _depth(operators: Sequence[Operator]) -> list[int]:
+    """Of each operator, the most operators in a row that lead to it, itself included."""
+    made: dict[str, int] = {}
+    found = []
+    for op in operators:
+        found.append(1 + max((made.get(tensor.name, 0) for tensor in op.inputs), default=0))
+        made.update((tensor.name, found[-1]) for tensor in op.outputs)
+    return found
+
+
+def kept(operators: Sequence[Operator]) -> tuple[Floats, Floats]:
+    """How many tiles are held of what each operator makes, and of what enters with it."""
+    depth = _depth(operators)
+    last_use = {tensor.name: at for op, at in zip(operators, depth, strict=True) for tensor in op.inputs}
+    made, entering = [], []
+    for op, at in zip(operators, depth, strict=True):
+        made.append(1 + max((last_use.get(tensor.name, at + 1) - at for tensor in op.outputs), default=1))
+        entering.append(2 + max((last_use[tensor.name] - at for tensor in op.inputs), default=0))
+    return np.array(made, dtype=np.float64), np.array(entering, dtype=np.float64)

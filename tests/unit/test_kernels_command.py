@@ -1,0 +1,206 @@
+"""Does ``coe kernels`` show what is placed, and refuse what cannot be? And ``coe estimate`` of transforms?"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from cluster.__main__ import main
+from cluster.kernels import Asked, pass_of
+from cluster.kernels_svg import svg
+from node.spec_file import load_machine
+
+UNITS = 1040  # PCUs of a socket, and as many PMUs
+DECODE = "kernels llama-2-7b --phase decode"
+KERNEL = {
+    "kernel", "launches", "iterations", "operators", "tiles", "pcus", "pmus", "pcu_share", "pmu_share", "sram_bytes",
+    "seconds", "fixed_seconds", "bound_by", "slowest_stage", "hbm_bytes", "flops", "flops_per_byte", "stages",
+}  # fmt: skip
+MEMORY = {
+    "symbols", "hbm_bytes", "lifetime_bound_bytes", "unshared_bytes", "saved_by_sharing_bytes", "spilled_symbols",
+    "ddr_bytes", "spilled_moved_bytes", "spill_seconds",
+}  # fmt: skip
+
+
+class Said(NamedTuple):
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+Coe = Callable[[str], Said]
+
+
+@pytest.fixture
+def coe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Coe:
+    """``coe ...`` in this process, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(line: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["coe", *shlex.split(line)])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Said(code, *capsys.readouterr())
+
+    return command
+
+
+def shown(said: Said) -> dict[str, Any]:
+    assert (said.code, said.err) == (0, "")
+    found: dict[str, Any] = json.loads(said.out)
+    return found
+
+
+def refused(said: Said) -> str:
+    """The one line of a user's mistake."""
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("coe: error: ") and said.err.count("\n") == 1
+    return said.err.removeprefix("coe: error: ").strip()
+
+
+# coe kernels
+
+
+@pytest.mark.parametrize("phase", ["decode", "prefill", "train"])
+def test_the_json_of_a_phase_has_its_shape_and_its_sums(coe: Coe, phase: str) -> None:
+    found = shown(coe(f"kernels llama-2-7b --phase {phase} --json"))
+    assert list(found) == ["model", "machine", "sockets", "seconds", "kernels", "memory"]
+    assert [found[key] for key in ("model", "machine", "sockets")] == ["llama-2-7b", "sn40l-node", 8]
+    for kernel in found["kernels"]:
+        assert kernel.keys() == KERNEL
+        stages = kernel["stages"]
+        assert kernel["operators"] == len(stages)
+        for units, share in (("pcus", "pcu_share"), ("pmus", "pmu_share")):
+            assert kernel[units] == sum(stage[units] for stage in stages) <= UNITS
+            assert kernel[share] == kernel[units] / UNITS
+        assert all((stage["pcus"] == 0) == (stage["mode"] == "memory") for stage in stages)
+        slowest = next(stage for stage in stages if stage["operator"] == kernel["slowest_stage"])
+        assert slowest["seconds"] == max(stage["seconds"] for stage in stages)
+        assert 0 < kernel["fixed_seconds"] < kernel["seconds"]
+        assert kernel["flops_per_byte"] == pytest.approx(kernel["flops"] / kernel["hbm_bytes"])
+    assert found["seconds"] == pytest.approx(sum(k["launches"] * k["seconds"] for k in found["kernels"]))
+    memory = found["memory"]
+    if phase == "train":  # what forward keeps for backward is not planned yet
+        assert memory is None
+        return
+    assert memory.keys() == MEMORY
+    assert memory["saved_by_sharing_bytes"] == memory["unshared_bytes"] - memory["hbm_bytes"]
+    assert 0 < memory["lifetime_bound_bytes"] <= memory["hbm_bytes"] <= 64 * 2**30
+
+
+@pytest.mark.parametrize("phase", ["decode", "prefill", "train"])
+def test_what_a_kernel_holds_fits_its_pmus(coe: Coe, phase: str) -> None:
+    kernels = shown(coe(f"kernels llama-2-7b --phase {phase} --json"))["kernels"]
+    assert [kernel["kernel"] for kernel in kernels if kernel["sram_bytes"] > kernel["pmus"] * 512 * 1024] == []
+
+
+def test_the_decode_layer_has_at_least_four_fifths_of_the_units_and_reads_its_weights_and_cache(coe: Coe) -> None:
+    """An eighth of a layer's 4 x 4096^2 + 3 x 4096 x 11008 elements, norms whole; K and V of 4 heads, read and written.
+
+    A token's vector enters and leaves.
+    """
+    embedding, layer, head = shown(coe(f"{DECODE} --sequence 1024 --json"))["kernels"]
+    assert [kernel["launches"] for kernel in (embedding, layer, head)] == [1, 32, 1]
+    assert min(layer["pcu_share"], layer["pmu_share"]) >= 0.8
+    weights = (4 * 4096**2 + 3 * 4096 * 11008) * 2 / 8 + 2 * 4096 * 2
+    cache = 2 * 4 * 128 * 2
+    assert layer["hbm_bytes"] == weights + (1024 + 1) * cache + 2 * 4096 * 2
+
+
+@pytest.mark.parametrize("option", ["--batch 4", "--sequence 100", "--sockets 4", "--fusion unfused", "--phase train"])
+def test_every_option_counts(coe: Coe, option: str) -> None:
+    base, other = (shown(coe(f"kernels llama-2-7b --json {more}")) for more in ("", option))
+    assert base["seconds"] != other["seconds"]
+
+
+def test_unfused_every_stage_is_a_kernel(coe: Coe) -> None:
+    fused, unfused = (shown(coe(f"{DECODE} --fusion {level} --json"))["kernels"] for level in ("fused", "unfused"))
+    assert [len(kernel["stages"]) for kernel in unfused] == [1] * sum(len(kernel["stages"]) for kernel in fused)
+
+
+def test_without_json_there_is_a_table_with_the_plan(coe: Coe) -> None:
+    said = coe(DECODE)
+    assert said.code == 0
+    for expected in ("kernels of one pass", "layer", "Static memory plan of a socket", "assumed inputs"):
+        assert expected in said.out
+
+
+def test_svg_writes_the_picture_to_the_file_and_the_table_to_the_terminal(coe: Coe, tmp_path: Path) -> None:
+    table, both = coe(DECODE), coe(f"{DECODE} --svg picture.svg")
+    assert both == table
+    machine = load_machine("sn40l-node")
+    drawn = svg(pass_of("llama-2-7b", machine, Asked("decode", 4096, 1, "fused", "ho")))
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("picture.svg", drawn)]
+
+
+# Refusals, and estimates of transforms
+
+UNPLACED = "dgx-a100 places no stages: it has no [pipeline] table"
+NO_PHASE = "has no tokens to decode or learn; it has phase prefill"
+NO_VISION = "training of a model with a vision tower is not supported"
+TOKENS = "works on tokens, for example --input 128 --output 20"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (f"{DECODE} --machine dgx-a100 --svg a.svg", f"--svg 'a.svg': {UNPLACED}"),
+        (f"{DECODE} --svg no/a.svg", "no/a.svg: cannot be written: No such file or directory"),
+        ("kernels monarch-fft --phase decode", f"--phase 'decode': monarch-fft {NO_PHASE}"),
+        ("kernels monarch-fft --phase train", f"--phase 'train': monarch-fft {NO_PHASE}"),
+        ("kernels flashfftconv-1m --phase decode", f"--phase 'decode': flashfftconv-1m {NO_PHASE}"),
+        ("kernels llava-1.5-7b --phase train", f"model llava-1.5-7b: {NO_VISION}"),
+        ("estimate llama-2-7b", f"--input and --output missing: llama-2-7b {TOKENS}"),
+        ("estimate llama-2-7b --output 20", f"--input missing: llama-2-7b {TOKENS}"),
+        ("estimate monarch-fft --input 3", "--input 3: monarch-fft has no tokens; give --batch alone"),
+        ("estimate monarch-fft --output 3 --batch 2", "--output 3: monarch-fft has no tokens; give --batch alone"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line_and_nothing_is_written(
+    coe: Coe, tmp_path: Path, line: str, message: str
+) -> None:
+    assert refused(coe(line)) == message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_estimate_of_a_transform_is_the_time_of_its_kernels(coe: Coe) -> None:
+    """On each of 8 sockets one of 8 sequences: 4.86 GFLOPs, of 638 TFLOPS."""
+    found = shown(coe("estimate flashfftconv-1m --batch 8 --json"))
+    placed = shown(coe("kernels flashfftconv-1m --batch 8 --json"))
+    seconds, moved = placed["seconds"], sum(kernel["hbm_bytes"] for kernel in placed["kernels"])
+    assert found["prefill_s"] == pytest.approx(seconds, rel=1e-6)
+    assert found["total_s"] == pytest.approx(found["call_overhead_s"] + found["prefill_s"])
+    assert (found["decode_s_per_token"], found["kernel_launches_per_token"]) == (0, 0)
+    assert found["hbm_bandwidth_fraction"] == pytest.approx(moved / 1.8e12 / seconds, rel=1e-6)
+    assert found["flops_fraction"] == pytest.approx(4_863_295_488 / 638e12 / seconds, rel=1e-3)
+
+
+def test_nine_sequences_on_eight_sockets_take_as_long_as_sixteen(coe: Coe) -> None:
+    totals = [shown(coe(f"estimate flashfftconv-1m --batch {batch} --json"))["total_s"] for batch in (8, 9, 16)]
+    assert totals[0] < totals[1] == totals[2]
+
+
+def test_a_transform_has_no_sequence_and_may_be_a_file(coe: Coe, tmp_path: Path) -> None:
+    assert (
+        refused(coe("kernels monarch-fft --sequence 3"))
+        == "--sequence 3: monarch-fft has no tokens; give --batch alone"
+    )
+    file = tmp_path / "own.toml"
+    file.write_text('name = "own"\nkind = "transform"\nfactors = [256, 256]\n')
+    of_file, built_in = (
+        shown(coe(f"kernels {name} --machine sn40l-socket --batch 16 --json")) for name in (file, "monarch-fft")
+    )
+    assert of_file["kernels"] == built_in["kernels"]
+    assert shown(coe(f"estimate {file} --batch 16 --json")) == shown(coe("estimate monarch-fft --batch 16 --json"))
