@@ -149,6 +149,11 @@ class Search:
         enough = pmus <= self._machine.sram.banks
         return np.asarray((pcus.sum(axis=-1) <= self._machine.compute.units) & (enough | self._last_resort(rounds)))
 
+    def _may_take(self, rounds: Floats) -> npt.NDArray[np.bool_]:
+        """Whether a kernel fits, and moves no more than its operators would apart."""
+        moved = self.traffic.bytes(self.tiles, self._resident(rounds))
+        return np.asarray(self._fits(rounds) & ((moved <= self.traffic.apart()[:, None]) | self._single[:, None]))
+
     def _last_resort(self, rounds: Floats) -> npt.NDArray[np.bool_]:
         """A single operator runs on whatever there is, in as many rounds as it takes."""
         return np.asarray(self._single[:, None] & (rounds >= self._most))
@@ -178,15 +183,13 @@ class Search:
         """The fewest rounds that fit, or more of them where HBM would wait for the PMUs that this frees."""
         shape = (len(self._ranges), len(self.tiles))
         self._most = np.maximum(self._units.max(axis=-1), 1.0)
-        fewest = _least(np.ones(shape), self._most, self._fits)
-        self._feasible = self._legal & self._fits(fewest)
+        fewest = _least(np.ones(shape), self._most, self._may_take)
+        self._feasible = self._legal & self._may_take(fewest)
         floor = self._hbm_s(self._most)
         wait = _least(fewest, self._most, lambda r: self._hbm_s(r) <= np.maximum(self._pipeline_s(r), floor))
         before = np.maximum(wait - 1, fewest)
         self._rounds = np.where(self._steady(before) <= self._steady(wait), before, wait)
         self._fewest = fewest
-        within = self.traffic.bytes(self.tiles, self._resident(self._rounds)) <= self.traffic.apart()[:, None]
-        self._feasible &= within | self._single[:, None]
         times = np.where(self._feasible, np.maximum(self._steady(self._rounds), self._link_s[0][:, None]), np.inf)
         self._chosen = times.argmin(axis=1)
         self.steady_s = times.min(axis=1)
