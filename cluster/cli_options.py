@@ -14,6 +14,7 @@ from cluster.config import Config
 from cluster.config_file import parse_setting, read_config
 from node.dataflow.fusion import LEVELS
 from node.errors import InputError
+from node.spec_file import MOST_SOCKETS
 
 F = TypeVar("F", bound=Callable[..., object])
 OUT, ERR = (
@@ -46,7 +47,6 @@ workload_options = _options(
     click.option("--backend", help="ray or local."),
     click.option("--address", help="Ray cluster to use; without it one is started on this machine."),
 )
-MOST_SOCKETS = 1024
 model_options = _options(
     click.option(
         "--machine", "name", default="sn40l-node", show_default=True, help="A built-in machine or .toml file."

@@ -19,7 +19,7 @@ The search takes the tiles and rounds with the least time, over many kernels at 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -202,11 +202,10 @@ class Search:
     def least_s(self) -> float:
         """Seconds that all operators take at least, in whatever kernels: work, HBM and link at their peaks."""
         compute, hbm = self._machine.compute, self._machine.hbm
-        work = (self._cycles * self.tiles[:, None]).min(axis=0).sum() / (
-            compute.units * compute.clock * compute.efficiency
-        )
+        cycles = (self._cycles * self.tiles[:, None]).min(axis=0).sum()
+        busy = cycles / (compute.units * compute.clock * compute.efficiency)
         once = self.traffic.bytes(np.ones(1), np.ones((len(self._ranges), 1))).min() / (hbm.bandwidth * hbm.efficiency)
-        return float(max(work, once, self._link_s[0].max()))
+        return float(max(busy, once, self._link_s[0].max()))
 
     @property
     def fixed_s(self) -> Floats:
@@ -257,9 +256,8 @@ class Search:
         return "compute" if short or self._fewest[index, chosen] == 1 else "sram"
 
 
-def _least(low: Floats, high: Floats, holds: object) -> Floats:
+def _least(low: Floats, high: Floats, holds: Callable[[Floats], npt.NDArray[np.bool_]]) -> Floats:
     """The least whole numbers between ``low`` and ``high`` for which ``holds``, true from some number on."""
-    assert callable(holds)
     low, high = low.copy(), high.copy() + np.zeros_like(low)
     while (low < high).any():
         middle = np.floor((low + high) / 2)
