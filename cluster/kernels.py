@@ -68,7 +68,7 @@ class Pass:
     machine: Machine
     step: Step
     kernels: tuple[Kernel, ...]
-    plan: MemoryPlan | None  # of training there is none yet
+    plan: MemoryPlan
 
     @property
     def seconds(self) -> float:
@@ -79,11 +79,9 @@ class Pass:
         """A row per kernel."""
         return [_row(kernel, self.machine, self.step) for kernel in self.kernels]
 
-    def memory(self) -> Memory | None:
+    def memory(self) -> Memory:
         """The memory plan in figures."""
         plan, hbm = self.plan, self.machine.hbm
-        if plan is None:
-            return None
         slower = self.machine.copy_ps(plan.spilled_moved, self.machine.sockets) / PS_PER_S
         return Memory(
             symbols=len(plan.hbm) + len(plan.ddr),
@@ -99,14 +97,13 @@ class Pass:
 
     def as_json(self) -> dict[str, object]:
         """Everything as JSON."""
-        memory = self.memory()
         return {
             "model": self.model,
             "machine": self.machine.name,
             "sockets": self.machine.sockets,
             "seconds": self.seconds,
             "kernels": [asdict(row) | {"stages": _stages(k)} for row, k in zip(self.rows(), self.kernels, strict=True)],
-            "memory": None if memory is None else asdict(memory),
+            "memory": asdict(self.memory()),
         }
 
 
@@ -139,9 +136,7 @@ def pass_of(model: str, machine: Machine, asked: Asked) -> Pass:
         kernels = program.decode_kernels(asked.batch, step.context)
     else:
         kernels = program.prefill_kernels(step)
-    plan = None
-    if asked.phase != "train":
-        plan = plan_memory(symbols(kernels, step), machine.hbm.capacity, machine.ddr.capacity)
+    plan = plan_memory(symbols(kernels, step), machine.hbm.capacity, machine.ddr.capacity)
     return Pass(model, machine, step, kernels, plan)
 
 

@@ -194,11 +194,7 @@ def kernels_table(console: Console, found: Pass) -> None:
     title = f"{found.model} on each of {found.machine.sockets} sockets of {found.machine.name}: kernels of one pass"
     print_table(console, title, heads, cells, left=(0, 8))
     console.print(f"one pass: {show_seconds(found.seconds)}, without call overhead", highlight=False)
-    memory = found.memory()
-    if memory is None:
-        console.print("no memory plan: what a training step keeps from forward to backward is not planned yet")
-    else:
-        _memory_table(console, memory)
+    _memory_table(console, found.memory())
 
 
 def _memory_table(console: Console, memory: Memory) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from node.dataflow.graph import Form, Operator, Tensor, total
+from node.dataflow.graph import ZERO, Form, Operator, Tensor, total
 from node.dataflow.operators import ONE
 
 
@@ -29,7 +29,9 @@ def backward(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
     function = op.function or op.collective or op.kind
     if function not in RULES:
         raise ValueError(f"operator {op.name}: {function} has no gradient; these have: {', '.join(RULES)}")
-    return RULES[function](op, gradients)
+    made, owner = RULES[function](op, gradients), op.weights_of or op.name
+    reading = tuple(replace(one, weights_of=owner) if one.weight_read != ZERO else one for one in made.operators)
+    return replace(made, operators=reading)
 
 
 def weight_gradient(op: Operator) -> Tensor:

@@ -30,10 +30,15 @@ _JOINS: dict[str, tuple[str, ...]] = {
 
 
 def blocks_at(blocks: Sequence[Block], level: str) -> list[Block]:
-    """The blocks within which kernels are made; those that run once and follow one another are one to a fuser."""
+    """The blocks within which kernels are made; those that run once and follow one another are one to a fuser.
+
+    A block that mirrors another stays what it is, as does the other: a model of one layer trains like one of many.
+    """
+    paired = {name for block in blocks if block.mirrors for name in (block.name, block.mirrors)}
     found: list[Block] = []
     for block in blocks:
-        if level in ("fused", "looped") and found and found[-1].repeat == block.repeat == 1:
+        once = found and found[-1].repeat == block.repeat == 1 and not paired & {found[-1].name, block.name}
+        if level in ("fused", "looped") and once:
             before = found.pop()
             found.append(Block(f"{before.name}+{block.name}", (*before.operators, *block.operators)))
         else:

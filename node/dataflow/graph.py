@@ -92,6 +92,7 @@ class Tensor:
 
     So the activations of a decoder are per ``tokens``, attention scores per ``pairs``, an image per ``sequences``, the
     gradient of weights per ``constant``. ``kept``: a later block reads it too, so that it is written to memory.
+    ``within``: the operator in whose weights it lies, where it has no memory of its own: what is updated in place.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Tensor:
     shape: tuple[int, ...]
     dtype: str = "bf16"
     kept: bool = False
+    within: str = ""
 
     @property
     def elements(self) -> Form:
@@ -127,10 +129,11 @@ class Operator:
     parallel in every element. ``whole``: it needs all of a sequence before it makes anything, so that a tile cannot be
     less than one.
 
-    ``weights``: bytes it owns in memory; ``weight_read``: bytes of weights one pass reads; ``kv_read``/``kv_write``: KV
-    cache bytes; ``message``: bytes that each member of the tensor-parallel group brings into a collective, and
-    ``collective`` which one; ``matrix``: the weights it uses, its own or, if ``weights`` is 0, another's; ``function``:
-    what operators of its kind differ in (add, multiply, silu ..), where their gradients do.
+    ``weights``: bytes it owns in memory; ``weight_read``: bytes of weights one pass reads, its own or those of the
+    operator ``weights_of``; ``kv_read``/``kv_write``: KV cache bytes; ``message``: bytes that each member brings into a
+    collective, ``collective`` which one, ``members`` how many, 0 for the whole tensor-parallel group; ``matrix``: the
+    weights it uses, its own or, if ``weights`` is 0, another's; ``function``: what operators of its kind differ in
+    (add, multiply, silu ..), where their gradients do.
     """
 
     name: str
@@ -152,6 +155,8 @@ class Operator:
     collective: str = ""
     matrix: Matrix | None = None
     function: str = ""
+    weights_of: str = ""
+    members: int = 0
 
     @property
     def streamed(self) -> Form:
@@ -163,13 +168,16 @@ class Operator:
 class Block:
     """Operators in order, repeated ``repeat`` times with the same sizes (a decoder layer).
 
-    ``in_decode``: whether a decode step runs it; a vision tower runs with the prompt only.
+    What enters it and nobody names is what ran before it made: the first output of its last operator. ``in_decode``:
+    whether a decode step runs it; a vision tower runs with the prompt only. ``mirrors``: an earlier block, as often
+    repeated, whose last iteration the first one of this reads, and so on back: the layers of a backward pass.
     """
 
     name: str
     operators: tuple[Operator, ...]
     repeat: int = 1
     in_decode: bool = True
+    mirrors: str = ""
 
 
 @dataclass(frozen=True, slots=True)

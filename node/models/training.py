@@ -42,6 +42,8 @@ def train(shape: Shape, degree: int = 1, rank: int = 0) -> Graph:
     served = decoder(shape, degree, rank)
     embedding, layer, head = (block.operators for block in served.blocks)
     layer, head = _uncached(layer), _all_tokens(head)
+    if shape.tied_embeddings:
+        head = (*head[:-1], replace(head[-1], weights_of=embedding[0].name))
     loss = _loss(head[-1].outputs[0], degree)
     embedding_back, layer_back = (reverse(ops, gradient_of(ops[-1].outputs[0]), degree) for ops in (embedding, layer))
     head_back = reverse(head, loss[-1].outputs[0], degree)
@@ -51,9 +53,9 @@ def train(shape: Shape, degree: int = 1, rank: int = 0) -> Graph:
         Block("embedding", _keep(embedding, embedding_back)),
         Block("layer", _keep(layer, layer_back), shape.layers),
         Block("head", (*head, *loss, *head_back)),
-        Block("layer_backward", layer_back, shape.layers),
+        Block("layer_backward", layer_back, shape.layers, mirrors="layer"),
         Block("embedding_backward", embedding_back),
-        Block("layer_optimizer", _optimizer(layer), shape.layers),
+        Block("layer_optimizer", _optimizer(layer), shape.layers, mirrors="layer_backward"),
         Block("optimizer", _optimizer((*embedding, *head))),
     )
     never_decoded = tuple(replace(block, in_decode=False) for block in blocks)
@@ -133,11 +135,11 @@ def _optimizer(operators: Sequence[Operator]) -> tuple[Operator, ...]:
 
 
 def _adam(op: Operator) -> Operator:
-    gradient = weight_gradient(op)
-    state = tuple(Tensor(f"{op.name}_{what}", "constant", gradient.shape, "fp32") for what in STATE)
-    weights = replace(gradient, name=f"{op.name}_weights_updated")
+    gradient, name = weight_gradient(op), f"{op.name}_adam"
+    state = tuple(Tensor(f"{op.name}_{what}", "constant", gradient.shape, "fp32", within=name) for what in STATE)
+    weights = replace(gradient, name=f"{op.name}_weights_updated", within=op.name)
     return Operator(
-        f"{op.name}_adam",
+        name,
         "elementwise",
         (gradient, *state),
         (weights, *(replace(tensor, name=f"{tensor.name}_updated") for tensor in state)),
