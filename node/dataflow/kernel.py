@@ -11,9 +11,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from node.collectives import COLLECTIVES
 from node.dataflow.graph import Block, Form, Operator, Step, total
 from node.dataflow.placement import Placement
+from node.dataflow.stages import sending
 from node.dataflow.traffic import Traffic
 from node.spec import Machine
 
@@ -166,10 +166,5 @@ def shared_kernel(
 
 def _link(operators: Sequence[Operator], machine: Machine, members: int) -> tuple[Form, float]:
     """Seconds that the link is sending, and seconds of hops, over all collectives."""
-    link, hops = Form(), 0
-    for op in operators:
-        if op.collective:
-            transfer = COLLECTIVES[op.collective](1.0, members)
-            link += op.message * (transfer.bytes_sent / machine.peer.bandwidth)
-            hops += transfer.hops
-    return link, hops * machine.peer.latency
+    found = [sending(op, machine, members) for op in operators]
+    return total(link for link, _ in found), sum(hops_s for _, hops_s in found)

@@ -25,9 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from node.collectives import COLLECTIVES
 from node.dataflow.graph import Operator, Step
-from node.dataflow.stages import Range, depths, kept, reads, tile_counts, work
+from node.dataflow.stages import Range, depths, kept, reads, sending, tile_counts, work
 from node.dataflow.traffic import Floats, Traffic
 from node.spec import Machine
 
@@ -116,13 +115,9 @@ class Search:
 
     def _links(self, members: int) -> tuple[Floats, Floats]:
         """Seconds of sending, and of hops, of each range."""
-        sending, hopping = np.zeros(len(self._operators)), np.zeros(len(self._operators))
-        for index, op in enumerate(self._operators):
-            if op.collective:
-                transfer = COLLECTIVES[op.collective](op.message.at(self._step), members)
-                sending[index] = transfer.bytes_sent / self._machine.peer.bandwidth
-                hopping[index] = transfer.hops * self._machine.peer.latency
-        return self._inside @ sending, self._inside @ hopping
+        of_each = [sending(op, self._machine, members) for op in self._operators]
+        link_s, hops_s = np.array([(link.at(self._step), hops) for link, hops in of_each], dtype=np.float64).T
+        return self._inside @ link_s, self._inside @ hops_s
 
     def _pcus(self, rounds: Floats) -> Floats:
         return np.ceil(self._units / rounds[..., None])

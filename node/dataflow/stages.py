@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from node.dataflow.graph import DTYPES, Operator, Step
+from node.collectives import COLLECTIVES
+from node.dataflow.graph import DTYPES, ZERO, Form, Operator, Step
 from node.dataflow.traffic import Floats
 from node.spec import Machine
 
@@ -34,6 +35,14 @@ def work(op: Operator, step: Step, tiles: Floats, machine: Machine) -> tuple[Flo
     blocks = np.ceil(rows / array_rows - 1e-9)
     wasted = blocks * array_rows / rows * (np.ceil(columns / lanes) * lanes / columns)
     return op.flops.at(step) / 2 / macs * wasted / tiles, blocks
+
+
+def sending(op: Operator, machine: Machine, members: int) -> tuple[Form, float]:
+    """Of a collective in a group of ``members``: seconds that the link is sending, and seconds of hops."""
+    if not op.collective:
+        return ZERO, 0.0
+    transfer = COLLECTIVES[op.collective](1.0, op.members or members)
+    return op.message * (transfer.bytes_sent / machine.peer.bandwidth), transfer.hops * machine.peer.latency
 
 
 def reads(operators: Sequence[Operator]) -> Floats:

@@ -42,13 +42,17 @@ class Shard:
     @classmethod
     def of(cls, shape: Shape, degree: int, rank: int) -> Shard:
         """The shard of ``rank`` among ``degree`` sockets."""
-        heads = share(shape.heads, degree, rank)
-        group = shape.heads // shape.kv_heads
-        kv_heads = len({head // group for head in heads})
+        heads, kv_heads = share(shape.heads, degree, rank), kv_heads_of(shape, degree, rank)
         ffn, vocabulary = share(shape.ffn, degree, rank), share(shape.vocabulary, degree, rank)
         tower = shape.vision
         vision = (len(share(tower.heads, degree, rank)), len(share(tower.ffn, degree, rank))) if tower else (0, 0)
-        return cls(len(heads), kv_heads, len(ffn), len(vocabulary), vision)
+        return cls(len(heads), len(kv_heads), len(ffn), len(vocabulary), vision)
+
+
+def kv_heads_of(shape: Shape, degree: int, rank: int) -> set[int]:
+    """The KV heads that the query heads of ``rank`` among ``degree`` sockets use."""
+    group = shape.heads // shape.kv_heads
+    return {head // group for head in share(shape.heads, degree, rank)}
 
 
 def decoder(shape: Shape, degree: int = 1, rank: int = 0, weight_bytes: float = ELEMENT_BYTES) -> Graph:

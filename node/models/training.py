@@ -6,8 +6,9 @@ kept. Nothing is recomputed but norms' statistics: attention probabilities are k
 of tokens flow through it forward in their order and backward in reverse, with a sequence's keys and values on chip.
 
 Tensor parallelism as in Megatron (Shoeybi et al. 2019): where a split layer reads what every socket holds, each makes a
-part of its gradient, and an all-reduce sums them; the forward all-reduces pass gradients on. There is one data-parallel
-replica: gradients are summed over no other.
+part of its gradient, and an all-reduce sums them; the forward all-reduces pass gradients on. Sockets that share a KV
+head sum the gradients of its weights (``shared_heads``). There is one data-parallel replica: gradients are summed over
+no other.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from node.dataflow.reverse import gradient_of, reverse
 from node.errors import InputError
 from node.models.decoder import decoder
 from node.models.shape import Shape
+from node.models.shared_heads import sum_over_sharers
 
 ADAM_FLOPS = 12  # two moving averages: 3 and 4; root, add, divide; times the rate (both corrections in it), subtract
 STATE = ("master", "first_moment", "second_moment")  # FP32, 12 bytes a parameter
@@ -46,6 +48,7 @@ def train(shape: Shape, degree: int = 1, rank: int = 0) -> Graph:
         head = (*head[:-1], replace(head[-1], weights_of=embedding[0].name))
     loss = _loss(head[-1].outputs[0], degree)
     embedding_back, layer_back = (reverse(ops, gradient_of(ops[-1].outputs[0]), degree) for ops in (embedding, layer))
+    layer_back = sum_over_sharers(layer_back, shape, degree, rank)
     head_back = reverse(head, loss[-1].outputs[0], degree)
     if shape.tied_embeddings:
         embedding_back = _tied(embedding_back, weight_gradient(embedding[0]), weight_gradient(head[-1]))
