@@ -76,16 +76,32 @@ class Traffic:
 
     def buffers(self, tiles: Floats) -> tuple[Floats, Floats]:
         """Bytes of a tile: what each operator makes (tiles x operators), what enters (ranges x tiles x operators)."""
-        tile_parts = self._parts / tiles[:, None]
-        tile_parts[:, 0] = 1.0  # what there is once in a pass is held whole
-        made = tile_parts @ _rows(total(tensor.size for tensor in op.outputs) for op in self._operators).T
-        by_first = {first: tile_parts @ coefficients.T for first, coefficients in self._entering.items()}
+        part = self._parts / tiles[:, None]
+        parts = np.repeat(part[:, None], len(self._operators), axis=1)
+        parts[:, ~_cut(self._operators), 0] = 1.0  # what there is once in a pass is held whole
+        made = (parts * _rows(total(tensor.size for tensor in op.outputs) for op in self._operators)).sum(axis=-1)
+        by_first = {first: (parts * coefficients).sum(axis=-1) for first, coefficients in self._entering.items()}
         entering = np.array([by_first[first] for first, _ in self._ranges])
         return made, np.where(self._inside[:, None, :], entering, 0.0)
 
 
 def _rows(forms: Iterable[Form]) -> Floats:
     return np.array([form.parts for form in forms], dtype=np.float64).reshape(-1, FORM)
+
+
+def _cut(operators: Sequence[Operator]) -> npt.NDArray[np.bool_]:
+    """Which operators work on weights alone, element by element: tiles cut those too.
+
+    Not if one of their inputs is made here as a sum over all tiles, a gradient of weights.
+    """
+    whole: set[str] = set()
+    found = []
+    for op in operators:
+        alone = all(tensor.per == "constant" and tensor.name not in whole for tensor in (*op.inputs, *op.outputs))
+        found.append(op.kind == "elementwise" and alone)
+        if not found[-1]:
+            whole |= {tensor.name for tensor in op.outputs}
+    return np.array(found, dtype=np.bool_)
 
 
 def _distinct(tensors: Sequence[Tensor]) -> Form:

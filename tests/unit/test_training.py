@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from node.dataflow.backward import backward
 from node.dataflow.graph import Graph, Operator, Step, Tensor, total
+from node.dataflow.program import compile_graph
 from node.dataflow.traffic import Traffic
 from node.errors import InputError
 from node.models.decoder import decoder
 from node.models.hugging_face import load_shape
 from node.models.training import train, training_step
+from node.spec_file import load_machine
 
 MODELS = ("llama-2-7b", "llama-2-70b", "sparsegpt-13b", "falcon-40b", "bloom-176b", "mistral-7b")
 STEP = training_step(2, 64)
@@ -162,6 +165,27 @@ def test_gradients_are_as_large_as_what_they_are_of() -> None:
             source = forward.get(tensor.name.split("_gradient", maxsplit=1)[0])
             if source and tensor.per != "constant":
                 assert (tensor.per, tensor.shape) == (source.per, source.shape)
+
+
+def test_tiles_cut_what_adam_reads_and_writes_but_not_a_sum_over_all_of_them() -> None:
+    """A quarter of 4096 x 4096 elements: 2 bytes of gradient and 12 of state in, 2 of weight and 12 of state out."""
+    adam, back = (named(block(train(LLAMA), of)) for of in ("layer_optimizer", "layer_backward"))
+    update, product = adam["o_proj_adam"], back["o_proj_weight_gradient"]
+    made, entering = Traffic([update], [(0, 0)], STEP).buffers(np.array([1.0, 4.0]))
+    assert made.tolist() == entering[0].tolist() == [[14 * 4096**2], [14 * 4096**2 / 4]]
+    made, entering = Traffic([product, update], [(0, 1)], STEP).buffers(np.array([4.0]))
+    assert made.tolist() == [[2 * 4096**2, 14 * 4096**2]]
+    assert entering[0].tolist() == [[2 * 2 * 4096 * 128 / 4, 12 * 4096**2]]
+
+
+@pytest.mark.parametrize("name", ["llama-2-7b", "sparsegpt-13b"])
+def test_fused_the_optimizer_of_a_layer_is_one_kernel_that_moves_what_it_must(name: str) -> None:
+    graph, machine = train(load_shape(name), 8), load_machine("sn40l-node")
+    kernels = compile_graph(graph, machine, 8, "fused", "ho").prefill_kernels(STEP)
+    for of in ("layer_optimizer", "optimizer"):
+        (kernel,) = (kernel for kernel in kernels if kernel.block.name == of)
+        elements = total(op.inputs[0].elements for op in block(graph, of)).constant
+        assert kernel.hbm.at(STEP) == 28 * elements
 
 
 def test_what_has_no_gradient_is_told() -> None:
