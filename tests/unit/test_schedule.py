@@ -89,6 +89,7 @@ def test_what_nobody_makes_is_there_from_the_beginning() -> None:
 # Built-in models
 
 PHASES = [(model, phase) for model in model_names() for phase in ("prefill", "decode")]
+TRAINED = [(model, "train") for model in ("llama-2-7b", "sparsegpt-13b")]
 
 
 def planned(model: str, phase: str, **numbers: str) -> Pass:
@@ -96,7 +97,7 @@ def planned(model: str, phase: str, **numbers: str) -> Pass:
     return pass_of(model, machine, Asked(phase, 2048, 1, "fused", "ho"))
 
 
-@pytest.mark.parametrize(("model", "phase"), PHASES)
+@pytest.mark.parametrize(("model", "phase"), [*PHASES, *TRAINED])
 def test_the_plan_of_a_model_is_within_a_tenth_of_what_is_alive_at_once(model: str, phase: str) -> None:
     one = planned(model, phase)
     assert one.plan is not None

@@ -78,6 +78,7 @@ def test_a_head_is_summed_where_and_only_where_a_socket_lacks_some_of_its_query_
         ops = reduced(train(shape, degree, rank))
         assert [op.message.constant for op in ops] == [pytest.approx(len(partial) * 8192 * 128 * 2)] * len(ops)
         assert len(ops) == (2 if partial else 0)
+        assert all(op.flops.constant == op.message.constant / 2 for op in ops)  # an addition for 2 bytes
 
 
 @pytest.mark.parametrize("level", ["unfused", "fused"])
