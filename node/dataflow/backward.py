@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from node.dataflow.graph import ZERO, Form, Operator, Tensor, total
+from node.dataflow.graph import Form, Operator, Tensor, total
 from node.dataflow.operators import ONE
 
 
@@ -26,12 +26,9 @@ Rule = Callable[[Operator, tuple[Tensor, ...]], Backward]
 
 def backward(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
     """The backward of ``op``, whose outputs have ``gradients``; raises ``ValueError`` where no rule is known."""
-    function = op.function or op.collective or op.kind
-    if function not in RULES:
-        raise ValueError(f"operator {op.name}: {function} has no gradient; these have: {', '.join(RULES)}")
-    made, owner = RULES[function](op, gradients), op.weights_of or op.name
-    reading = tuple(replace(one, weights_of=owner) if one.weight_read != ZERO else one for one in made.operators)
-    return replace(made, operators=reading)
+    if op.meaning not in RULES:
+        raise ValueError(f"operator {op.name}: {op.meaning} has no gradient; these have: {', '.join(RULES)}")
+    return RULES[op.meaning](op, gradients)
 
 
 def weight_gradient(op: Operator) -> Tensor:
@@ -48,11 +45,13 @@ def _gradient(tensor: Tensor, op: Operator) -> Tensor:
 def _gemm(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
     """Y = X W + b: dX = dY W^T and dW = X^T dY, each as many FLOPs as Y; db, the sum of dY, is made along with dW.
 
-    Of sparse weights dW is made only where W is not zero; reading where that is takes their indices.
+    Of sparse weights dW is made only where W is not zero; reading where that is takes their indices. Where Y = X W^T
+    with a table W that is another operator's too, dX = dY W and dW = dY^T X.
     """
     assert op.matrix is not None
-    (source,), matrix = op.inputs, op.matrix
-    result = _gradient(source, op)
+    (source,), matrix, tied = op.inputs, op.matrix, op.function == "transposed"
+    result, of = _gradient(source, op), op.weights_of or op.name
+    back = replace(matrix, rows=matrix.columns, columns=matrix.rows, bias=False)
     of_input = Operator(
         f"{op.name}_input_gradient",
         "gemm",
@@ -63,12 +62,15 @@ def _gemm(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
         rows=op.rows,
         columns=ONE * matrix.rows,
         groups=ONE,
-        weight_read=Form(constant=replace(matrix, bias=False).size),
+        weight_read=Form(constant=back.size),
+        matrix=back,
+        function="gemm" if tied else "transposed",
+        weights_of=of,
     )
     of_weights = Operator(
         f"{op.name}_weight_gradient",
         "gemm",
-        (source, *gradients),
+        (*gradients, source) if tied else (source, *gradients),
         (weight_gradient(op),),
         flops=op.flops,
         mode="systolic",
@@ -76,6 +78,9 @@ def _gemm(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
         columns=ONE * matrix.columns,
         groups=ONE,
         weight_read=Form(constant=round(matrix.non_zeros * matrix.index_bytes)),
+        matrix=back if tied else matrix,
+        function="weight_gradient",
+        weights_of=of,
     )
     return Backward((of_input, of_weights), (result,))
 
@@ -95,6 +100,8 @@ def _product(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
         rows=op.rows,
         columns=width if op.function == "scores" else keys,
         groups=op.groups,
+        function=f"{op.function}_left",
+        attributes=op.attributes,
     )
     of_right = Operator(
         f"{op.name}_{right.name}_gradient",
@@ -106,6 +113,8 @@ def _product(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
         rows=keys,
         columns=width,
         groups=op.groups,
+        function=f"{op.function}_right",
+        attributes=op.attributes,
     )
     return Backward((of_left, of_right), results)
 
@@ -114,7 +123,15 @@ def _softmax(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
     """dS = P (dP - sum(dP P)): multiply, sum, subtract, multiply: 4 FLOPs an element, taken twice. From P as kept."""
     result = _gradient(op.inputs[0], op)
     flops = result.elements * 4
-    made = Operator(f"{op.name}_gradient", "attention", (*op.outputs, *gradients), (result,), flops=flops, passes=2)
+    made = Operator(
+        f"{op.name}_gradient",
+        "attention",
+        (*op.outputs, *gradients),
+        (result,),
+        flops=flops,
+        passes=2,
+        function="softmax_gradient",
+    )
     return Backward((made,), (result,))
 
 
@@ -135,14 +152,23 @@ def _norm(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
         flops=result.elements * (16 if op.function == "layer_norm" else 11),
         passes=3,
         weight_read=Form(constant=round(op.matrix.columns * op.matrix.element_bytes)),
+        function=f"{op.function}_gradient",
+        weights_of=op.name,
+        attributes=op.attributes,
     )
     return Backward((made,), (result,))
 
 
 # FLOPs per element of the result, and whether the inputs of the forward operator are read. multiply: two products.
 # silu, s = sigmoid(x): exp, add, divide, then dY s (1 + x (1 - s)). gelu by tanh: 6 to tanh, 10 to the slope, times dY.
-# rotary: the rotation back, by position alone.
-POINTWISE = {"multiply": (2, True), "silu": (8, True), "gelu": (17, True), "rotary": (3, False)}
+# gelu_erf: 4 to the probability, square, exp, 3 to the slope, times dY. rotary: the rotation back, by position alone.
+POINTWISE = {
+    "multiply": (2, True),
+    "silu": (8, True),
+    "gelu": (17, True),
+    "gelu_erf": (10, True),
+    "rotary": (3, False),
+}
 
 
 def _pointwise(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
@@ -151,7 +177,16 @@ def _pointwise(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
     results = tuple(_gradient(tensor, op) for tensor in op.inputs)
     work = total(tensor.elements for tensor in op.outputs) * flops
     sources = (*gradients, *op.inputs) if reads else gradients
-    return Backward((Operator(f"{op.name}_gradient", "elementwise", sources, results, flops=work),), results)
+    made = Operator(
+        f"{op.name}_gradient",
+        "elementwise",
+        sources,
+        results,
+        flops=work,
+        function=f"{op.function}_gradient",
+        attributes=op.attributes,
+    )
+    return Backward((made,), results)
 
 
 def _passed_on(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
@@ -162,12 +197,22 @@ def _passed_on(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
 def _table(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
     """Of a table the rows that were read: each token's gradient is added to its own. The whole gradient is written."""
     flops = total(tensor.elements for tensor in gradients)
-    made = Operator(f"{op.name}_weight_gradient", "gather", gradients, (weight_gradient(op),), flops=flops)
+    made = Operator(
+        f"{op.name}_weight_gradient",
+        "gather",
+        gradients,
+        (weight_gradient(op),),
+        flops=flops,
+        function=f"{op.meaning}_gradient",
+        weights_of=op.name,
+        attributes=op.attributes,
+    )
     return Backward((made,), gradients if op.inputs else ())
 
 
 RULES: dict[str, Rule] = {
     "gemm": _gemm,
+    "transposed": _gemm,
     "scores": _product,
     "softmax": _softmax,
     "values": _product,
@@ -176,6 +221,7 @@ RULES: dict[str, Rule] = {
     "multiply": _pointwise,
     "silu": _pointwise,
     "gelu": _pointwise,
+    "gelu_erf": _pointwise,
     "rotary": _pointwise,
     "add": _passed_on,
     "all_reduce": _passed_on,

@@ -39,8 +39,7 @@ def blocks_at(blocks: Sequence[Block], level: str) -> list[Block]:
     for block in blocks:
         once = found and found[-1].repeat == block.repeat == 1 and not paired & {found[-1].name, block.name}
         if level in ("fused", "looped") and once:
-            before = found.pop()
-            found.append(Block(f"{before.name}+{block.name}", (*before.operators, *block.operators)))
+            found.append(found.pop().joined(block))
         else:
             found.append(block)
     return found

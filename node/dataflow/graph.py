@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from node.dataflow.attributes import Attributes
 from node.dataflow.matrix import Matrix
 from node.units import Bytes
 
@@ -132,8 +133,8 @@ class Operator:
     ``weights``: bytes it owns in memory; ``weight_read``: bytes of weights one pass reads, its own or those of the
     operator ``weights_of``; ``kv_read``/``kv_write``: KV cache bytes; ``message``: bytes that each member brings into a
     collective, ``collective`` which one, ``members`` how many, 0 for the whole tensor-parallel group; ``matrix``: the
-    weights it uses, its own or, if ``weights`` is 0, another's; ``function``: what operators of its kind differ in
-    (add, multiply, silu ..), where their gradients do.
+    weights it uses, its own or those of ``weights_of``; ``function``: what operators of its kind differ in (add,
+    multiply, silu ..), with what ``attributes``: by these ``node.dataflow.meaning`` computes it.
     """
 
     name: str
@@ -157,6 +158,12 @@ class Operator:
     function: str = ""
     weights_of: str = ""
     members: int = 0
+    attributes: Attributes | None = None
+
+    @property
+    def meaning(self) -> str:
+        """What it computes, by name."""
+        return self.function or self.collective or self.kind
 
     @property
     def streamed(self) -> Form:
@@ -171,6 +178,7 @@ class Block:
     What enters it and nobody names is what ran before it made: the first output of its last operator. ``in_decode``:
     whether a decode step runs it; a vision tower runs with the prompt only. ``mirrors``: an earlier block, as often
     repeated, whose last iteration the first one of this reads, and so on back: the layers of a backward pass.
+    ``origins``: of each operator the block that it is from, where several were joined.
     """
 
     name: str
@@ -178,6 +186,14 @@ class Block:
     repeat: int = 1
     in_decode: bool = True
     mirrors: str = ""
+    origins: tuple[str, ...] = ()
+
+    def joined(self, other: Block) -> Block:
+        """This block and the one after it as one; both run once."""
+        origins = tuple(
+            name for block in (self, other) for name in block.origins or (block.name,) * len(block.operators)
+        )
+        return Block(f"{self.name}+{other.name}", (*self.operators, *other.operators), origins=origins)
 
 
 @dataclass(frozen=True, slots=True)

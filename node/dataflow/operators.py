@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from node.dataflow.graph import DTYPES, ZERO, Form, Operator, Tensor
+from node.dataflow.attributes import Heads, Norm, Rotary, Rows
+from node.dataflow.graph import DTYPES, ZERO, Form, Operator, Tensor, total
 from node.dataflow.matrix import Matrix
 
 ELEMENT_BYTES = DTYPES["bf16"]
@@ -43,10 +44,19 @@ def _per_row(result: Tensor, work: float) -> Form:
     return Form(**{result.per: work})
 
 
-def gather(name: str, result: Tensor, table: Matrix, width: int) -> Operator:
-    """Embedding: of ``table`` one row of ``width`` elements read per token, by address."""
-    read = Form(tokens=round(width * table.element_bytes))
-    return Operator(name, "gather", (), (result,), mode="memory", weights=table.size, weight_read=read, matrix=table)
+def gather(name: str, result: Tensor, table: Matrix, first: int = 0) -> Operator:
+    """Embedding: of ``table``, which begins with row ``first``, one row read per token, by address."""
+    return Operator(
+        name,
+        "gather",
+        (),
+        (result,),
+        mode="memory",
+        weights=table.size,
+        weight_read=Form(tokens=round(table.columns * table.element_bytes)),
+        matrix=table,
+        attributes=Rows(first),
+    )
 
 
 def learned_positions(source: Tensor, result: Tensor, table: Matrix) -> Operator:
@@ -69,29 +79,30 @@ def norm(
     name: str,
     source: Tensor,
     result: Tensor,
+    of: Norm,
     *,
-    width: int,
     weight_bytes: float,
     layer_norm: bool = False,
     each: int = 1,
 ) -> Operator:
-    """A norm over ``width`` elements of ``each`` rows per token or sequence, read twice: statistics, then scaling.
+    """A norm ``of`` the elements of ``each`` rows per token or sequence, read twice: statistics, then scaling.
 
     RMS: square, sum, scale, multiply: 4 FLOPs an element, one weight. Layer norm: also mean, subtract, shift: 7 FLOPs
     an element, weight and bias.
     """
-    matrix = Matrix(2 if layer_norm else 1, width, weight_bytes)
+    matrix = Matrix(2 if layer_norm else 1, of.width, weight_bytes)
     return Operator(
         name,
         "rowwise",
         (source,),
         (result,),
-        flops=_per_row(result, each * (7 if layer_norm else 4) * width),
+        flops=_per_row(result, each * (7 if layer_norm else 4) * of.width),
         passes=2,
         weights=matrix.size,
         weight_read=Form(constant=matrix.size),
         matrix=matrix,
         function="layer_norm" if layer_norm else "rms_norm",
+        attributes=of,
     )
 
 
@@ -102,8 +113,25 @@ def elementwise(
     return Operator(name, "elementwise", sources, results, flops=_per_row(results[0], flops), function=function)
 
 
-def attention_scores(query: Tensor, scores: Tensor, *, heads: int, kv_heads: int, head_dim: int) -> Operator:
-    """Q K^T over the K cache: 2 x head_dim FLOPs per head and pair; reads K once per pass.
+# FLOPs an element. silu: negate, exp, add, divide. quick_gelu: a product more. gelu: three products and a sum to x^3's
+# term, tanh, a sum, two products. gelu_erf: divide, erf, add, two products.
+ACTIVATIONS = {"silu": 4, "quick_gelu": 5, "gelu": 8, "gelu_erf": 5}
+
+
+def activation_function(name: str, source: Tensor, result: Tensor, function: str) -> Operator:
+    """One of ``ACTIVATIONS`` of each element."""
+    flops = source.elements * ACTIVATIONS[function]
+    return Operator(name, "elementwise", (source,), (result,), flops=flops, function=function)
+
+
+def rotary(sources: tuple[Tensor, Tensor], results: tuple[Tensor, Tensor], attributes: Rotary) -> Operator:
+    """Queries and keys turned by position: two products and a sum an element."""
+    flops = total(tensor.elements for tensor in results) * 3
+    return Operator("rotary", "elementwise", sources, results, flops=flops, function="rotary", attributes=attributes)
+
+
+def attention_scores(query: Tensor, scores: Tensor, heads: Heads) -> Operator:
+    """Q K^T over the K cache: 2 x (elements of a head) FLOPs per head and pair; reads K once per pass.
 
     K is read transposed, which its buffer's access pattern does.
     """
@@ -112,39 +140,50 @@ def attention_scores(query: Tensor, scores: Tensor, *, heads: int, kv_heads: int
         "attention",
         (query,),
         (scores,),
-        flops=Form(pairs=2 * heads * head_dim),
+        flops=Form(pairs=2 * len(heads.kv) * heads.dim),
         mode="systolic",
-        rows=Form(tokens=heads),
-        columns=Form(context=kv_heads),
-        groups=Form(sequences=kv_heads),
+        rows=Form(tokens=len(heads.kv)),
+        columns=Form(context=heads.kv_heads),
+        groups=Form(sequences=heads.kv_heads),
         function="scores",
-        kv_read=Form(context=kv_heads * head_dim * ELEMENT_BYTES),
+        kv_read=Form(context=heads.kv_heads * heads.dim * ELEMENT_BYTES),
+        attributes=heads,
     )
 
 
-def softmax(scores: Tensor, probabilities: Tensor, *, heads: int, alibi: bool = False) -> Operator:
+def softmax(scores: Tensor, probabilities: Tensor, heads: Heads) -> Operator:
     """Maximum, subtract, exponential, sum, divide: 5 FLOPs per head and pair; with ALiBi one more, its bias.
 
     Each element is taken three times: for the maximum, for the sum, for the quotient.
     """
-    flops = Form(pairs=(5 + alibi) * heads)
-    return Operator("softmax", "attention", (scores,), (probabilities,), flops=flops, passes=3, function="softmax")
+    flops = scores.elements * (5 + bool(heads.slopes))
+    return Operator(
+        "softmax",
+        "attention",
+        (scores,),
+        (probabilities,),
+        flops=flops,
+        passes=3,
+        function="softmax",
+        attributes=heads,
+    )
 
 
-def attention_values(probabilities: Tensor, result: Tensor, *, heads: int, kv_heads: int, head_dim: int) -> Operator:
-    """Probabilities times V: 2 x head_dim FLOPs per head and pair; reads V once per pass."""
+def attention_values(probabilities: Tensor, result: Tensor, heads: Heads) -> Operator:
+    """Probabilities times V: 2 x (elements of a head) FLOPs per head and pair; reads V once per pass."""
     return Operator(
         "values",
         "attention",
         (probabilities,),
         (result,),
-        flops=Form(pairs=2 * heads * head_dim),
+        flops=Form(pairs=2 * len(heads.kv) * heads.dim),
         mode="systolic",
-        rows=Form(tokens=heads),
-        columns=Form(sequences=kv_heads * head_dim),
-        groups=Form(sequences=kv_heads),
+        rows=Form(tokens=len(heads.kv)),
+        columns=Form(sequences=heads.kv_heads * heads.dim),
+        groups=Form(sequences=heads.kv_heads),
         function="values",
-        kv_read=Form(context=kv_heads * head_dim * ELEMENT_BYTES),
+        kv_read=Form(context=heads.kv_heads * heads.dim * ELEMENT_BYTES),
+        attributes=heads,
     )
 
 

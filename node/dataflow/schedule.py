@@ -1,4 +1,4 @@
-"""What a pass over a model keeps in memory, kernel by kernel: the symbols of the static memory plan.
+"""A pass over a model, launch by launch: what each reads and writes in memory, and the symbols of the memory plan.
 
 Weights, an optimizer's state and the KV cache are alive throughout. A tensor between kernels is alive from the kernel
 that makes it to the last one that reads it; what stays inside a kernel and no later block reads has no place in memory.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import ChainMap, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, repeat
 
 from node.dataflow.graph import Block, Step, Tensor
 from node.dataflow.kernel import Kernel
@@ -20,27 +20,64 @@ from node.units import Bytes
 Names = ChainMap[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A ``tensor`` that a launch reads from or writes to ``symbol``; ``stored``: the tensor as it was written there."""
+
+    tensor: Tensor
+    symbol: str
+    stored: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One run of a ``kernel``'s operators, in the iteration ``label`` of its block.
+
+    ``weights``: of each operator whose weights it uses, their symbol.
+    """
+
+    kernel: Kernel
+    label: str
+    reads: list[Access]
+    writes: list[Access]
+    weights: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The ``launches`` of a pass in order (a looped kernel's iterations apart), and the ``symbols`` they use."""
+
+    launches: list[Launch]
+    symbols: list[Symbol]
+
+
 @dataclass(slots=True)
 class _Life:
-    """A symbol: bytes, when it is made and last read, bytes that kernels move of it."""
+    """A symbol: bytes, when it is made and last read, bytes that kernels move of it; the tensor it holds."""
 
     size: Bytes
     first: int
     last: int
     moved: Bytes = 0
+    tensor: Tensor | None = None
 
 
 @dataclass(slots=True)
 class _Run:
-    """A pass as it goes: ``now`` is the kernel that runs, ``stream`` the tensor that goes from block to block."""
+    """A pass as it goes: ``stream`` is the tensor that goes from block to block."""
 
     step: Step
-    end: int  # the last kernel
-    now: int = 0
+    end: int  # the last launch
     stream: str = ""
+    launches: list[Launch] = field(default_factory=list)
     lives: dict[str, _Life] = field(default_factory=dict)
     newest: dict[str, str] = field(default_factory=dict)  # of each name in any block, the symbol made last
     iterations: dict[str, list[Names]] = field(default_factory=lambda: defaultdict(list))  # of each block
+
+    @property
+    def now(self) -> int:
+        """The number of the launch that runs."""
+        return len(self.launches) - 1
 
     def enter(self, block: Block) -> tuple[str, Names]:
         """The next iteration of a block: its label and its names."""
@@ -70,10 +107,11 @@ class _Run:
         if symbol is None:
             raise ValueError(f"operator {owner}: has no weights in any block that the one that uses them mirrors")
         self.move(symbol, size)
+        self.launches[-1].weights[owner] = symbol
 
 
-def symbols(kernels: Sequence[Kernel], step: Step) -> list[Symbol]:
-    """The symbols of one pass of ``kernels`` for ``step``; sizes in bytes, rounded up."""
+def schedule(kernels: Sequence[Kernel], step: Step) -> Schedule:
+    """One pass of ``kernels`` for ``step``; sizes in bytes, rounded up."""
     run = _Run(step, sum(kernel.repeat * kernel.iterations for kernel in kernels) - 1)
     for block, group in groupby(kernels, key=lambda kernel: kernel.block):
         of_block = list(group)
@@ -83,22 +121,24 @@ def symbols(kernels: Sequence[Kernel], step: Step) -> list[Symbol]:
             for kernel in of_block:
                 _pass(run, kernel, label, names)
             run.stream = names.get(_result(block), run.stream)
-    return [Symbol(name, life.size, life.first, life.last, life.moved) for name, life in run.lives.items()]
+    found = [Symbol(name, life.size, life.first, life.last, life.moved) for name, life in run.lives.items()]
+    return Schedule(run.launches, found)
 
 
 def _hold(run: _Run, block: Block, label: str, names: Names) -> None:
     """Weights and KV cache of one iteration of a block."""
-    for op in block.operators:
+    for op, origin in zip(block.operators, block.origins or repeat(label), strict=False):
         if op.weights:
             held = _Life(op.weights, 0, run.end)
-            run.hold(_weights(op.name), f"{label}.{_weights(op.name)}", held, names)
+            run.hold(_weights(op.name), f"{origin}.{_weights(op.name)}", held, names)
         cached = _bytes(max(op.kv_read.at(run.step), 0.0))
         if cached:
-            run.lives[f"{label}.{op.name}.cache"] = _Life(cached, 0, run.end, cached)
+            run.lives[f"{origin}.{op.name}.cache"] = _Life(cached, 0, run.end, cached)
 
 
 def _pass(run: _Run, kernel: Kernel, label: str, names: Names) -> None:
-    """One kernel: what it reads lives up to here, what it makes and others read begins."""
+    """One launch: what it reads lives up to here, what it makes and others read begins."""
+    run.launches.append(Launch(kernel, label, [], [], {}))
     for op in kernel.operators:
         owner = op.name if op.weights else op.weights_of
         if owner:
@@ -109,28 +149,31 @@ def _pass(run: _Run, kernel: Kernel, label: str, names: Names) -> None:
         _read(run, tensor, f"{label}.{tensor.name}", names)
     for tensor in _leaving(kernel):
         _write(run, tensor, f"{label}.{tensor.name}", names)
-    run.now += 1
 
 
 def _read(run: _Run, tensor: Tensor, own: str, names: Names) -> None:
     """A tensor enters: part of weights, what a block made, the stream, or what nobody made: there from the start."""
-    size = _bytes(tensor.size.at(run.step))
+    size, launch = _bytes(tensor.size.at(run.step)), run.launches[-1]
     if tensor.within:
         run.move_weights(tensor.within, size, names)
+        launch.reads.append(Access(tensor, launch.weights[tensor.within], tensor))
         return
     known = run.find(tensor.name, names) or run.stream or own
-    life = run.lives.setdefault(known, _Life(size, 0, run.now))
+    life = run.lives.setdefault(known, _Life(size, 0, run.now, tensor=tensor))
     run.move(known, life.size)
     names[tensor.name] = known
+    launch.reads.append(Access(tensor, known, life.tensor or tensor))
 
 
 def _write(run: _Run, tensor: Tensor, own: str, names: Names) -> None:
     """A tensor leaves: in place, or it begins here."""
-    size = _bytes(tensor.size.at(run.step))
+    size, launch = _bytes(tensor.size.at(run.step)), run.launches[-1]
     if tensor.within:
         run.move_weights(tensor.within, size, names)
+        launch.writes.append(Access(tensor, launch.weights[tensor.within], tensor))
     else:
-        run.hold(tensor.name, own, _Life(size, run.now, run.now, size), names)
+        run.hold(tensor.name, own, _Life(size, run.now, run.now, size, tensor), names)
+        launch.writes.append(Access(tensor, own, tensor))
 
 
 def _leaving(kernel: Kernel) -> list[Tensor]:

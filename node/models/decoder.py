@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from node.dataflow.attributes import Heads, Norm, Rotary, Rows
 from node.dataflow.graph import Block, Graph, Operator, Tensor, share
 from node.dataflow.matrix import Matrix
 from node.dataflow.operators import (
     ELEMENT_BYTES,
     activation,
+    activation_function,
     attention_scores,
     attention_values,
     collective,
@@ -23,10 +25,11 @@ from node.dataflow.operators import (
     kv_append,
     learned_positions,
     norm,
+    rotary,
     softmax,
 )
 from node.models.shape import Shape
-from node.models.vision import vision_tower
+from node.models.vision import image_tokens, vision_tower
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +60,15 @@ def kv_heads_of(shape: Shape, degree: int, rank: int) -> set[int]:
 
 def decoder(shape: Shape, degree: int = 1, rank: int = 0, weight_bytes: float = ELEMENT_BYTES) -> Graph:
     """The graph of one socket's shard; ``weight_bytes`` is the size of one weight element."""
-    build = _Builder(shape, Shard.of(shape, degree, rank), degree, weight_bytes)
+    build = _Builder(shape, Shard.of(shape, degree, rank), degree, rank, weight_bytes)
+    tower = vision_tower(shape, degree, rank, weight_bytes) if shape.vision else ()
+    embedding = build.embedding()
     return Graph(
         name=shape.name,
         blocks=(
-            *(vision_tower(shape.vision, shape.hidden, degree, rank, weight_bytes) if shape.vision else ()),
-            Block("embedding", build.embedding()),
+            *tower,
+            Block("embedding", embedding),
+            *((image_tokens(shape.vision, embedding[-1].outputs[0]),) if shape.vision else ()),
             Block("layer", build.layer(), shape.layers),
             Block("head", build.head()),
         ),
@@ -79,12 +85,13 @@ class _Builder:
     shape: Shape
     shard: Shard
     degree: int
+    rank: int
     weight_bytes: float
 
     def embedding(self) -> tuple[Operator, ...]:
         """The shard of the table, the sum over shards, in some families learned positions or a norm."""
         rows, width = activation("embedded", self.shape.hidden), self.shape.hidden
-        table = gather("embedding", rows, Matrix(self.shard.vocabulary, width, self.weight_bytes), width)
+        table = gather("embedding", rows, Matrix(self.shard.vocabulary, width, self.weight_bytes), self._first_word)
         summed, last = self._summed("embedding", rows)
         if self.shape.traits.positions == "learned":
             positions = Matrix(self.shape.context, width, self.weight_bytes)
@@ -118,8 +125,9 @@ class _Builder:
         x, normed = (activation(name, shape.hidden, per="sequences") for name in ("last_hidden", "normed"))
         logits = activation("logits", self.shard.vocabulary, per="sequences")
         head = gemm("lm_head", normed, logits, Matrix(shape.hidden, self.shard.vocabulary, self.weight_bytes))
+        head = replace(head, attributes=Rows(self._first_word))
         if shape.tied_embeddings:  # the embedding table serves as head: read again, stored once
-            head = replace(head, weights=0)
+            head = replace(head, weights=0, function="transposed", weights_of="embedding")
         gathered = activation("all_logits", shape.vocabulary, per="sequences")
         gather_logits = (collective("logits_all_gather", "all_gather", logits, gathered),) if self.degree > 1 else ()
         return (self._norm("final_norm", x, normed), head, *gather_logits)
@@ -149,12 +157,12 @@ class _Builder:
         q, k, v = activation("q", width), activation("k", kv_width), activation("v", kv_width)
         scores, probabilities = (activation(name, shard.heads, per="pairs") for name in ("scores", "probabilities"))
         attended, projected = activation("attended", width), activation("attention_partial", shape.hidden)
-        heads = {"heads": shard.heads, "kv_heads": shard.kv_heads, "head_dim": shape.head_dim}
+        heads = self._heads()
         positions: tuple[Operator, ...] = ()
         query, key = q, k
         if shape.traits.positions == "rotary":
             query, key = activation("q_rotated", width), activation("k_rotated", kv_width)
-            positions = (elementwise("rotary", (q, k), (query, key), flops=3 * (width + kv_width), function="rotary"),)
+            positions = (rotary((q, k), (query, key), Rotary(shape.head_dim, shape.rope)),)
         operators = (
             self._norm(norm_name, x, normed),
             self._gemm("q_proj", normed, q, shape.hidden, width),
@@ -162,9 +170,9 @@ class _Builder:
             self._gemm("v_proj", normed, v, shape.hidden, kv_width),
             *positions,
             kv_append(key, v),
-            attention_scores(query, scores, **heads),
-            softmax(scores, probabilities, heads=shard.heads, alibi=shape.traits.positions == "alibi"),
-            attention_values(probabilities, attended, **heads),
+            attention_scores(query, scores, heads),
+            softmax(scores, probabilities, heads),
+            attention_values(probabilities, attended, heads),
             self._gemm("o_proj", attended, projected, width, shape.hidden),
         )
         return operators, projected
@@ -180,12 +188,12 @@ class _Builder:
             middle: tuple[Operator, ...] = (
                 self._gemm("gate_proj", normed, gate, hidden, ffn),
                 self._gemm("up_proj", normed, up, hidden, ffn),
-                elementwise("silu", (gate,), (activated,), flops=4 * ffn, function="silu"),
+                activation_function("silu", gate, activated, "silu"),
                 elementwise("multiply", (activated, up), (gated,), flops=ffn, function="multiply"),
             )
         else:
             gated = activated
-            gelu = elementwise("gelu", (up,), (activated,), flops=8 * ffn, function="gelu")
+            gelu = activation_function("gelu", up, activated, self.shape.traits.gelu)
             middle = (self._gemm("up_proj", normed, up, hidden, ffn), gelu)
         return (*norms, *middle, self._gemm("down_proj", gated, down, ffn, hidden)), down
 
@@ -203,6 +211,33 @@ class _Builder:
         return gemm(name, source, result, Matrix(*sizes))
 
     def _norm(self, name: str, source: Tensor, result: Tensor) -> Operator:
-        layer_norm = self.shape.traits.layer_norm
-        width = self.shape.hidden
-        return norm(name, source, result, width=width, weight_bytes=self.weight_bytes, layer_norm=layer_norm)
+        return norm(
+            name,
+            source,
+            result,
+            Norm(self.shape.hidden, self.shape.norm_epsilon),
+            weight_bytes=self.weight_bytes,
+            layer_norm=self.shape.traits.layer_norm,
+        )
+
+    @property
+    def _first_word(self) -> int:
+        return share(self.shape.vocabulary, self.degree, self.rank).start
+
+    def _heads(self) -> Heads:
+        """This socket's query heads, the KV heads they read counted from its first."""
+        shape = self.shape
+        held, group = share(shape.heads, self.degree, self.rank), shape.heads // shape.kv_heads
+        slopes = alibi_slopes(shape.heads) if shape.traits.positions == "alibi" else ()
+        return Heads(
+            tuple(head // group - held.start // group for head in held),
+            shape.head_dim,
+            tuple(slopes[head] for head in held) if slopes else (),
+        )
+
+
+def alibi_slopes(heads: int) -> tuple[float, ...]:
+    """Slopes of ALiBi (Press et al. 2022): 2^(-8 i / n) for n a power of two; else every other one of 2n between."""
+    power = 2 ** (heads.bit_length() - 1)
+    first = [2.0 ** (-8 * (i + 1) / power) for i in range(power)]
+    return (*first, *(2.0 ** (-4 * (2 * i + 1) / power) for i in range(heads - power)))

@@ -10,9 +10,10 @@ class Family:
     """How a decoder layer is built.
 
     ``layer_norm``: norms with mean and bias, otherwise RMS norms; ``bias``: linear layers have one; ``gated``: the FFN
-    is SiLU(gate) x up, otherwise GELU(up); ``parallel``: attention and FFN read the same input and are summed (one
-    all-reduce), each with a norm of its own if ``two_norms``; ``positions``: ``rotary``, ``alibi`` or ``learned``
-    (a table with a row per place in the context, added to the embedding); ``embedding_norm``: a norm after that.
+    is SiLU(gate) x up, otherwise the ``gelu`` of up (``gelu``: by tanh, or ``gelu_erf``); ``parallel``: attention and
+    FFN read the same input and are summed (one all-reduce), each with a norm of its own if ``two_norms``;
+    ``positions``: ``rotary``, ``alibi`` or ``learned`` (a table with a row per place in the context, added to the
+    embedding); ``embedding_norm``: a norm after that.
     """
 
     layer_norm: bool = False
@@ -22,12 +23,13 @@ class Family:
     two_norms: bool = True
     positions: str = "rotary"
     embedding_norm: bool = False
+    gelu: str = "gelu"
 
 
 FAMILIES: dict[str, Family] = {
     "llama": Family(),
-    "falcon": Family(layer_norm=True, gated=False, parallel=True),
-    "falcon-one-norm": Family(layer_norm=True, gated=False, parallel=True, two_norms=False),
+    "falcon": Family(layer_norm=True, gated=False, parallel=True, gelu="gelu_erf"),
+    "falcon-one-norm": Family(layer_norm=True, gated=False, parallel=True, two_norms=False, gelu="gelu_erf"),
     "bloom": Family(layer_norm=True, bias=True, gated=False, positions="alibi", embedding_norm=True),
     "gpt": Family(layer_norm=True, bias=True, gated=False, positions="learned"),
 }

@@ -6,11 +6,21 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from node.dataflow.attributes import Rope
 from node.errors import InputError
-from node.models.shape import MODELS, Shape, checked_shape, model_names, read_shape
+from node.models.shape import MODELS, Shape, checked_shape, model_names, read_shape, rope_of
 
 Config = Mapping[str, object]
 MISTRAL_KV_HEADS = 8
+LLAMA_EPSILON, LAYER_NORM_EPSILON = 1e-6, 1e-5
+ROPE = {  # in a config's table: ours
+    "rope_theta": "theta",
+    "rope_type": "kind",
+    "factor": "factor",
+    "low_freq_factor": "low",
+    "high_freq_factor": "high",
+    "original_max_position_embeddings": "original",
+}
 Read = tuple[dict[str, object], dict[str, str]]  # values by our keys, and how each is written there
 
 
@@ -48,6 +58,7 @@ def read_config_json(path: Path) -> Shape:
 
 def _llama(config: Config, path: Path) -> Read:
     _refuse(config, path, {"attention_bias": False, "mlp_bias": False})
+    _only(config, path, "hidden_act", "silu")
     written = {
         "layers": "num_hidden_layers",
         "hidden": "hidden_size",
@@ -58,8 +69,10 @@ def _llama(config: Config, path: Path) -> Read:
         "vocabulary": "vocab_size",
         "context": "max_position_embeddings",
         "sliding_window": "sliding_window",
+        "norm_epsilon": "rms_norm_eps",
     }
     values = {ours: config.get(theirs) for ours, theirs in written.items()}
+    values |= {"rope": _rope(config, path), "norm_epsilon": config.get("rms_norm_eps", LLAMA_EPSILON)}
     if values["kv_heads"] is None:  # what the architecture's own defaults say
         values["kv_heads"] = MISTRAL_KV_HEADS if config["model_type"] == "mistral" else values["heads"]
     if values["head_dim"] is None:
@@ -70,6 +83,7 @@ def _llama(config: Config, path: Path) -> Read:
 def _falcon(config: Config, path: Path) -> Read:
     """Falcon: the new architecture (40B, 180B: grouped heads, two norms) and the one before (7B: one KV head)."""
     _refuse(config, path, {"bias": False, "alibi": False, "parallel_attn": True})
+    _only(config, path, "activation", "gelu")
     written = {
         "layers": "num_hidden_layers",
         "hidden": "hidden_size",
@@ -78,8 +92,10 @@ def _falcon(config: Config, path: Path) -> Read:
         "ffn": "ffn_hidden_size",
         "vocabulary": "vocab_size",
         "context": "max_position_embeddings",
+        "norm_epsilon": "layer_norm_epsilon",
     }
     values = {ours: config.get(theirs) for ours, theirs in written.items()}
+    values |= {"rope": _rope(config, path), "norm_epsilon": config.get("layer_norm_epsilon", LAYER_NORM_EPSILON)}
     new = bool(config.get("new_decoder_architecture"))
     if not new:
         values["kv_heads"] = 1 if config.get("multi_query", True) else values["heads"]
@@ -102,10 +118,12 @@ def _bloom(config: Config, path: Path) -> Read:
         "heads": "num_attention_heads",
         "vocabulary": "vocab_size",
         "context": "seq_length",
+        "norm_epsilon": "layer_norm_epsilon",
     }
     written |= {ours: theirs for ours, theirs in older.items() if theirs in config}
     values = {ours: config.get(theirs) for ours, theirs in written.items()}
     values["kv_heads"] = values["heads"]
+    values["norm_epsilon"] = config.get("layer_norm_epsilon", LAYER_NORM_EPSILON)
     values["ffn"] = None
     _four_times(values, written, path)
     values["context"] = 2048 if values["context"] is None else values["context"]
@@ -130,6 +148,21 @@ def _head_dim(values: Config, written: Mapping[str, str], path: Path) -> object:
         names = written["hidden"], written["heads"]
         raise InputError(f"{path}: {names[0]} = {hidden}: must be a multiple of {names[1]} = {heads}")
     return hidden // heads
+
+
+def _rope(config: Config, path: Path) -> Rope:
+    """Rotary embeddings, as newer configs write them (``rope_parameters``) or older ones (``rope_theta``, scaling)."""
+    table = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: rope_scaling = {table!r}: must be a table")
+    found = {"theta": config.get("rope_theta"), "kind": table.get("type")}
+    found |= {ours: table[theirs] for theirs, ours in ROPE.items() if theirs in table}
+    return rope_of({ours: value for ours, value in found.items() if value is not None}, path)
+
+
+def _only(config: Config, path: Path, key: str, value: str) -> None:
+    if config.get(key, value) != value:
+        raise InputError(f"{path}: {key} = {config[key]!r}: is not supported; only {value!r} is")
 
 
 def _refuse(config: Config, path: Path, only: Mapping[str, bool]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from node.dataflow.attributes import Transpose
 from node.dataflow.graph import Block, Form, Graph, Operator, Tensor
 from node.dataflow.operators import ELEMENT_BYTES, ONE
 from node.errors import InputError
@@ -71,10 +72,12 @@ def read_transform(path: Path) -> Transform:
 def monarch(transform: Transform) -> Graph:
     """The operator graph; a sequence is one signal of ``points``."""
     build = _Builder(transform.points)
-    build.there(transform.factors, real_in=True, real_out=transform.kind == "transform")
+    build.there(transform.factors, transform.factors[1:], real_in=True, real_out=transform.kind == "transform")
     if transform.kind == "convolution":
         build.multiply("filter")
-        build.there(transform.factors[::-1], real_in=False, real_out=True, name="inverse_")
+        back = transform.factors[::-1]
+        rows = [transform.points // factor for factor in back[:-1]]
+        build.there(back, rows, real_in=False, real_out=True, name="inverse_")
     return Graph(transform.name, (Block("transform", tuple(build.operators), in_decode=False),))
 
 
@@ -86,14 +89,16 @@ class _Builder:
         self.operators: list[Operator] = []
         self._last = Tensor("signal", "sequences", (points,))
 
-    def there(self, factors: Sequence[int], *, real_in: bool, real_out: bool, name: str = "") -> None:
-        """A transform: a GEMM per factor, twiddles and a transpose between two."""
+    def there(
+        self, factors: Sequence[int], rows: Sequence[int], *, real_in: bool, real_out: bool, name: str = ""
+    ) -> None:
+        """A transform: a GEMM per factor, twiddles and a transpose of a matrix of so many ``rows`` between two."""
         for index, factor in enumerate(factors):
             last = index == len(factors) - 1
             self._gemm(f"{name}gemm{index}", factor, real_in and index == 0, real_out and last)
             if not last:
                 self.multiply(f"{name}twiddle{index}")
-                self._transpose(f"{name}transpose{index}")
+                self._transpose(f"{name}transpose{index}", rows[index])
 
     def _gemm(self, name: str, factor: int, real_in: bool, real_out: bool) -> None:
         """Rows of ``factor`` points times its DFT matrix: a complex product is four real ones."""
@@ -106,6 +111,7 @@ class _Builder:
                 "gemm",
                 (self._last,),
                 (result,),
+                function="dft",
                 flops=Form(sequences=2 * rows * depth * columns),
                 mode="systolic",
                 rows=Form(sequences=rows),
@@ -121,11 +127,34 @@ class _Builder:
         size = self._points * 2 * ELEMENT_BYTES
         flops, read = Form(sequences=6 * self._points), Form(constant=size)
         made = (self._complex(name),)
-        self._add(Operator(name, "elementwise", (self._last,), made, flops=flops, weights=size, weight_read=read))
+        self._add(
+            Operator(
+                name,
+                "elementwise",
+                (self._last,),
+                made,
+                flops=flops,
+                weights=size,
+                weight_read=read,
+                function="complex_multiply",
+            )
+        )
 
-    def _transpose(self, name: str) -> None:
+    def _transpose(self, name: str, rows: int) -> None:
         """Written in stripes and read the other way by the PMUs' access patterns, once a sequence is complete."""
-        self._add(Operator(name, "layout", (self._last,), (self._complex(name),), mode="memory", whole=True))
+        made = (self._complex(name),)
+        self._add(
+            Operator(
+                name,
+                "layout",
+                (self._last,),
+                made,
+                mode="memory",
+                whole=True,
+                function="transpose",
+                attributes=Transpose(rows),
+            )
+        )
 
     def _complex(self, name: str) -> Tensor:
         return Tensor(name, "sequences", (self._points, 2), "fp32")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from node.dataflow.attributes import Rope
 from node.errors import InputError
 from node.models.family import FAMILIES, Family
 from node.spec_file import SPECS, read_toml
 
 MODELS = SPECS / "models"
+PLAIN_ROPE = Rope()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ class Shape:
     """Sizes in elements; ``parameters`` is the published count, where there is one; ``context`` in tokens.
 
     ``density``: the share of the linear layers' weights that are not zero, each held with ``index_bytes`` that say
-    where it is; embeddings, head, norms and biases are dense. ``parameters`` counts zeros too.
+    where it is; embeddings, head, norms and biases are dense. ``parameters`` counts zeros too. ``norm_epsilon`` and
+    ``rope`` change what is computed, not how long it takes.
     """
 
     name: str
@@ -64,6 +67,8 @@ class Shape:
     vision: VisionShape | None = None
     density: float = 1.0
     index_bytes: float = 0.0
+    norm_epsilon: float = 1e-5
+    rope: Rope = PLAIN_ROPE
 
     @property
     def traits(self) -> Family:
@@ -72,9 +77,9 @@ class Shape:
 
 
 MOST = 10**13
-OPTIONAL = ("sliding_window", "tied_embeddings", "parameters", "family", "vision", "density", "index_bytes")
-SPARSITY = {"density": (1e-6, 1.0), "index_bytes": (0.0, 8.0)}  # the least and the most of a number
-KINDS: dict[str, type] = {"name": str, "tied_embeddings": bool, "family": str, "vision": VisionShape}
+FRACTIONS = {"density": (1e-6, 1.0), "index_bytes": (0.0, 8.0), "norm_epsilon": (0.0, 1.0)}  # least and most
+OPTIONAL = ("sliding_window", "tied_embeddings", "parameters", "family", "vision", "rope", *FRACTIONS)
+KINDS: dict[str, type] = {"name": str, "tied_embeddings": bool, "family": str, "vision": VisionShape, "rope": Rope}
 
 
 def model_names() -> list[str]:
@@ -85,8 +90,8 @@ def model_names() -> list[str]:
 def read_shape(path: Path) -> Shape:
     """The shape of our own TOML at ``path``; raises ``InputError``."""
     values = read_toml(path)
-    vision = values.get("vision")
-    return checked_shape({**values, "vision": _vision(vision, path)} if "vision" in values else values, path)
+    tables = {key: read(values[key], path) for key, read in TABLES.items() if key in values}
+    return checked_shape({**values, **tables}, path)
 
 
 def _vision(values: object, path: Path) -> VisionShape:
@@ -102,6 +107,23 @@ def _vision(values: object, path: Path) -> VisionShape:
     return shape
 
 
+def rope_of(values: object, path: Path) -> Rope:
+    """Rotary position embeddings from a table of ``Rope``'s fields, all optional; raises ``InputError``."""
+    known = {entry.name: entry for entry in fields(Rope)}
+    if not isinstance(values, dict) or not set(values) <= set(known):
+        raise InputError(f"{path}: rope = {values!r}: must be a table of {', '.join(known)}")
+    for key, value in values.items():
+        if key == "kind":
+            if not isinstance(value, str):
+                raise InputError(f"{path}: rope.kind = {value!r}: must be a str")
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST:
+            raise InputError(f"{path}: rope.{key} = {value!r}: must be a number above 0, at most {MOST:,}")
+    return Rope(**values)
+
+
+TABLES: dict[str, Callable[[object, Path], object]] = {"vision": _vision, "rope": rope_of}
+
+
 def checked_shape(values: Mapping[str, object], path: Path, written: Mapping[str, str] | None = None) -> Shape:
     """The shape of ``values`` read from ``path``; ``written``: how a key is called there, where that differs.
 
@@ -112,8 +134,8 @@ def checked_shape(values: Mapping[str, object], path: Path, written: Mapping[str
         name = called.get(key, key)
         if key not in known:
             raise InputError(f"{path}: {name}: unknown key; a model has {', '.join(known)}")
-        if key in SPARSITY:
-            _check_sparsity(key, value, path)
+        if key in FRACTIONS:
+            _check_fraction(key, name, value, path)
             continue
         kind = KINDS.get(key, int)
         if value is None and key in ("sliding_window", "parameters"):
@@ -132,8 +154,8 @@ def checked_shape(values: Mapping[str, object], path: Path, written: Mapping[str
     return shape
 
 
-def _check_sparsity(key: str, value: object, path: Path) -> None:
-    """How sparse weights are: a number of the range of its ``key``."""
-    least, most = SPARSITY[key]
+def _check_fraction(key: str, name: str, value: object, path: Path) -> None:
+    """A number of the range of its ``key``, which is called ``name`` in the file."""
+    least, most = FRACTIONS[key]
     if type(value) not in (int, float) or not least <= float(value) <= most:  # type: ignore[arg-type]
-        raise InputError(f"{path}: {key} = {value!r}: must be a number from {least} to {most}")
+        raise InputError(f"{path}: {name} = {value!r}: must be a number from {least} to {most}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from node.dataflow.attributes import Shared
 from node.dataflow.graph import Operator
 from node.dataflow.operators import collective
 from node.models.decoder import kv_heads_of
@@ -25,8 +26,8 @@ def sum_over_sharers(operators: Sequence[Operator], shape: Shape, degree: int, r
     shared, members = sharing(shape, degree, rank)
     if not shared:
         return tuple(operators)
-    part = shared / len(kv_heads_of(shape, degree, rank))
-    return tuple(made for op in operators for made in _summed(op, part, members))
+    held = Shared(tuple(sorted(kv_heads_of(shape, degree, rank))), shape.head_dim)
+    return tuple(made for op in operators for made in _summed(op, held, shared, members))
 
 
 def sharing(shape: Shape, degree: int, rank: int) -> tuple[int, int]:
@@ -36,8 +37,8 @@ def sharing(shape: Shape, degree: int, rank: int) -> tuple[int, int]:
     return sum(count > 1 for count in holders), max(holders, default=1)
 
 
-def _summed(op: Operator, part: float, members: int) -> Iterator[Operator]:
-    """An operator, and the all-reduce of ``part`` of what it makes if that is shared."""
+def _summed(op: Operator, held: Shared, shared: int, members: int) -> Iterator[Operator]:
+    """An operator, and the all-reduce of what it makes of the ``shared`` heads among those held."""
     if op.name not in SHARED:
         yield op
         return
@@ -45,4 +46,12 @@ def _summed(op: Operator, part: float, members: int) -> Iterator[Operator]:
     own = replace(gradient, name=f"{gradient.name}_partial")
     yield replace(op, outputs=(own,))
     reduced = collective(f"{gradient.name}_all_reduce", "all_reduce", own, gradient)
-    yield replace(reduced, flops=reduced.flops * part, message=reduced.message * part, members=members)
+    part = shared / len(held.heads)
+    yield replace(
+        reduced,
+        flops=reduced.flops * part,
+        message=reduced.message * part,
+        members=members,
+        function="shared_heads",
+        attributes=held,
+    )

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from node.dataflow.attributes import Adam
 from node.dataflow.backward import weight_gradient
 from node.dataflow.graph import ZERO, Block, Form, Graph, Operator, Step, Tensor, causal_pairs
 from node.dataflow.operators import collective
@@ -44,9 +45,7 @@ def train(shape: Shape, degree: int = 1, rank: int = 0) -> Graph:
     served = decoder(shape, degree, rank)
     embedding, layer, head = (block.operators for block in served.blocks)
     layer, head = _uncached(layer), _all_tokens(head)
-    if shape.tied_embeddings:
-        head = (*head[:-1], replace(head[-1], weights_of=embedding[0].name))
-    loss = _loss(head[-1].outputs[0], degree)
+    loss = _loss(head[-1], degree)
     embedding_back, layer_back = (reverse(ops, gradient_of(ops[-1].outputs[0]), degree) for ops in (embedding, layer))
     layer_back = sum_over_sharers(layer_back, shape, degree, rank)
     head_back = reverse(head, loss[-1].outputs[0], degree)
@@ -92,23 +91,38 @@ def _all_tokens(head: Sequence[Operator]) -> tuple[Operator, ...]:
     )
 
 
-def _loss(logits: Tensor, degree: int) -> tuple[Operator, ...]:
-    """Cross-entropy over split logits, and their gradient: probabilities less one at the target.
+def _loss(head: Operator, degree: int) -> tuple[Operator, ...]:
+    """Cross-entropy over the split logits that ``head`` makes, and their gradient: probability less one at the target.
 
     Maximum, subtract, exponential, sum: 4 FLOPs a logit, taken twice. The maximum, the sum and the target's logit of
     each token, FP32, are reduced at once. Then scale, subtract, divide by the number of tokens: 3 FLOPs.
     """
+    (logits,), words = head.outputs, head.attributes
     exponentials, gradient = replace(logits, name="exponentials"), gradient_of(logits)
     parts, sums, loss = (
         Tensor(name, "tokens", (width,), "fp32") for name, width in (("loss_parts", 3), ("loss_sums", 3), ("loss", 1))
     )
-    known = sums if degree > 1 else parts
     first = Operator(
-        "loss_exponentials", "rowwise", (logits,), (exponentials, parts), flops=logits.elements * 4, passes=2
+        "loss_exponentials",
+        "rowwise",
+        (logits,),
+        (exponentials, parts),
+        flops=logits.elements * 4,
+        passes=2,
+        function="exponentials",
+        attributes=words,
     )
-    summed = (collective("loss_all_reduce", "all_reduce", parts, sums),) if degree > 1 else ()
-    last = Operator("loss_gradient", "elementwise", (exponentials, known), (gradient, loss), flops=logits.elements * 3)
-    return (first, *summed, last)
+    reduced = replace(collective("loss_all_reduce", "all_reduce", parts, sums), function="log_sum_exp")
+    last = Operator(
+        "loss_gradient",
+        "elementwise",
+        (exponentials, parts, sums) if degree > 1 else (exponentials, parts),
+        (gradient, loss),
+        flops=logits.elements * 3,
+        function="loss_gradient",
+        attributes=words,
+    )
+    return (first, reduced, last) if degree > 1 else (first, last)
 
 
 def _keep(operators: Sequence[Operator], readers: Sequence[Operator]) -> tuple[Operator, ...]:
@@ -148,4 +162,6 @@ def _adam(op: Operator) -> Operator:
         (weights, *(replace(tensor, name=f"{tensor.name}_updated") for tensor in state)),
         flops=gradient.elements * ADAM_FLOPS,
         weights=round(sum(tensor.size.constant for tensor in state)),
+        function="adam",
+        attributes=Adam(),
     )

@@ -6,32 +6,60 @@ over the sockets as in the decoder; patch embedding, norms and projector are hel
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from node.dataflow.attributes import Heads, Norm
 from node.dataflow.graph import Block, Form, Operator, Tensor, share
 from node.dataflow.matrix import Matrix
-from node.dataflow.operators import activation, collective, elementwise, gemm, norm, softmax
-from node.models.shape import VisionShape
+from node.dataflow.operators import activation, activation_function, collective, gemm, norm, softmax
+from node.models.shape import Shape, VisionShape
 
 CHANNELS = 3
+HIDDEN = "vision_hidden"  # what enters a layer
+CLIP_EPSILON = 1e-5  # of its layer norms
 
 
-def vision_tower(shape: VisionShape, hidden: int, degree: int, rank: int, weight_bytes: float) -> tuple[Block, ...]:
-    """The blocks of the tower and of its projector to ``hidden`` elements a token."""
+def vision_tower(model: Shape, degree: int, rank: int, weight_bytes: float) -> tuple[Block, ...]:
+    """The blocks of the ``model``'s tower and of its projector to the language model's hidden size."""
+    shape, hidden = model.vision, model.hidden
+    assert shape is not None
     build = _Tower(
-        shape, len(share(shape.heads, degree, rank)), len(share(shape.ffn, degree, rank)), degree, weight_bytes
+        shape,
+        Heads(tuple(range(len(share(shape.heads, degree, rank)))), shape.head_dim),
+        len(share(shape.ffn, degree, rank)),
+        degree,
+        weight_bytes,
     )
     return (
         Block("patches", build.patches(), in_decode=False),
-        Block("vision_layer", build.layer(), shape.layers, in_decode=False),
+        Block("vision_layer", build.layer(), shape.layers - 1, in_decode=False),
+        Block("vision_last_layer", _last(build.layer()), in_decode=False),
         Block("projector", build.projector(hidden), in_decode=False),
     )
+
+
+def image_tokens(shape: VisionShape, embedded: Tensor) -> Block:
+    """The block in which an image's patches take their places among the embedded tokens, by address."""
+    image = activation("image", embedded.shape[0] * shape.patches, "sequences")
+    placed = activation("with_image", embedded.shape[0])
+    place = Operator("place_image", "layout", (embedded, image), (placed,), mode="memory", function="place")
+    return Block("image_tokens", (place,), in_decode=False)
+
+
+def _last(layer: Sequence[Operator]) -> tuple[Operator, ...]:
+    """The last layer, whose output no language model reads: LLaVA takes that of the layer before."""
+
+    def of(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(t if t.name == HIDDEN else replace(t, name=f"last_{t.name}") for t in tensors)
+
+    return tuple(replace(op, inputs=of(op.inputs), outputs=of(op.outputs)) for op in layer)
 
 
 @dataclass(frozen=True, slots=True)
 class _Tower:
     shape: VisionShape
-    heads: int
+    heads: Heads
     ffn: int
     degree: int
     weight_bytes: float
@@ -41,8 +69,8 @@ class _Tower:
         shape, rows = self.shape, self.shape.positions
         pixels = self._rows("pixels", CHANNELS * shape.patch**2, shape.patches)
         embedded = self._rows("patch_embeddings", shape.hidden, shape.patches)
-        placed, normed = self._rows("placed", shape.hidden), self._rows("vision_hidden", shape.hidden)
-        learned = round((rows + 1) * shape.hidden * self.weight_bytes)  # a row per position, and the class token
+        placed, normed = self._rows("vision_placed", shape.hidden), self._rows("vision_embedded", shape.hidden)
+        learned = Matrix(rows + 1, shape.hidden, self.weight_bytes)  # the class token, and a row per position
         matrix = Matrix(CHANNELS * shape.patch**2, shape.hidden, self.weight_bytes)
         convolve = gemm("patch_embedding", pixels, embedded, matrix, each=shape.patches)
         place = Operator(
@@ -51,17 +79,19 @@ class _Tower:
             (embedded,),
             (placed,),
             flops=Form(sequences=rows * shape.hidden),
-            weights=learned,
-            weight_read=Form(constant=learned),
+            weights=learned.size,
+            weight_read=Form(constant=learned.size),
+            matrix=learned,
+            function="class_token",
         )
         return (convolve, place, self._norm("pre_norm", placed, normed))
 
     def layer(self) -> tuple[Operator, ...]:
         """Attention over all positions, FFN with GELU; layer norms, biases."""
-        hidden, width = self.shape.hidden, self.heads * self.shape.head_dim
-        x, normed = self._rows("vision_hidden", hidden), self._rows("vision_attention_input", hidden)
+        hidden, width = self.shape.hidden, len(self.heads.kv) * self.heads.dim
+        x, normed = self._rows(HIDDEN, hidden), self._rows("vision_attention_input", hidden)
         q, k, v = (self._rows(name, width) for name in ("vision_q", "vision_k", "vision_v"))
-        pairs = self.heads * self.shape.positions**2
+        pairs = len(self.heads.kv) * self.shape.positions**2
         scores, probabilities = (
             activation("vision_scores", pairs, "sequences"),
             activation("vision_p", pairs, "sequences"),
@@ -77,49 +107,56 @@ class _Tower:
             self._gemm("vision_q_proj", normed, q, hidden, width),
             self._gemm("vision_k_proj", normed, k, hidden, width),
             self._gemm("vision_v_proj", normed, v, hidden, width),
-            self._product("vision_scores", (q, k), scores, self.shape.positions),
-            replace(softmax(scores, probabilities, heads=self.heads), name="vision_softmax", flops=scores.elements * 5),
-            self._product("vision_values", (probabilities, v), attended, self.shape.head_dim),
+            self._product("scores", (q, k), scores, self.shape.positions),
+            replace(softmax(scores, probabilities, self.heads), name="vision_softmax", function="image_softmax"),
+            self._product("values", (probabilities, v), attended, self.shape.head_dim),
             self._gemm("vision_o_proj", attended, projected, width, hidden),
             *attention_sum,
-            elementwise("vision_attention_add", (x, attention_total), (residual,), flops=self.shape.positions * hidden),
+            self._add("vision_attention_add", (x, attention_total), residual),
             self._norm("vision_ffn_norm", residual, ffn_input),
             self._gemm("vision_up_proj", ffn_input, up, hidden, self.ffn),
-            elementwise("vision_gelu", (up,), (activated,), flops=8 * self.shape.positions * self.ffn),
+            activation_function("vision_gelu", up, activated, "quick_gelu"),
             self._gemm("vision_down_proj", activated, down, self.ffn, hidden),
             *ffn_sum,
-            elementwise("vision_ffn_add", (residual, ffn_total), (output,), flops=self.shape.positions * hidden),
+            self._add("vision_ffn_add", (residual, ffn_total), output),
         )
 
     def projector(self, hidden: int) -> tuple[Operator, ...]:
-        """A last norm (of the class token, kept for its weights), two linear layers with a GELU between."""
+        """The last layer's norm (nobody reads it), then the patches through two linear layers with a GELU between."""
         shape = self.shape
-        x, normed = self._rows("vision_hidden", shape.hidden), self._rows("vision_normed", shape.hidden)
+        last, normed = self._rows("last_vision_output", shape.hidden), self._rows("vision_normed", shape.hidden)
+        x, patches = self._rows("vision_output", shape.hidden), self._rows("patches", shape.hidden, shape.patches)
         first, activated, tokens = (
             self._rows(n, hidden, shape.patches) for n in ("projected", "projected_gelu", "image")
         )
         return (
-            self._norm("post_norm", x, normed),
-            self._gemm("projector_1", x, first, shape.hidden, hidden, shape.patches),
-            elementwise("projector_gelu", (first,), (activated,), flops=8 * shape.patches * hidden),
+            self._norm("post_norm", last, normed),
+            Operator("drop_class_token", "layout", (x,), (patches,), mode="memory", function="drop_first"),
+            self._gemm("projector_1", patches, first, shape.hidden, hidden, shape.patches),
+            activation_function("projector_gelu", first, activated, "gelu_erf"),
             self._gemm("projector_2", activated, tokens, hidden, hidden, shape.patches),
         )
 
     def _product(self, name: str, sources: tuple[Tensor, ...], result: Tensor, columns: int) -> Operator:
         """Scores or values of each head over all positions of an image; each needs the whole image's keys or values."""
-        positions = self.shape.positions
+        positions, heads = self.shape.positions, len(self.heads.kv)
         return Operator(
-            name,
+            f"vision_{name}",
             "attention",
             sources,
             (result,),
-            flops=Form(sequences=2 * self.heads * positions**2 * self.shape.head_dim),
+            flops=Form(sequences=2 * heads * positions**2 * self.heads.dim),
             mode="systolic",
-            rows=Form(sequences=self.heads * positions),
-            columns=Form(sequences=self.heads * columns),
-            groups=Form(sequences=self.heads),
+            rows=Form(sequences=heads * positions),
+            columns=Form(sequences=heads * columns),
+            groups=Form(sequences=heads),
             whole=True,
+            function=f"image_{name}",
+            attributes=self.heads,
         )
+
+    def _add(self, name: str, sources: tuple[Tensor, ...], result: Tensor) -> Operator:
+        return Operator(name, "elementwise", sources, (result,), flops=result.elements, function="add")
 
     def _rows(self, name: str, width: int, rows: int | None = None) -> Tensor:
         return activation(name, width * (rows or self.shape.positions), "sequences")
@@ -139,7 +176,7 @@ class _Tower:
             name,
             source,
             result,
-            width=self.shape.hidden,
+            Norm(self.shape.hidden, CLIP_EPSILON),
             weight_bytes=self.weight_bytes,
             layer_norm=True,
             each=self.shape.positions,

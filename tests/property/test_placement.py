@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from node.dataflow.attributes import Heads, Norm
 from node.dataflow.compiler import Compiler
 from node.dataflow.graph import Block, Operator, Step
 from node.dataflow.kernel import Kernel
@@ -33,6 +34,7 @@ from node.spec import Machine
 from node.spec_file import load_machine
 
 MEMBERS = 4
+HEADS = Heads((0, 0, 1, 1), 64)
 KINDS = ("gemm", "elementwise", "norm", "residual", "append", "attention", "all_reduce", "all_gather")
 UNITS = {
     "compute.units": "",
@@ -57,15 +59,15 @@ def chain(parts: list[tuple[str, int]]) -> tuple[Operator, ...]:
             made.append(gemm(name, now, after, Matrix(held, width, 2)))
             before = after
         elif kind == "norm":
-            made.append(norm(name, now, after, width=held, weight_bytes=2))
+            made.append(norm(name, now, after, Norm(held, 0.0), weight_bytes=2))
         elif kind == "append":
             made.append(kv_append(now, now))
             continue
         elif kind == "attention":
             scores, chances = (activation(f"{what}{number}", 4, per="pairs") for what in "sp")
-            made.append(attention_scores(now, scores, heads=4, kv_heads=2, head_dim=64))
-            made.append(softmax(scores, chances, heads=4))
-            made.append(attention_values(chances, after, heads=4, kv_heads=2, head_dim=64))
+            made.append(attention_scores(now, scores, HEADS))
+            made.append(softmax(scores, chances, HEADS))
+            made.append(attention_values(chances, after, HEADS))
         elif kind in ("all_reduce", "all_gather"):
             made.append(collective(name, kind, now, after))
             before = after

@@ -18,7 +18,7 @@ from node.dataflow.graph import DTYPES, Block, Graph, Operator, Step, Tensor
 from node.dataflow.kernel import Kernel
 from node.dataflow.memory_plan import plan_memory
 from node.dataflow.program import compile_graph
-from node.dataflow.schedule import symbols
+from node.dataflow.schedule import schedule
 from node.models.hugging_face import load_shape
 from node.models.training import STATE, train, training_step
 from node.spec_file import load_machine
@@ -130,7 +130,7 @@ def test_what_is_between_kernels_lives_from_its_maker_to_its_last_reader(
 ) -> None:
     graph, step = train(replace(MODELS[name], layers=layers), degree), training_step(batch, 64)
     kernels = compile_graph(graph, MACHINE, degree, level, "ho").prefill_kernels(step)
-    every = symbols(kernels, step)
+    every = schedule(kernels, step).symbols
     end = len(launches(kernels)) - 1
     held = [symbol for symbol in every if symbol.name.endswith(".weights")]
     between = {s.name: (s.size, s.first, s.last, s.moved) for s in every if not s.name.endswith(".weights")}
@@ -146,7 +146,7 @@ def test_weights_are_moved_forward_backward_and_by_the_optimizer(level: str, tie
     shape, tokens = replace(MODELS["llama-2-7b"], layers=2, tied_embeddings=tied), 64
     graph, step = train(shape, 8), training_step(1, tokens)
     kernels = compile_graph(graph, MACHINE, 8, level, "ho").prefill_kernels(step)
-    moved = {s.name: s.moved for s in symbols(kernels, step) if s.name.endswith(".weights")}
+    moved = {s.name: s.moved for s in schedule(kernels, step).symbols if s.name.endswith(".weights")}
     table = 125 * 256
     sizes = {"q_proj": 256 * 32, "v_proj": 256 * 32, "down_proj": 64 * 256, "attention_norm": 256}
     for layer in range(2):
@@ -162,7 +162,7 @@ def test_weights_are_moved_forward_backward_and_by_the_optimizer(level: str, tie
 @pytest.mark.parametrize("room", [1.0, 0.9, 0.5])
 def test_what_does_not_fit_spills_in_the_order_of_bytes_moved(room: float) -> None:
     graph, step = train(replace(MODELS["llama-2-7b"], layers=3), 8), training_step(2, 64)
-    every = symbols(compile_graph(graph, MACHINE, 8, "fused", "ho").prefill_kernels(step), step)
+    every = schedule(compile_graph(graph, MACHINE, 8, "fused", "ho").prefill_kernels(step), step).symbols
     ample = plan_memory(every, 2**30, 2**30)
     plan = plan_memory(every, round(room * ample.hbm_bytes), 2**30)
     assert bool(plan.ddr) == (room < 1) and plan.hbm_bytes <= room * ample.hbm_bytes

@@ -140,7 +140,8 @@ def test_what_a_layer_adds_is_read_by_the_next_operators() -> None:
             for operator in block.operators:
                 outside |= {tensor.name for tensor in operator.inputs} - made
                 made |= {tensor.name for tensor in operator.outputs}
-            assert len(outside) <= 1, (name, block.name, outside)
+            sources = 2 if block.name in ("image_tokens", "projector") else 1
+            assert len(outside) <= sources, (name, block.name, outside)
 
 
 def test_the_vision_tower_runs_with_the_prompt_and_not_with_each_token() -> None:

@@ -184,7 +184,7 @@ def _fields(shape: Shape) -> dict[str, object]:
 
 
 def test_a_config_json_says_all_sizes(write: Write, tmp_path: Path) -> None:
-    expected = Shape(tmp_path.name, 2, 48, 6, 2, 16, 100, 70, 512)
+    expected = Shape(tmp_path.name, 2, 48, 6, 2, 16, 100, 70, 512, norm_epsilon=1e-6)
     assert load_shape(write()) == expected
     assert load_shape(write(sliding_window=None, head_dim=16, attention_bias=False, mlp_bias=False)) == expected
 

@@ -9,7 +9,7 @@ from node.dataflow.graph import ZERO, Block, Form, Operator, Step, Tensor
 from node.dataflow.kernel import Kernel
 from node.dataflow.memory_plan import ALIGNMENT
 from node.dataflow.program import compile_graph
-from node.dataflow.schedule import symbols
+from node.dataflow.schedule import schedule
 from node.errors import OutOfMemoryError
 from node.models.decoder import decoder
 from node.models.hugging_face import load_shape, model_names
@@ -42,7 +42,7 @@ def kernel(block: Block, *operators: Operator, looped: bool = False) -> Kernel:
 
 def found(*kernels: Kernel) -> dict[str, tuple[int, int, int, int]]:
     """Of each symbol: size, first, last, moved."""
-    every = symbols(kernels, STEP)
+    every = schedule(kernels, STEP).symbols
     assert len({symbol.name for symbol in every}) == len(every)
     return {symbol.name: (symbol.size, symbol.first, symbol.last, symbol.moved) for symbol in every}
 
@@ -83,7 +83,7 @@ def test_a_layer_of_one_kernel_reads_what_enters_once_looped_or_not(looped: bool
 
 def test_what_nobody_makes_is_there_from_the_beginning() -> None:
     assert found(kernel(Block("one", (NORM,)), NORM)) == {"one.x": (40, 0, 0, 40), "one.n": (40, 0, 0, 40)}
-    assert symbols([], STEP) == []
+    assert schedule([], STEP).symbols == []
 
 
 # Built-in models
@@ -101,7 +101,7 @@ def planned(model: str, phase: str, **numbers: str) -> Pass:
 def test_the_plan_of_a_model_is_within_a_tenth_of_what_is_alive_at_once(model: str, phase: str) -> None:
     one = planned(model, phase)
     assert one.plan is not None
-    there = [symbol for symbol in symbols(one.kernels, one.step) if symbol.name in one.plan.hbm]
+    there = [symbol for symbol in schedule(one.kernels, one.step).symbols if symbol.name in one.plan.hbm]
     sizes = [-(-symbol.size // ALIGNMENT) * ALIGNMENT for symbol in there]
     passes = sum(kernel.repeat * kernel.iterations for kernel in one.kernels)
     change = [0] * (passes + 1)
@@ -117,7 +117,7 @@ def test_the_plan_of_a_model_is_within_a_tenth_of_what_is_alive_at_once(model: s
 def test_weights_and_cache_are_those_of_the_shard_and_alive_throughout(model: str) -> None:
     graph, step = decoder(load_shape(model), 8), Step(tokens=3, pairs=300, context=300, sequences=3)
     kernels = compile_graph(graph, NODE, 8, "fused", "ho").prefill_kernels(step)
-    every, last = symbols(kernels, step), sum(kernel.repeat * kernel.iterations for kernel in kernels) - 1
+    every, last = schedule(kernels, step).symbols, sum(kernel.repeat * kernel.iterations for kernel in kernels) - 1
     of = {what: [s for s in every if s.name.endswith(what)] for what in (".weights", ".cache")}
     assert sum(symbol.size for symbol in of[".weights"]) == graph.weight_bytes
     assert sum(symbol.size for symbol in of[".cache"]) == 300 * graph.kv_bytes_per_token

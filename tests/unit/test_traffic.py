@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from node.dataflow.attributes import Heads, Norm
 from node.dataflow.compiler import Compiler
 from node.dataflow.graph import Block, Operator, Step
 from node.dataflow.kernel import Kernel
@@ -94,7 +95,7 @@ def test_a_tensor_read_twice_is_moved_once() -> None:
 
 
 def test_the_kv_cache_is_read_per_context_and_written_per_token() -> None:
-    scores = attention_scores(X, Y, heads=2, kv_heads=1, head_dim=5)
+    scores = attention_scores(X, Y, Heads((0, 0), 5))
     step = Step(tokens=4, pairs=100, context=70, sequences=4)
     assert moved(scores, step=step) == 4 * 20 + 4 * 20 + 70 * 1 * 5 * 2
     assert moved(kv_append(X, Y), step=step) == 2 * 4 * (20 + 20)
@@ -102,15 +103,15 @@ def test_the_kv_cache_is_read_per_context_and_written_per_token() -> None:
 
 def test_scores_and_probabilities_of_a_fused_attention_stay_inside() -> None:
     s, p = (activation(name, 2, per="pairs") for name in "sp")
-    heads = {"heads": 2, "kv_heads": 1, "head_dim": 5}
-    attention = attention_scores(X, s, **heads), softmax(s, p, heads=2), attention_values(p, Y, **heads)
+    heads = Heads((0, 0), 5)
+    attention = attention_scores(X, s, heads), softmax(s, p, heads), attention_values(p, Y, heads)
     step = Step(tokens=4, pairs=100, context=70, sequences=4)
     assert moved(*attention, step=step) == 4 * (20 + 20) + 2 * 70 * 5 * 2
     assert moved(*attention, step=step, part=slice(1, 2)) == 2 * 100 * 2 * 2
 
 
 def test_an_embedding_reads_a_row_per_token_and_not_the_table() -> None:
-    table = gather("table", X, Matrix(1000, 10, 2), width=10)
+    table = gather("table", X, Matrix(1000, 10, 2))
     assert moved(table) == moved(table, tiles=4, held=0) == 4 * 20 + 4 * 20
     assert table.weights == 20_000
 
@@ -124,7 +125,7 @@ def test_weights_that_find_no_room_stream_again_with_every_tile() -> None:
 
 
 def test_keys_and_values_stream_again_with_every_tile_of_a_sequence() -> None:
-    scores = attention_scores(X, Y, heads=2, kv_heads=1, head_dim=5)
+    scores = attention_scores(X, Y, Heads((0, 0), 5))
     step = Step(tokens=40, pairs=220, context=40, sequences=4)
     ends, keys = 40 * (20 + 20), 40 * 10
     found = {tiles: moved(scores, step=step, tiles=tiles, held=0) - ends for tiles in (1, 2, 4, 8, 12)}
@@ -178,4 +179,4 @@ def test_weights_that_work_on_few_sequences_are_read_once() -> None:
 
 
 def test_the_weights_of_a_norm_are_read_too() -> None:
-    assert moved(norm("n", X, Y, width=10, weight_bytes=2)) == 4 * (20 + 20) + 20
+    assert moved(norm("n", X, Y, Norm(10, 0.0), weight_bytes=2)) == 4 * (20 + 20) + 20

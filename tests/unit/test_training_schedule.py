@@ -9,7 +9,7 @@ import pytest
 from node.dataflow.fusion import blocks_at
 from node.dataflow.graph import ZERO, Block, Form, Operator, Step, Tensor
 from node.dataflow.kernel import Kernel
-from node.dataflow.schedule import symbols
+from node.dataflow.schedule import schedule
 from node.models.hugging_face import load_shape
 from node.models.training import train
 
@@ -62,7 +62,7 @@ def kernel(block: Block, *operators: Operator, looped: bool = False) -> Kernel:
 
 def found(*kernels: Kernel) -> Lives:
     """Of each symbol: size, first, last, moved."""
-    every = symbols(kernels, STEP)
+    every = schedule(kernels, STEP).symbols
     assert len({symbol.name for symbol in every}) == len(every)
     return {symbol.name: (symbol.size, symbol.first, symbol.last, symbol.moved) for symbol in every}
 

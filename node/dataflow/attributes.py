@@ -1,0 +1,89 @@
+"""What the numpy meaning of an operator needs beyond shapes: constants of the model, and which part a socket holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """A norm over ``width`` elements, with ``epsilon`` added to the variance (RMS norm: to the mean square)."""
+
+    width: int
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """Rotary position embeddings: angles are position x ``theta``^(-2i / head_dim), slowed down as ``kind`` says.
+
+    ``default``: not at all; ``linear``: by ``factor``; ``llama3``: wavelengths above ``original`` / ``low`` tokens by
+    ``factor``, those below ``original`` / ``high`` not at all, between them in between (Llama 3.1).
+    """
+
+    theta: float = 10_000.0
+    kind: str = "default"
+    factor: float = 1.0
+    low: float = 1.0
+    high: float = 4.0
+    original: int = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Rotary:
+    """Rotation of the heads of queries and keys, ``dim`` elements each."""
+
+    dim: int
+    rope: Rope
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """A socket's query heads of ``dim`` elements: for each which of the socket's KV heads it reads (``kv``).
+
+    ``slopes``: of each head, how much a score falls with every token of distance (ALiBi).
+    """
+
+    kv: tuple[int, ...]
+    dim: int
+    slopes: tuple[float, ...] = ()
+
+    @property
+    def kv_heads(self) -> int:
+        """KV heads on the socket."""
+        return len(set(self.kv))
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The KV ``heads`` of a socket, by their numbers in the model, of ``dim`` elements."""
+
+    heads: tuple[int, ...]
+    dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a table, or of the vocabulary, that a socket holds begin with row ``first``."""
+
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transpose:
+    """A sequence's elements as a matrix of so many ``rows``, transposed."""
+
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Adam:
+    """Adam (Kingma and Ba 2015) in one of its steps; ``rate`` has both bias corrections in it."""
+
+    rate: float = 1e-3
+    first: float = 0.9
+    second: float = 0.999
+    epsilon: float = 1e-8
+
+
+Attributes = Norm | Rotary | Heads | Shared | Rows | Transpose | Adam

@@ -1,0 +1,82 @@
+"""A compiled pass run on one socket's content, launch by launch: the operators' meaning between its reads and writes.
+
+A run stops at every collective and hands over what this socket brings; whoever runs the sockets of a group exchanges
+these and sends back what came of it. So the same run serves any transport, and needs no thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from node.dataflow.graph import Operator
+from node.dataflow.meaning.compute import compute, shape_of
+from node.dataflow.meaning.exchange import exchange
+from node.dataflow.meaning.operands import Array, Operands
+from node.dataflow.schedule import Access, Launch
+from node.errors import InvariantError
+
+Exchange = Generator[tuple[Operator, Array], Array, None]
+
+
+class Content(Protocol):
+    """What a socket's kernels read and write off chip."""
+
+    def read(self, access: Access) -> Array:
+        """The array of ``access.stored`` at its symbol."""
+
+    def write(self, access: Access, array: Array) -> None:
+        """Put the array of ``access.tensor`` at its symbol."""
+
+    def operands(self, launch: Launch) -> Operands:
+        """Weights, tokens and KV cache of a launch."""
+
+
+def run(launches: Iterable[Launch], content: Content) -> Exchange:
+    """Run ``launches`` in order. Yields (collective, array brought), takes the array that came of it."""
+    for launch in launches:
+        operands = content.operands(launch)
+        values = {access.tensor.name: _entering(content, access, operands) for access in launch.reads}
+        for op in launch.kernel.operators:
+            inputs = [values[tensor.name] for tensor in op.inputs]
+            if op.collective:
+                values[op.outputs[0].name] = _checked(op, (yield op, inputs[0]), operands)
+            else:
+                values |= zip((tensor.name for tensor in op.outputs), compute(op, inputs, operands), strict=True)
+        for access in launch.writes:
+            content.write(access, values[access.tensor.name])
+
+
+def _entering(content: Content, access: Access, operands: Operands) -> Array:
+    """A tensor as its reader takes it: of what was stored per token, per sequence the last token."""
+    array = content.read(access)
+    if (access.stored.per, access.tensor.per) != ("tokens", "sequences"):
+        return array
+    return np.asarray(array[np.cumsum(operands.batch.new) - 1])
+
+
+def _checked(op: Operator, array: Array, operands: Operands) -> Array:
+    """What came of a collective has the shape of its result."""
+    shape = shape_of(op.outputs[0], operands.batch.step)
+    if array.shape != shape:
+        raise InvariantError(f"operator {op.name} made {op.outputs[0].name} of shape {array.shape}, not {shape}")
+    return array
+
+
+def lockstep(runs: Sequence[Exchange]) -> None:
+    """The runs of all ranks of a group in one process, from collective to collective."""
+    brought = [next(one, None) for one in runs]
+    while any(item is not None for item in brought):
+        made = exchange([item for item in brought if item is not None])
+        if len(made) < len(runs):
+            raise InvariantError(f"{len(runs) - len(made)} of {len(runs)} sockets ended before the others")
+        brought = [_send(one, array) for one, array in zip(runs, made, strict=True)]
+
+
+def _send(one: Exchange, array: Array) -> tuple[Operator, Array] | None:
+    try:
+        return one.send(array)
+    except StopIteration:
+        return None

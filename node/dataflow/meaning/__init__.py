@@ -1,0 +1,1 @@
+"""What operators compute: the graph that is timed, as arithmetic in numpy."""
