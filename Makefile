@@ -33,8 +33,12 @@ bench: .venv/dev.stamp  ## measurements, never asserts
 	$(BIN)/python -m tests.benchmarks.engine
 	$(BIN)/python -m tests.benchmarks.compile
 
-test-deps:  ## what tests need from Debian: nothing yet
-	@true
+test-deps: .venv-reference/stamp  ## what some tests compare with: PyTorch and transformers, in a venv of their own
+
+.venv-reference/stamp: requirements-reference.lock
+	$(PYTHON) -m venv .venv-reference
+	.venv-reference/bin/pip install --quiet --disable-pip-version-check -r requirements-reference.lock
+	touch $@
 
 lock: .venv/dev.stamp  ## write the lock files anew from pyproject.toml
 	$(BIN)/python tests/check_lock.py --write

@@ -8,7 +8,7 @@ from node.dataflow.graph import Graph, Step
 from node.dataflow.kernel import Kernel
 from node.dataflow.memory_plan import MemoryPlan, plan_memory
 from node.dataflow.program import compile_graph
-from node.dataflow.schedule import symbols
+from node.dataflow.schedule import schedule
 from node.errors import InputError
 from node.estimate import Call, prefill_step
 from node.models.decoder import decoder
@@ -136,7 +136,7 @@ def pass_of(model: str, machine: Machine, asked: Asked) -> Pass:
         kernels = program.decode_kernels(asked.batch, step.context)
     else:
         kernels = program.prefill_kernels(step)
-    plan = plan_memory(symbols(kernels, step), machine.hbm.capacity, machine.ddr.capacity)
+    plan = plan_memory(schedule(kernels, step).symbols, machine.hbm.capacity, machine.ddr.capacity)
     return Pass(model, machine, step, kernels, plan)
 
 
