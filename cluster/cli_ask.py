@@ -38,12 +38,13 @@ def footprint(config_file: Path | None, settings: tuple[str, ...], experts: str,
         {},
         lambda key: key in FOOTPRINT_KEYS or key.startswith("footprint.") or machine_number(key),
     )
-    limit_s = parse(config.footprint.activation_limit, "s", "footprint.activation_limit")
     counts = _counts(experts)
-    rooms = {
-        machine.name: footprints.capacity(deployment_of(config, machine))
-        for machine in machines_of(machine_list(machines), config.machine.numbers)
-    }
+    with config.naming_origins():
+        limit_s = parse(config.footprint.activation_limit, "s", "footprint.activation_limit")
+        rooms = {
+            machine.name: footprints.capacity(deployment_of(config, machine))
+            for machine in machines_of(machine_list(machines), config.machine.numbers)
+        }
     rows = [footprints.row(label, room, count, limit_s) for label, room in rooms.items() for count in counts]
     if as_json:
         click.echo(json.dumps(footprints.as_json(rows), indent=2))
