@@ -1,4 +1,4 @@
-"""What unit tests share: configs of settings, and what is said of a wrong one."""
+"""What unit tests share: configs of settings, and what is said of a wrong one; traces from text; ``coe`` as called."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from cluster.config import Config
 from cluster.config_file import read_config
+from cluster.traces import Trace, read_trace
 from node.errors import InputError
 
 
@@ -45,3 +46,15 @@ def fault() -> Callable[..., str]:
         return str(caught.value)
 
     return say
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., Trace]:
+    """``read(content, limit)``: a trace file of this content."""
+
+    def write_and_read(content: str | bytes, limit: int | None = None) -> Trace:
+        path = tmp_path / "trace"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return read_trace(path, limit)
+
+    return write_and_read
