@@ -13,7 +13,7 @@ from cluster import reproduce as reproducing
 from cluster import show
 from cluster.cli_options import COMPARED, OUT, config_of, config_options, machine_list, machine_number, machine_options
 from cluster.deploy import deployment_of, machines_of
-from cluster.output import write_text
+from cluster.output import check_file, write_text
 from cluster.validation_page import validation_page
 from node.errors import InputError
 from node.spec_file import load_machine, machine_names
@@ -64,6 +64,8 @@ def reproduce(settings: tuple[str, ...], as_json: bool, page: Path | None) -> No
     config = config_of(None, settings, {}, machine_number)
     if page is not None and settings:
         raise InputError(f"--write {str(page)!r}: the page is of the machines as they are; leave out --set")
+    if page is not None:
+        check_file(page)
     runs = publishing.Runs(config.machine.numbers)
     rows = reproducing.rows(runs)
     if page is not None:

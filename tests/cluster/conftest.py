@@ -65,12 +65,12 @@ def hashes(tmp_path: Path) -> Callable[[Run], Hashes]:
 
 
 @pytest.fixture
-def coe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[[str], Said]:
-    """``coe ...`` in this process, in a folder of its own."""
+def coe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """``coe(line, *more)``: ``coe`` in this process, in a folder of its own; the line is split as a shell would."""
     monkeypatch.chdir(tmp_path)
 
-    def command(line: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["coe", *shlex.split(line)])
+    def command(line: str, *more: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["coe", *shlex.split(line), *more])
         capfd.readouterr()
         code = 0
         try:

@@ -1,10 +1,9 @@
-"""Do ``coe compare``, ``machines``, ``footprint``, ``reproduce`` and help say what they should?"""
+"""Do ``coe compare``, ``machines``, ``footprint`` and help say what they should?"""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,7 @@ import pytest
 
 from node.spec_file import load_machine, machine_names
 
-ROOT = Path(__file__).resolve().parents[2]
 Coe = Callable[[str], Any]  # a line -> code, out, err
-Process = Callable[..., subprocess.CompletedProcess[str]]  # arguments, at: the folder to run it in
 
 
 def good(said: Any) -> str:
@@ -83,45 +80,6 @@ def test_a_footprint_is_rows_of_six_numbers(coe: Coe) -> None:
 def test_a_footprint_without_json_is_a_table(coe: Coe) -> None:
     out = good(coe("footprint --experts 850"))
     assert re.search(r"^sn40l-node +850 +1 +38 +812 +spills", out, re.MULTILINE)
-
-
-@pytest.fixture(scope="module")
-def published(process: Process) -> dict[str, Any]:
-    said = process("reproduce", "--json", at=ROOT)
-    assert said.stderr == ""
-    return {row["id"]: row for row in json.loads(said.stdout)["rows"]}
-
-
-def test_published_rows_have_their_shape_and_the_system_is_within_five_percent(published: dict[str, Any]) -> None:
-    keys = ["id", "group", "metric", "published", "emulated", "tolerance", "role", "inputs"]
-    assert all(list(row) == keys for row in published.values())
-    assert {row["group"] for row in published.values()} == {
-        "system",
-        "calls",
-        "derived",
-        "placement",
-        "fusion",
-        "monarch",
-    }
-    system = [row for row in published.values() if row["group"] == "system"]
-    assert len(system) == 9
-    for row in system:
-        assert abs(row["emulated"] / row["published"] - 1) <= 0.05 == row["tolerance"], row["id"]
-
-
-def test_the_command_of_a_row_gives_its_figure(coe: Coe, tmp_path: Path, published: dict[str, Any]) -> None:
-    def summary(name: str, machine: str) -> dict[str, Any]:
-        line = published[name]["inputs"]["run"].removeprefix("coe ")
-        good(coe(f"{line} --machine {machine} --backend local --output {name}-{machine}"))
-        return json.loads((tmp_path / f"{name}-{machine}" / "summary.json").read_text())  # type: ignore[no-any-return]
-
-    name = "overall-8-dgx-a100"
-    ours, theirs = (summary(name, machine)["makespan_s"] for machine in published[name]["inputs"]["machines"])
-    assert published[name]["emulated"] == theirs / ours
-    assert published["copy-dgx-h100"]["emulated"] == summary("copy-dgx-h100", "dgx-h100")["switch_s_mean"]
-    row = published["footprint-dgx-a100"]
-    found = json.loads(good(coe(f"{row['inputs']['run'].removeprefix('coe ')} --machines dgx-a100 --json")))
-    assert row["emulated"] == found["rows"][0]["nodes"]
 
 
 @pytest.mark.parametrize("line", ["--help", "-h", "run --help", "--version"])
