@@ -105,7 +105,10 @@ def test_a_run_of_the_whole_emulator_takes_what_the_fit_counts_with(key: tuple[s
     assert spent[0] / 1e12 == pytest.approx(PUBLISHED[key], rel=0.03)
 
 
-def test_the_command_prints_what_the_specs_should_say(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_what_the_specs_should_say(
+    solved: Solved, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(calibration, "solve", lambda fit: solved[fit.machine])
     calibration.main()
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6

@@ -1,0 +1,56 @@
+"""Are the figures of a pass those of its kernels, its phase and its memory plan?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from cluster.kernels import TOKENS, Asked, Memory, pass_of
+from node.models.hugging_face import load_shape
+from node.spec_file import load_machine
+
+SOCKET = load_machine("sn40l-socket")
+DECODE = Asked("decode", 1024, 1, "fused", "ho")
+
+
+def memory(**numbers: object) -> Memory:
+    """Of a decode pass of Llama-2-7B on one socket."""
+    machine = load_machine("sn40l-socket", {name.replace("__", "."): number for name, number in numbers.items()})
+    found = pass_of("llama-2-7b", machine, DECODE).memory()
+    assert found is not None
+    return found
+
+
+def test_what_is_spilled_is_a_symbol_all_the_same_and_its_moves_cost_what_ddr_is_slower() -> None:
+    roomy, tight = memory(), memory(hbm__capacity="8 GiB")
+    assert (roomy.spilled_symbols, roomy.spilled_moved_bytes, roomy.spill_seconds) == (0, 0, 0.0)
+    assert 0 < tight.spilled_symbols < tight.symbols == roomy.symbols
+    ddr, hbm = SOCKET.ddr, SOCKET.hbm
+    assert ddr.bandwidth is not None and ddr.efficiency is not None
+    slower = 1 / (ddr.bandwidth * ddr.efficiency) - 1 / (hbm.bandwidth * hbm.efficiency)
+    assert tight.spill_seconds == pytest.approx(tight.spilled_moved_bytes * slower, rel=1e-6)
+
+
+def test_a_ddr_quicker_than_hbm_saves_nothing() -> None:
+    found = memory(hbm__capacity="8 GiB", ddr__bandwidth="100 TB/s")
+    assert found.spilled_moved_bytes > 0 and found.spill_seconds == 0.0
+
+
+def test_a_sequence_is_4096_tokens_where_none_is_said() -> None:
+    assert TOKENS == 4096
+    for phase in ("prefill", "decode"):
+        unsaid, said = (
+            pass_of("llama-2-7b", SOCKET, replace(DECODE, phase=phase, sequence=sequence)) for sequence in (None, 4096)
+        )
+        assert unsaid.step == said.step
+
+
+def test_a_decode_pass_runs_decode_kernels_and_no_vision_tower() -> None:
+    assert load_shape("llava-1.5-7b").vision is not None
+    prefill, decode = (
+        {op.name for kernel in pass_of("llava-1.5-7b", SOCKET, replace(DECODE, phase=phase)).kernels
+         for op in kernel.operators}
+        for phase in ("prefill", "decode")
+    )  # fmt: skip
+    assert decode < prefill
