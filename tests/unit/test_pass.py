@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from cluster.kernels import TOKENS, Asked, Memory, pass_of
+from node.dataflow.graph import Step
 from node.models.hugging_face import load_shape
 from node.spec_file import load_machine
 
-SOCKET = load_machine("sn40l-socket")
+NODE, SOCKET = load_machine("sn40l-node"), load_machine("sn40l-socket")
 DECODE = Asked("decode", 1024, 1, "fused", "ho")
 
 
@@ -54,3 +55,23 @@ def test_a_decode_pass_runs_decode_kernels_and_no_vision_tower() -> None:
         for phase in ("prefill", "decode")
     )  # fmt: skip
     assert decode < prefill
+
+
+@pytest.mark.parametrize(("sequence", "seen"), [(100, 100), (4096, 4096), (5000, 4096)])  # Mistral's window: 4096
+def test_a_decode_step_reads_its_sequences_as_far_as_attention_does(sequence: int, seen: int) -> None:
+    asked = Asked("decode", sequence, 3, "fused", "ho")
+    assert pass_of("mistral-7b", SOCKET, asked).step == Step(3, 3 * seen, 3 * seen, 3)
+    assert pass_of("llama-3-8b", SOCKET, asked).step == Step(3, 3 * sequence, 3 * sequence, 3)
+
+
+@pytest.mark.parametrize("phase", ["prefill", "train"])
+def test_a_prompt_is_read_by_each_of_its_tokens_as_far_as_attention_does(phase: str) -> None:
+    whole, beyond = 4096 * 4097 // 2, (5000 - 4096) * 4096  # pairs until the window is full, and from then on
+    asked = Asked(phase, 5000, 2, "fused", "ho")
+    assert pass_of("mistral-7b", SOCKET, asked).step == Step(2 * 5000, 2 * (whole + beyond), 2 * 5000, 2)
+    assert pass_of("llama-3-8b", SOCKET, asked).step == Step(2 * 5000, 2 * 5000 * 5001 // 2, 2 * 5000, 2)
+
+
+def test_the_sequences_of_a_transform_are_shared_out_over_the_sockets() -> None:
+    for batch, on_each in ((1, 1), (8, 1), (9, 2)):
+        assert pass_of("monarch-fft", NODE, Asked("prefill", None, batch, "fused", "ho")).step == Step(0, 0, 0, on_each)
