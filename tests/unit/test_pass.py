@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cluster.kernels import TOKENS, Asked, Memory, pass_of
-from node.dataflow.graph import Step
+from node.dataflow.graph import Form, Step
 from node.models.hugging_face import load_shape
 from node.spec_file import load_machine
 
@@ -75,3 +75,34 @@ def test_a_prompt_is_read_by_each_of_its_tokens_as_far_as_attention_does(phase: 
 def test_the_sequences_of_a_transform_are_shared_out_over_the_sockets() -> None:
     for batch, on_each in ((1, 1), (8, 1), (9, 2)):
         assert pass_of("monarch-fft", NODE, Asked("prefill", None, batch, "fused", "ho")).step == Step(0, 0, 0, on_each)
+
+
+def test_a_row_of_a_placed_kernel_is_its_placement_and_what_all_its_iterations_do() -> None:
+    found = pass_of("llama-2-7b", SOCKET, replace(DECODE, fusion="looped"))
+    assert max(kernel.iterations for kernel in found.kernels) == 32
+    for row, kernel in zip(found.rows(), found.kernels, strict=True):
+        placed = kernel.placement
+        assert placed is not None
+        assert (row.tiles, row.pcus, row.pmus, row.sram_bytes) == (
+            placed.tiles, placed.pcus, placed.pmus, placed.sram_bytes,
+        )  # fmt: skip
+        assert row.sram_bytes > 0
+        assert row.flops == kernel.iterations * kernel.flops.at(found.step)
+        assert row.hbm_bytes == kernel.iterations * kernel.hbm.at(found.step)
+        assert row.flops_per_byte == row.flops / row.hbm_bytes
+
+
+def test_a_kernel_that_is_not_placed_has_the_whole_socket_in_one_tile() -> None:
+    gpu = load_machine("dgx-a100")
+    found = pass_of("llama-2-7b", gpu, DECODE)
+    for row in found.rows():
+        assert (row.tiles, row.pcus, row.pmus, row.sram_bytes) == (1, gpu.compute.units, gpu.sram.banks, 0)
+        assert (row.pcu_share, row.pmu_share, row.slowest_stage) == (1.0, 1.0, "")
+    kernels = found.as_json()["kernels"]
+    assert isinstance(kernels, list) and all(kernel["stages"] == [] for kernel in kernels)
+
+
+def test_a_kernel_that_moves_nothing_has_no_intensity() -> None:
+    found = pass_of("llama-2-7b", SOCKET, DECODE)
+    still = replace(found, kernels=(replace(found.kernels[0], hbm=Form()),))
+    assert [(row.hbm_bytes, row.flops_per_byte) for row in still.rows()] == [(0.0, 0.0)]
