@@ -9,7 +9,8 @@ import pytest
 from cluster import calibration
 from cluster.backends import LocalBackend
 from cluster.calibration import FITS, Fit, solve
-from cluster.config_file import read_config
+from cluster.config_file import parse_setting, read_config
+from cluster.published import call_settings
 from cluster.runner import prepare, run
 from node.estimate import Call, estimate
 from node.models.hugging_face import load_shape
@@ -83,20 +84,12 @@ def test_the_fit_meets_its_points_and_the_specs_meet_them_within_three_percent(f
 @pytest.mark.parametrize("key", PUBLISHED, ids=[f"{key[0]}-{key[1]}-batch-{key[4]}" for key in PUBLISHED])
 def test_a_run_of_the_whole_emulator_takes_what_the_fit_counts_with(key: tuple[str, str, int, int, int]) -> None:
     machine, model, tokens_in, tokens_out, batch = key
-    settings = {
-        "cluster.backend": "local",
-        "machine.name": machine,
-        "experts.count": 1,
-        "experts.model": model,
-        "experts.router": "none",
-        "runtime.call_overhead": "per_batch",
-        "runtime.batch": batch,
-        "workload.requests": batch,
-        "workload.arrivals": "at_once",
-        "workload.input_tokens": tokens_in,
-        "workload.output_tokens": tokens_out,
-    }
-    config = read_config(None, settings.items())
+    settings = (
+        "cluster.backend=local",
+        f"machine.name={machine}",
+        *call_settings(model, (tokens_in, tokens_out), batch),
+    )
+    config = read_config(None, map(parse_setting, settings))
     columns = run(config, LocalBackend(), prepare(config)).columns
     spent = (columns["e2e"] - columns["switch"]).tolist()
     assert len(set(spent)) == 1 and not columns["queue"].any()

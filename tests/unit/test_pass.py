@@ -106,3 +106,9 @@ def test_a_kernel_that_moves_nothing_has_no_intensity() -> None:
     found = pass_of("llama-2-7b", SOCKET, DECODE)
     still = replace(found, kernels=(replace(found.kernels[0], hbm=Form()),))
     assert [(row.hbm_bytes, row.flops_per_byte) for row in still.rows()] == [(0.0, 0.0)]
+
+
+def test_the_tiles_of_a_row_are_those_of_its_placement() -> None:
+    found = pass_of("llama-2-7b", NODE, Asked("prefill", 1024, 8, "fused", "ho"))
+    tiles = [kernel.placement.tiles for kernel in found.kernels if kernel.placement is not None]
+    assert [row.tiles for row in found.rows()] == tiles and max(tiles) > 1

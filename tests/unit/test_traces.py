@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import csv
-import json
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.traces import LONGEST_SPAN_PS, Trace, read_trace
+from cluster.traces import LONGEST_SPAN_PS, read_trace
 from node.errors import InputError
+from tests.unit.trace_text import AZURE, BURST, NOON, Reader, jsonl
 
 AZURE_2023 = Path(__file__).resolve().parents[3] / "shared/traces/azure_llm_2023_conv.csv"
-AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
-BURST = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
-NOON = "2024-05-10 12:00:00"
-ROW = {"timestamp": 0, "input_length": 5, "output_length": 6}
-Reader = Callable[..., Trace]  # content as str or bytes, limit of rows
-
-
-def jsonl(*rows: Mapping[str, object]) -> str:
-    return "".join(json.dumps({**ROW, **row}) + "\n" for row in rows)
 
 
 def test_the_azure_trace_is_read_to_the_last_digit() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.traces import LONGEST_SPAN_PS, Trace, read_trace
+from cluster.traces import LONGEST_SPAN_PS, read_trace
 from node.errors import InputError
-
-AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
-BURST = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
-NOON = "2024-05-10 12:00:00"
-ROW = {"timestamp": 0, "input_length": 5, "output_length": 6}
-Reader = Callable[..., Trace]  # content as str or bytes, limit of rows
-
-
-def jsonl(*rows: Mapping[str, object]) -> str:
-    return "".join(json.dumps({**ROW, **row}) + "\n" for row in rows)
+from tests.unit.trace_text import AZURE, BURST, NOON, Reader, jsonl
 
 
 def fault(read: Reader, content: str | bytes) -> str:

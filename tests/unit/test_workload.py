@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,19 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.workload import Workload, WorkloadConfig, load, validate
+from cluster.workload import WorkloadConfig, load, validate
 from node.errors import InputError
-
-CONFIG = WorkloadConfig(requests=300)
-EIGHT = ([1.0] * 8, [4096] * 8)
-
-
-def generate(seed: int = 1, weights: Sequence[float] = EIGHT[0], **keys: object) -> Workload:
-    return load(replace(CONFIG, **keys), weights, [4096] * len(weights), seed)  # type: ignore[arg-type]
-
-
-def column(workload: Workload, name: str) -> list[int]:
-    return [getattr(request, name) for request in workload.requests]
+from tests.unit.drawn import CONFIG, EIGHT, column, generate
 
 
 def test_requests_are_numbered_in_order_of_arrival() -> None:

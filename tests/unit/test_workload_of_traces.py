@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +10,12 @@ import pytest
 
 from cluster.distributions import parse_lengths
 from cluster.traces import read_trace
-from cluster.workload import Workload, WorkloadConfig, load
+from cluster.workload import WorkloadConfig, load
 from node.errors import InputError
 from node.request import Request
+from tests.unit.drawn import column, generate
 
 AZURE_2023 = Path(__file__).resolve().parents[3] / "shared/traces/azure_llm_2023_conv.csv"
-CONFIG = WorkloadConfig(requests=300)
-EIGHT = ([1.0] * 8, [4096] * 8)
-
-
-def generate(seed: int = 1, weights: Sequence[float] = EIGHT[0], **keys: object) -> Workload:
-    return load(replace(CONFIG, **keys), weights, [4096] * len(weights), seed)  # type: ignore[arg-type]
-
-
-def column(workload: Workload, name: str) -> list[int]:
-    return [getattr(request, name) for request in workload.requests]
 
 
 def traced(tmp_path: Path, *rows: tuple[float, int, int] | tuple[float, int, int, int]) -> str:
