@@ -13,7 +13,7 @@ from cluster import reproduce as reproducing
 from cluster import show
 from cluster.cli_options import COMPARED, OUT, config_of, config_options, machine_list, machine_number, machine_options
 from cluster.deploy import deployment_of, machines_of
-from cluster.output import write_text
+from cluster.output import check_file, write_text
 from cluster.validation_page import validation_page
 from node.errors import InputError
 from node.spec_file import load_machine, machine_names
@@ -38,12 +38,13 @@ def footprint(config_file: Path | None, settings: tuple[str, ...], experts: str,
         {},
         lambda key: key in FOOTPRINT_KEYS or key.startswith("footprint.") or machine_number(key),
     )
-    limit_s = parse(config.footprint.activation_limit, "s", "footprint.activation_limit")
     counts = _counts(experts)
-    rooms = {
-        machine.name: footprints.capacity(deployment_of(config, machine))
-        for machine in machines_of(machine_list(machines), config.machine.numbers)
-    }
+    with config.naming_origins():
+        limit_s = parse(config.footprint.activation_limit, "s", "footprint.activation_limit")
+        rooms = {
+            machine.name: footprints.capacity(deployment_of(config, machine))
+            for machine in machines_of(machine_list(machines), config.machine.numbers)
+        }
     rows = [footprints.row(label, room, count, limit_s) for label, room in rooms.items() for count in counts]
     if as_json:
         click.echo(json.dumps(footprints.as_json(rows), indent=2))
@@ -63,6 +64,8 @@ def reproduce(settings: tuple[str, ...], as_json: bool, page: Path | None) -> No
     config = config_of(None, settings, {}, machine_number)
     if page is not None and settings:
         raise InputError(f"--write {str(page)!r}: the page is of the machines as they are; leave out --set")
+    if page is not None:
+        check_file(page)
     runs = publishing.Runs(config.machine.numbers)
     rows = reproducing.rows(runs)
     if page is not None:

@@ -75,8 +75,9 @@ def config_of(
 ) -> Config:
     """The config of a file, ``--set`` and options; ``used`` says which keys the command reads."""
     pairs = [parse_setting(text) for text in settings]
-    pairs += [(_KEYS[name], value) for name, value in options.items() if value is not None]
-    return read_config(config_file, pairs, used)
+    given = {name: value for name, value in options.items() if value is not None}
+    named = [(_KEYS[name], value, f"--{name.replace('_', '-')}") for name, value in given.items()]
+    return read_config(config_file, pairs, used, named)
 
 
 def machine_list(text: str) -> list[str]:

@@ -42,7 +42,9 @@ class Column:
 def variants(names: Sequence[str], config: Config) -> list[tuple[str, Machine]]:
     """The machines to compare; one with a host link is there as it is, and with its link shared the other way."""
     found = []
-    for machine in machines_of(names, config.machine.numbers):
+    with config.naming_origins():
+        machines = machines_of(names, config.machine.numbers)
+    for machine in machines:
         found.append((machine.name, machine))
         if machine.host_link is not None:
             sharing, label = OTHER_SHARING[machine.host_link.sharing]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from cluster.workload import WorkloadConfig
 from node.dataflow.fusion import LEVELS
-from node.expert import Catalogue, ExpertGroup
+from node.errors import InputError
+from node.expert import DTYPE_BYTES, Catalogue, ExpertGroup
 from node.runtime.orders import CALL_OVERHEADS
 from node.runtime.policies import EVICTION
 from node.runtime.scheduler import SCHEDULERS
@@ -81,7 +84,7 @@ class MachineConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """The whole tree; ``explicit`` are the keys that the user set."""
+    """The whole tree; ``explicit`` are the keys that the user set, and where: file or option."""
 
     seed: int = 0
     workload: WorkloadConfig = field(default_factory=WorkloadConfig)
@@ -91,10 +94,23 @@ class Config:
     machine: MachineConfig = field(default_factory=MachineConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     footprint: FootprintConfig = field(default_factory=FootprintConfig)
-    explicit: frozenset[str] = frozenset()
+    explicit: Mapping[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def naming_origins(self) -> Iterator[None]:
+        """An ``InputError`` from within that begins with a key is told with where the key was set."""
+        try:
+            yield
+        except InputError as error:
+            key = re.split("[ :]", str(error), maxsplit=1)[0]
+            where = self.explicit.get("experts.group" if key.startswith("experts.group.") else key)
+            if where is None:
+                raise
+            raise InputError(f"{where}: {error}") from None
 
 
 CHOICES: dict[str, tuple[str, ...]] = {
+    "experts.dtype": tuple(DTYPE_BYTES),
     "runtime.scheduler": tuple(SCHEDULERS),
     "runtime.eviction": tuple(EVICTION),
     "runtime.call_overhead": CALL_OVERHEADS,

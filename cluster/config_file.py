@@ -18,6 +18,12 @@ from node.expert import ExpertGroup
 from node.spec_file import read_figure, read_toml
 
 Rule = tuple[Callable[[Config], bool], str]
+# key -> how a value ends that is the path of a file
+_PATHS: dict[str, tuple[str, ...]] = {
+    "workload.trace": ("",),
+    "machine.name": (".toml",),
+    **dict.fromkeys(("experts.model", "experts.router", "experts.group.model"), (".toml", ".json")),
+}
 
 
 def _at_once(config: Config) -> bool:
@@ -50,11 +56,15 @@ _UNUSED: dict[str, tuple[Rule, ...]] = {
 
 
 def read_config(
-    path: Path | None, settings: Iterable[tuple[str, object]], used: Callable[[str], bool] = lambda _key: True
+    path: Path | None,
+    settings: Iterable[tuple[str, object]],
+    used: Callable[[str], bool] = lambda _key: True,
+    options: Iterable[tuple[str, object, str]] = (),
 ) -> Config:
-    """The config of a file (None: defaults) with ``settings`` (key, value) on top, checked as a whole.
+    """The config of a file (None: defaults) with ``settings`` (key, value) on top, then ``options`` (and their names).
 
-    ``used`` says which keys the command reads. Raises ``InputError`` naming key, value, what is allowed and where.
+    ``used`` says which keys the command reads. Relative paths in the file are taken from its folder. Raises
+    ``InputError`` naming key, value, what is allowed and where.
     """
     values: dict[str, tuple[object, str]] = {}
     if path is not None:
@@ -64,12 +74,15 @@ def read_config(
         values = {key: (value, str(path)) for key, value in _flat("", tree)}
     for key, value in settings:
         values[key] = (value, "--set")
-    config = Config(explicit=frozenset(values))
-    for key, (value, where) in values.items():
-        config = _with(config, key, value, where)
-    for key, (_, where) in values.items():
-        _check_used(config, key, where, used)
-    _check(config)
+    for key, value, option in options:
+        values[key] = (value, option)
+    config = Config(explicit={key: where for key, (_, where) in values.items()})
+    with config.naming_origins():
+        for key, (value, where) in values.items():
+            config = _with(config, key, value, where)
+        for key, (_, where) in values.items():
+            _check_used(config, key, where, used)
+        _check(config)
     return config
 
 
@@ -103,7 +116,7 @@ def _with(config: Config, key: str, value: object, where: str) -> Config:
     _known_table(table if name else "", where, key)
     part = getattr(config, table)
     if table == "machine" and name != "name":
-        figure = read_figure(name, value, where, key if where == "--set" else f"{where}: {key}")
+        figure = read_figure(name, value, where, f"{where}: {key}")
         number = {"value": figure.value, "kind": figure.kind, "source": figure.source}
         return replace(config, machine=replace(config.machine, numbers={**config.machine.numbers, name: number}))
     kinds = get_type_hints(type(part))
@@ -127,6 +140,8 @@ def _typed(value: object, kind: object, key: str, where: str) -> object:
     if isinstance(value, bool) or not any(isinstance(value, one) for one in allowed if isinstance(one, type)):
         names = " or ".join(one.__name__ for one in allowed if isinstance(one, type) and one is not type(None))
         raise InputError(f"{where}: {key} = {value!r}: must be of type {names}")
+    if isinstance(value, str) and not where.startswith("--") and value.endswith(_PATHS.get(key, ())):
+        return str(Path(where).parent / value)
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -84,6 +85,13 @@ def _named(temporary: Path, output: str | None, command: str) -> Path:
 def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Write JSON for people and programs: to a temporary name, then renamed."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def check_file(path: Path) -> None:
+    """``InputError`` where a file cannot be written: before anything runs."""
+    if path.is_dir() or not path.parent.is_dir():
+        reason = os.strerror(errno.EISDIR if path.is_dir() else errno.ENOENT)
+        raise InputError(f"{path}: cannot be written: {reason}")
 
 
 def write_text(path: Path, text: str) -> None:

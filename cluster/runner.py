@@ -62,13 +62,14 @@ def backends(config: Config) -> Iterator[Callable[[], Backend]]:
 
 def prepare(config: Config, machine: Machine | None = None) -> tuple[Deployment, Workload]:
     """Deployment and workload; everything that can be wrong with the input is found here."""
-    window_of(config)
-    deployment = deployment_of(config, machine)
-    deployment.check_fits()
-    workload = workload_of(config, deployment)
-    if machine is None:  # in a comparison a key may serve one machine and not another
-        _check_machine(config, deployment.machine)
-    deployment.check_lengths(workload.requests)
+    with config.naming_origins():
+        window_of(config)
+        deployment = deployment_of(config, machine)
+        deployment.check_fits()
+        workload = workload_of(config, deployment)
+        if machine is None:  # in a comparison a key may serve one machine and not another
+            _check_machine(config, deployment.machine)
+        deployment.check_lengths(workload.requests)
     return deployment, workload
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -19,6 +21,7 @@ os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
 import ray
 
+from cluster.__main__ import main
 from cluster.output import write_json
 from cluster.requests_table import write_requests
 from cluster.runner import Run
@@ -30,6 +33,14 @@ ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
     "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
 }
+
+
+class Said(NamedTuple):
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +62,24 @@ def hashes(tmp_path: Path) -> Callable[[Run], Hashes]:
         return {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in names}
 
     return write
+
+
+@pytest.fixture
+def coe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """``coe(line, *more)``: ``coe`` in this process, in a folder of its own; the line is split as a shell would."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(line: str, *more: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["coe", *shlex.split(line), *more])
+        capfd.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Said(code, *capfd.readouterr())
+
+    return command
 
 
 @pytest.fixture(scope="session")

@@ -8,27 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.__main__ import main
-
 Said = tuple[int, str, str]
+Coe = Callable[..., Said]
 LOCAL = "run --backend local --set workload.requests=20"
-
-
-@pytest.fixture
-def coe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    monkeypatch.chdir(tmp_path)
-
-    def run(line: str, *more: str) -> Said:
-        monkeypatch.setattr("sys.argv", ["coe", *line.split(), *more])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = int(str(stop.code or 0))
-        said = capfd.readouterr()
-        return code, said.out, said.err
-
-    return run
 
 
 def refused(said: Said, part: str) -> None:
@@ -36,7 +18,7 @@ def refused(said: Said, part: str) -> None:
     assert code == 2 and err.startswith("coe: error: ") and err.count("\n") == 1 and part in err
 
 
-def test_request_times_that_overflow_64_bits_together_are_summed_exactly(coe: Callable[..., Said]) -> None:
+def test_request_times_that_overflow_64_bits_together_are_summed_exactly(coe: Coe) -> None:
     """30,000 at once wait for 800 s on average: 2 x 10^19 ps."""
     sets = ("workload.arrivals=at_once", "workload.input_tokens=128", "workload.output_tokens=20")
     code, _, err = coe("run --backend local --output big --set workload.requests=30000", *_set(*sets))
@@ -61,12 +43,12 @@ def _set(*settings: str) -> list[str]:
         "compute.clock=1e-300 Hz",
     ],
 )
-def test_a_machine_too_slow_for_virtual_time_is_told(coe: Callable[..., Said], number: str) -> None:
+def test_a_machine_too_slow_for_virtual_time_is_told(coe: Coe, number: str) -> None:
     refused(coe(LOCAL, *_set(f"machine.{number}")), "virtual time ")
     assert not list(Path().iterdir())
 
 
-def test_what_looks_like_markup_is_shown_as_it_is(coe: Callable[..., Said]) -> None:
+def test_what_looks_like_markup_is_shown_as_it_is(coe: Coe) -> None:
     Path("odd.toml").write_text('base = "sn40l-node"\ntitle = "x [/b] [red]y"\n[hbm]\ncapacity = "48 GiB"\n')
     code, out, err = coe(f"{LOCAL} --machine odd.toml --output", "o[/x]")
     assert (code, "Traceback" in err) == (0, False)
@@ -74,7 +56,7 @@ def test_what_looks_like_markup_is_shown_as_it_is(coe: Callable[..., Said]) -> N
     assert "x [/b] [red]y" in coe("machines odd.toml")[1]
 
 
-def test_two_machines_of_one_name_are_refused(coe: Callable[..., Said]) -> None:
+def test_two_machines_of_one_name_are_refused(coe: Coe) -> None:
     for folder in ("a", "b"):
         Path(folder).mkdir()
         Path(folder, "node.toml").write_text('base = "sn40l-node"\n')
@@ -85,23 +67,23 @@ def test_two_machines_of_one_name_are_refused(coe: Callable[..., Said]) -> None:
 @pytest.mark.parametrize(
     "text", ["[workload.nothing]\n", "[experts.foo]\n", "[workload.rate]\n", "[machine.foo]\n", "[no]\n"]
 )
-def test_an_empty_table_that_means_nothing_is_refused(coe: Callable[..., Said], text: str) -> None:
+def test_an_empty_table_that_means_nothing_is_refused(coe: Coe, text: str) -> None:
     Path("c.toml").write_text(text)
     refused(coe(f"{LOCAL} --config c.toml"), "c.toml: ")
 
 
 @pytest.mark.parametrize("setting", ["runtime.orchestration=so", "runtime.fusion=fused"])
-def test_what_the_machine_makes_pointless_is_refused(coe: Callable[..., Said], setting: str) -> None:
+def test_what_the_machine_makes_pointless_is_refused(coe: Coe, setting: str) -> None:
     refused(coe(f"{LOCAL} --machine dgx-a100", *_set(setting)), setting.partition("=")[0])
 
 
 @pytest.mark.parametrize("setting", ["workload.popularity=uniform", "workload.zipf_s=2.0"])
-def test_what_the_trace_makes_pointless_is_refused(coe: Callable[..., Said], setting: str) -> None:
+def test_what_the_trace_makes_pointless_is_refused(coe: Coe, setting: str) -> None:
     Path("t.jsonl").write_text('{"timestamp": 0, "input_length": 5, "output_length": 5, "expert": 3}\n')
     refused(coe("run --backend local --trace t.jsonl", *_set(setting)), "names the expert of each request")
 
 
-def test_several_machines_take_a_number_where_they_know_it(coe: Callable[..., Said]) -> None:
+def test_several_machines_take_a_number_where_they_know_it(coe: Coe) -> None:
     code, out, _ = coe("footprint --json --experts 1600", *_set("machine.ddr.bandwidth=20 GB/s"))
     nodes = {row["machine"]: row["nodes"] for row in json.loads(out)["rows"]}
     assert code == 0 and nodes["sn40l-node"] == -(-1600 // 38)  # too slow to count what is below HBM
@@ -110,7 +92,7 @@ def test_several_machines_take_a_number_where_they_know_it(coe: Callable[..., Sa
     )
 
 
-def test_a_comparison_tells_what_a_run_tells(coe: Callable[..., Said]) -> None:
+def test_a_comparison_tells_what_a_run_tells(coe: Coe) -> None:
     Path("m.jsonl").write_text('{"timestamp": 0, "input_length": 5000, "output_length": 5, "hash_ids": [1]}\n')
     code, _, err = coe("compare --backend local --machines sn40l-node,dgx-a100 --trace m.jsonl")
     assert code == 0

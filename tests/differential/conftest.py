@@ -1,4 +1,4 @@
-"""What small random models of the transformers library answer, where an interpreter has it: ``make test-deps``."""
+"""What differential tests share: an honest run; what small models of the transformers library answer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+from cluster.backends import LocalBackend
+from node.events import Ints
+from tests.differential.tampering import Tampered, serve
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-reference" / "bin" / "python"
@@ -58,3 +62,17 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def llava_answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights and answers of a LLaVA."""
     return _run("transformers_llava.py", tmp_path_factory.mktemp("llava"))
+
+
+@pytest.fixture(scope="session")
+def windows() -> list[Ints]:
+    """The windows of commands of an honest run."""
+    seen: list[Ints] = []
+
+    def see(_window: int, columns: Ints) -> Ints:
+        seen.append(columns)
+        return columns
+
+    assert serve(Tampered(stream=see)).summary == serve(LocalBackend()).summary
+    assert len(seen) >= 4
+    return seen

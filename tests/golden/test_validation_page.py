@@ -1,11 +1,13 @@
-"""Is the validation page what the emulator says today, and is its headline an honest one?
+"""Is the validation page what the emulator says today, and are its headline and its figures honest ones?
 
 Written anew by ``make golden``.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,20 @@ ROLES = {"fitted", "same_source", "predicted"}
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
     """The page and the JSON that ``coe reproduce`` makes now."""
-    folder = tmp_path_factory.mktemp("page")
-    with pytest.MonkeyPatch.context() as patch, (folder / "rows.json").open("w") as out:
-        patch.setattr(sys, "argv", ["coe", "reproduce", "--json", "--write", str(folder / "validation.md")])
+    page = tmp_path_factory.mktemp("page") / "validation.md"
+    rows = coe(f"reproduce --json --write {page}")
+    return page.read_text(), json.loads(rows)
+
+
+def coe(line: str) -> str:
+    """What ``coe ...`` says, and nothing of it as an error."""
+    with pytest.MonkeyPatch.context() as patch, io.StringIO() as out, io.StringIO() as err:
+        patch.setattr(sys, "argv", ["coe", *shlex.split(line)])
         patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", err)
         main()
-    return (folder / "validation.md").read_text(), json.loads((folder / "rows.json").read_text())
+        assert err.getvalue() == ""
+        return out.getvalue()
 
 
 def error(row: dict[str, Any]) -> float:
@@ -123,3 +133,36 @@ def test_the_intensities_are_on_the_page(made: tuple[str, dict[str, Any]]) -> No
     for row in rows:
         assert abs(error(row)) <= 0.10
         assert f"| {row['published']} | {row['emulated']:.1f} | {error(row):+.1%} |" in page
+
+
+# The rows
+
+
+def test_published_rows_have_their_shape_and_the_system_is_within_five_percent(
+    made: tuple[str, dict[str, Any]],
+) -> None:
+    keys = ["id", "group", "metric", "published", "emulated", "tolerance", "role", "inputs"]
+    rows = made[1]["rows"]
+    assert all(list(row) == keys for row in rows)
+    assert {row["group"] for row in rows} == {"system", "calls", "derived", "placement", "fusion", "monarch"}
+    system = [row for row in rows if row["group"] == "system"]
+    assert len(system) == 9
+    for row in system:
+        assert abs(row["emulated"] / row["published"] - 1) <= 0.05 == row["tolerance"], row["id"]
+
+
+def test_the_command_of_a_row_gives_its_figure(tmp_path: Path, made: tuple[str, dict[str, Any]]) -> None:
+    published = {row["id"]: row for row in made[1]["rows"]}
+
+    def summary(name: str, machine: str) -> dict[str, Any]:
+        line, output = published[name]["inputs"]["run"].removeprefix("coe "), tmp_path / f"{name}-{machine}"
+        coe(f"{line} --machine {machine} --backend local --output {output}")
+        return json.loads((output / "summary.json").read_text())  # type: ignore[no-any-return]
+
+    name = "overall-8-dgx-a100"
+    ours, theirs = (summary(name, machine)["makespan_s"] for machine in published[name]["inputs"]["machines"])
+    assert published[name]["emulated"] == theirs / ours
+    assert published["copy-dgx-h100"]["emulated"] == summary("copy-dgx-h100", "dgx-h100")["switch_s_mean"]
+    row = published["footprint-dgx-a100"]
+    found = json.loads(coe(f"{row['inputs']['run'].removeprefix('coe ')} --machines dgx-a100 --json"))
+    assert row["emulated"] == found["rows"][0]["nodes"]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from node.dataflow.compiler import Compiler
+from node.dataflow.graph import Block, Step
+from node.dataflow.kernel import Kernel
 from node.events import Kind
 from node.models.shape import Shape
 from node.request import Request
@@ -23,6 +28,22 @@ UNEVEN = Shape("uneven", 2, hidden=288, heads=9, kv_heads=3, head_dim=32, ffn=77
 NARROW = replace(UNEVEN, name="narrow", layers=3, kv_heads=9, sliding_window=40)
 SHAPES = (UNEVEN, NARROW)
 EXAMPLES = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kernels_made_once() -> Iterator[None]:
+    """Machines of one name differ here in the capacity of HBM alone, which no kernel depends on."""
+    make, made = Compiler.kernels, {}
+
+    def kernels(compiler: Compiler, blocks: Sequence[Block], step: Step) -> tuple[Kernel, ...]:
+        key = compiler.machine.name, compiler.members, compiler.level, compiler.by_hardware, tuple(blocks), step
+        if key not in made:
+            made[key] = make(compiler, blocks, step)
+        return made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Compiler, "kernels", kernels)
+        yield
 
 
 @st.composite

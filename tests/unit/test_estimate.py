@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 
 from cluster.backends import LocalBackend
 from cluster.cli import coe
-from cluster.config_file import read_config
+from cluster.config_file import parse_setting, read_config
+from cluster.published import call_settings
 from cluster.runner import prepare, run
 from node.errors import OutOfMemoryError
 from node.estimate import Call, Estimate, estimate
@@ -106,19 +107,8 @@ def test_what_does_not_fit_hbm_is_refused() -> None:
 def test_a_call_takes_what_a_run_of_it_takes_also_past_the_attention_window(
     tokens_in: int, tokens_out: int, batch: int
 ) -> None:
-    settings = {
-        "cluster.backend": "local",
-        "experts.count": 1,
-        "experts.model": "mistral-7b",
-        "experts.router": "none",
-        "runtime.call_overhead": "per_batch",
-        "runtime.batch": batch,
-        "workload.requests": batch,
-        "workload.arrivals": "at_once",
-        "workload.input_tokens": tokens_in,
-        "workload.output_tokens": tokens_out,
-    }
-    config = read_config(None, settings.items())
+    settings = ("cluster.backend=local", *call_settings("mistral-7b", (tokens_in, tokens_out), batch))
+    config = read_config(None, map(parse_setting, settings))
     columns = run(config, LocalBackend(), prepare(config)).columns
     spent = set((columns["e2e"] - columns["switch"]).tolist())
     assert spent == {round(of("mistral-7b", tokens_in, tokens_out, batch).total_s * 1e12)}

@@ -166,3 +166,13 @@ def test_the_kernels_that_take_the_least_time_are_taken(
     seconds = {(0, 2): of_three, (0, 1): of_two[0], (1, 2): of_two[1]} | {(i, i): 2.0 for i in range(3)}
     ranges = list(seconds)
     assert [ranges[index] for index in quickest(ranges, np.array(list(seconds.values())))] == best
+
+
+@pytest.mark.parametrize(
+    ("seconds", "best"),
+    [((np.inf, 1.0, np.inf), [0, 1]), ((1.0, np.inf, np.inf), [0, 1]), ((np.inf, np.inf, 5.0), [2])],
+)
+def test_where_nothing_fits_every_operator_is_covered_all_the_same(
+    seconds: tuple[float, float, float], best: list[int]
+) -> None:
+    assert quickest([(0, 0), (1, 1), (0, 1)], np.array(seconds)) == best

@@ -5,28 +5,16 @@ from __future__ import annotations
 import pytest
 
 from node.dataflow.compiler import Compiler
-from node.dataflow.graph import Block, Form, Operator, Step
+from node.dataflow.graph import Block, Form, Step
 from node.dataflow.kernel import Kernel
-from node.dataflow.operators import Matrix, activation, collective, elementwise, gemm
+from node.dataflow.operators import activation, collective
 from node.dataflow.program import compile_graph
 from node.models.decoder import decoder
 from node.models.hugging_face import load_shape
-from node.spec import Machine
 from node.spec_file import load_machine
+from tests.unit.network import ACT, FOUR, NETWORK, UP, Y, only
 
 NODE, A100 = load_machine("sn40l-node"), load_machine("dgx-a100")
-# A small network, per token: x (20 B) -> h (60 B) -> g (60 B) -> y (20 B), two weight matrices of 600 B each
-X, H, G, Y = (activation(name, width) for name, width in (("x", 10), ("h", 30), ("g", 30), ("y", 10)))
-UP = gemm("up", X, H, Matrix(10, 30, 2))
-ACT = elementwise("act", (H,), (G,), flops=7)
-DOWN = gemm("down", G, Y, Matrix(30, 10, 2))
-NETWORK = (UP, ACT, DOWN)
-FOUR = Step(tokens=4, pairs=0, context=0, sequences=1)
-
-
-def only(machine: Machine, level: str, *operators: Operator, members: int = 1) -> Kernel:
-    (kernel,) = Compiler.of(machine, members, level, "ho").kernels([Block("b", operators)], FOUR)
-    return kernel
 
 
 def made(*bounds: tuple[str, float], iterations: int = 1) -> Kernel:

@@ -12,7 +12,7 @@ from node.dataflow.graph import Graph, Operator, Step, total
 from node.dataflow.program import compile_graph
 from node.dataflow.traffic import Traffic
 from node.errors import InputError
-from node.models.monarch import Transform, load_transform, monarch, read_transform, transform_names
+from node.models.monarch import Transform, is_transform, load_transform, monarch, read_transform, transform_names
 from node.spec_file import load_machine
 
 SOCKET = load_machine("sn40l-socket")
@@ -163,6 +163,7 @@ def test_the_built_in_ones_can_be_read_and_have_the_names_of_their_files() -> No
             'name = "a"\nkind = "transform"\nfactors = [2]\nbatch = 3',
             "has name, kind, factors, batch: must have exactly name, kind, factors",
         ),
+        ('name = 5\nkind = "transform"\nfactors = [2]', "name = 5: must be a str"),
         ('name = "a"\nkind = "fft"\nfactors = [2]', "kind = 'fft': must be one of transform, convolution"),
         ('name = "a"\nkind = ["transform"]\nfactors = [2]', "kind = ['transform']: must be one of"),
         ("name = ", "cannot be read as TOML"),
@@ -182,3 +183,17 @@ def test_a_bad_file_is_one_error_that_names_it_and_what_was_allowed(tmp_path: Pa
 def test_a_missing_file_is_an_error_too(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.toml: cannot be read as TOML: No such file"):
         read_transform(tmp_path / "nowhere.toml")
+
+
+def test_a_file_of_a_model_is_no_transform(tmp_path: Path) -> None:
+    assert is_transform(str(written(tmp_path, 'name = "a"\nkind = "transform"\nfactors = [2]')))
+    assert not is_transform(str(written(tmp_path, 'name = "a"\nlayers = 2')))
+    assert is_transform("monarch-fft") and not is_transform("llama-2-7b")
+
+
+def test_only_the_ends_of_a_convolution_are_real() -> None:
+    operators = {op.name: op for op in monarch(Transform("c", "convolution", (4, 8))).blocks[0].operators}
+    one = Step(0, 0, 0, 1)  # of 32 points: rows x depth x columns, the latter two twice as many where complex
+    there = {"gemm0": 2 * 8 * 4 * 8, "gemm1": 2 * 4 * 16 * 16}
+    by_hand = there | {"inverse_gemm0": 2 * 4 * 16 * 16, "inverse_gemm1": 2 * 8 * 8 * 4}
+    assert {name: operators[name].flops.at(one) for name in by_hand} == by_hand

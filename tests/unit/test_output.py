@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.output import check_output, result_folder, write_json, write_text
+from cluster.output import check_file, check_output, result_folder, write_json, write_text
 from node.errors import InputError
 
 
@@ -155,6 +155,9 @@ def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "page.md", tmp_path / "none" / "page.md"):
         with pytest.raises(InputError, match="cannot be written"):
             write_text(path, "new")
+        with pytest.raises(InputError, match="cannot be written"):  # and it is known before
+            check_file(path)
+    check_file(tmp_path / "new.md")
     assert tree(tmp_path) == {"page.md": "/"}
 
 

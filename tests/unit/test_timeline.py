@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from cluster.backends import LocalBackend
+from cluster.config import Config
 from cluster.config_file import read_config
 from cluster.runner import Run, prepare, run
 from cluster.timeline import Timeline
@@ -20,9 +22,10 @@ from node.simulation import Planned
 
 NO_LIMIT = 10**6
 DEGREE = 2  # 4 groups of 2 sockets
+Serve = Callable[..., Run]
 
 
-def serve(limit: int, window: str = "1 s") -> Run:
+def config(window: str = "1 s") -> Config:
     settings = {
         "cluster.backend": "local",
         "cluster.window": window,
@@ -31,12 +34,22 @@ def serve(limit: int, window: str = "1 s") -> Run:
         "experts.count": 30,
         "sharding.tensor_parallel": DEGREE,
     }
-    config = read_config(None, settings.items())
-    return run(config, LocalBackend(), prepare(config), timeline_limit=limit)
+    return read_config(None, settings.items())
 
 
 @pytest.fixture(scope="module")
-def runs() -> dict[int, Run]:
+def serve() -> Serve:
+    """``serve(limit, window)``: a run; kernels are made once for all."""
+    prepared = prepare(config())
+
+    def made(limit: int, window: str = "1 s") -> Run:
+        return run(config(window), LocalBackend(), prepared, timeline_limit=limit)
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def runs(serve: Serve) -> dict[int, Run]:
     """Runs of one workload by the limit of their timelines."""
     return {limit: serve(limit) for limit in (0, 1, 2, 3, 100, NO_LIMIT)}
 
@@ -159,5 +172,7 @@ def test_a_timeline_does_not_change_the_run(runs: dict[int, Run]) -> None:
 
 
 @pytest.mark.parametrize("limit", [100, NO_LIMIT])
-def test_the_window_does_not_change_the_timeline(limit: int, runs: dict[int, Run], tmp_path: Path) -> None:
+def test_the_window_does_not_change_the_timeline(
+    serve: Serve, limit: int, runs: dict[int, Run], tmp_path: Path
+) -> None:
     assert trace(serve(limit, "3600 s"), tmp_path) == trace(runs[limit], tmp_path)

@@ -7,9 +7,7 @@ from dataclasses import replace
 import pytest
 
 from node.dataflow.attributes import Heads, Norm
-from node.dataflow.compiler import Compiler
-from node.dataflow.graph import Block, Operator, Step
-from node.dataflow.kernel import Kernel
+from node.dataflow.graph import Operator, Step
 from node.dataflow.operators import (
     Matrix,
     activation,
@@ -25,15 +23,9 @@ from node.dataflow.operators import (
 from node.dataflow.traffic import Traffic
 from node.spec import Machine
 from node.spec_file import load_machine
+from tests.unit.network import ACT, DOWN, FOUR, NETWORK, UP, G, H, X, Y, kernels, only
 
 NODE, A100 = load_machine("sn40l-node"), load_machine("dgx-a100")
-# A small network, per token: x (20 B) -> h (60 B) -> g (60 B) -> y (20 B), two weight matrices of 600 B each
-X, H, G, Y = (activation(name, width) for name, width in (("x", 10), ("h", 30), ("g", 30), ("y", 10)))
-UP = gemm("up", X, H, Matrix(10, 30, 2))
-ACT = elementwise("act", (H,), (G,), flops=7)
-DOWN = gemm("down", G, Y, Matrix(30, 10, 2))
-NETWORK = (UP, ACT, DOWN)
-FOUR = Step(tokens=4, pairs=0, context=0, sequences=1)
 MANY = Step(tokens=48, pairs=0, context=0, sequences=1)
 
 
@@ -42,17 +34,6 @@ def moved(*operators: Operator, step: Step = FOUR, part: slice = slice(None), ti
     inside = range(len(operators))[part]
     traffic = Traffic(operators, [(inside[0], inside[-1])], step)
     return traffic.forms(0, tiles, held).at(step)
-
-
-def kernels(
-    machine: Machine, level: str, *operators: Operator, step: Step = FOUR, members: int = 1, repeat: int = 1
-) -> tuple[Kernel, ...]:
-    return Compiler.of(machine, members, level, "ho").kernels([Block("b", operators, repeat)], step)
-
-
-def only(machine: Machine, level: str, *operators: Operator, step: Step = FOUR, members: int = 1) -> Kernel:
-    (kernel,) = kernels(machine, level, *operators, step=step, members=members)
-    return kernel
 
 
 def test_a_fused_kernel_moves_its_ends_and_its_weights() -> None:

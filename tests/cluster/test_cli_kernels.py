@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from cluster.__main__ import main
 from cluster.kernels import Asked, pass_of
 from cluster.kernels_svg import svg
 from node.spec_file import load_machine
@@ -28,42 +25,16 @@ MEMORY = {
 }  # fmt: skip
 
 
-class Said(NamedTuple):
-    """What a command came to."""
-
-    code: int
-    out: str
-    err: str
+Coe = Callable[[str], Any]  # a line -> code, out, err
 
 
-Coe = Callable[[str], Said]
-
-
-@pytest.fixture
-def coe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Coe:
-    """``coe ...`` in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(line: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["coe", *shlex.split(line)])
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return Said(code, *capsys.readouterr())
-
-    return command
-
-
-def shown(said: Said) -> dict[str, Any]:
+def shown(said: Any) -> dict[str, Any]:
     assert (said.code, said.err) == (0, "")
     found: dict[str, Any] = json.loads(said.out)
     return found
 
 
-def refused(said: Said) -> str:
+def refused(said: Any) -> str:
     """The one line of a user's mistake."""
     assert (said.code, said.out) == (2, "")
     assert said.err.startswith("coe: error: ") and said.err.count("\n") == 1

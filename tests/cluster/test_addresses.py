@@ -1,0 +1,69 @@
+"""Is only a Ray joined, and whatever else an address leads to told in one line?"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.backends import ray_session
+from node.errors import InputError
+
+Process = Callable[..., subprocess.CompletedProcess[str]]  # arguments, at: the folder to run it in
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", ""])
+def test_a_cluster_that_is_not_there_is_a_mistake_too(process: Process, tmp_path: Path, address: str) -> None:
+    said = process("run", "--set", "workload.requests=3", "--address", address, at=tmp_path)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr.startswith(f"coe: error: --address {address!r}: ") and said.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("says", "reason"),
+    [
+        (None, "nothing can be reached there: timed out"),
+        (b"", "what listens there is no Ray"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "what listens there is no Ray"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "what listens there is no Ray"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_what_listens_but_is_no_ray_is_not_joined(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, says: bytes | None, reason: str
+) -> None:
+    for name, instead in (
+        ("is_initialized", lambda: False),
+        ("init", lambda **_: pytest.fail("Ray was asked to join it")),
+        ("shutdown", lambda: None),
+    ):
+        monkeypatch.setattr(f"cluster.backends.ray.{name}", instead)
+    monkeypatch.setattr("cluster.backends.CONNECT_LIMIT_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"{scheme}127.0.0.1:{server.getsockname()[1]}"
+        with answering(server, says), pytest.raises(InputError, match=f"{address}.*{reason}"), ray_session(address):
+            pytest.fail("it was joined")
+
+
+@contextlib.contextmanager
+def answering(server: socket.socket, says: bytes | None) -> Iterator[None]:
+    """Somebody who answers the first bytes of a client with ``says`` and hangs up; None: who says nothing."""
+
+    def answer() -> None:
+        client, _ = server.accept()
+        with client:
+            client.recv(1000)
+            client.sendall(says or b"")
+
+    thread = threading.Thread(target=answer)
+    if says is not None:
+        thread.start()
+    yield
+    if says is not None:
+        thread.join()

@@ -1,0 +1,121 @@
+"""Is every mistake of a user one line, with nothing left behind?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RUN = "run --backend local --set workload.requests=12 "
+Coe = Callable[[str], Any]  # a line -> code, out, err
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+HEAD = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+ROW = "2024-05-10 12:00:00.0000000,10,10\n"
+
+GIVEN: dict[str, str | bytes] = {
+    "empty.csv": "",
+    "head.csv": HEAD,
+    "binary.csv": b"\x7fELF\x00\xff\xfe",
+    "words.csv": HEAD + ROW + "2024-05-10 12:00:01,ten,10\n",
+    "nan.csv": HEAD + ROW + ROW + "2024-05-10 12:00:01,nan,10\n",
+    "minus.csv": HEAD + "2024-05-10 12:00:01,-5,10\n",
+    "short.csv": HEAD + ROW + "2024-05-10 12:00:01\n",
+    "other.csv": "a,b\n1,2\n",
+    "bad.toml": "[runtime\n",
+    "key.toml": "[runtime]\nbatches = 2\n",
+    "value.toml": "[runtime]\nbatch = 0\n",
+    "window.toml": "[cluster]\nwindow = '0 s'\n",
+    "taken/notes.txt": "mine",
+    "taken.txt": "mine",
+}
+
+WRONG = [
+    ("walk", "No such command 'walk'"),
+    ("run --fast", "No such option '--fast'"),
+    ("run now", "unexpected extra argument (now)"),
+    (RUN + "--trace none.csv", "workload.requests: has no effect, because workload.trace is set"),
+    ("run --backend local --trace none.csv", "trace 'none.csv': No such file or directory"),
+    ("run --backend local --trace taken", "trace 'taken': Is a directory"),
+    ("run --backend local --trace empty.csv", "empty.csv:1: no requests"),
+    ("run --backend local --trace head.csv", "head.csv:1: no requests"),
+    ("run --backend local --trace binary.csv", "binary.csv:1: "),
+    ("run --backend local --trace words.csv", "words.csv:3: "),
+    ("run --backend local --trace nan.csv", "nan.csv:4: "),
+    ("run --backend local --trace minus.csv", "minus.csv:2: "),
+    ("run --backend local --trace short.csv", "short.csv:3: "),
+    ("run --backend local --trace other.csv", "other.csv:1: "),
+    (RUN + "--set workload.rate=nan", "error: --set: workload.rate = nan: must be a finite number above 0"),
+    (RUN + "--set workload.rate=-1", "workload.rate = -1.0: "),
+    (RUN + "--rate-scale nan", "workload.rate_scale = nan: "),
+    (RUN + "--rate-scale -2", "workload.rate_scale = -2.0: "),
+    (RUN + "--set workload.input_tokens=-5", "workload.input_tokens = -5: "),
+    (RUN + "--limit 0", "workload.limit = 0: must be a whole number from 1 to "),
+    (RUN + "--limit few", "Invalid value for '--limit'"),
+    (RUN + "--seed -1", "error: --seed: seed = -1: "),
+    (RUN + "--timeline -1", "Invalid value for '--timeline'"),
+    (RUN + "--requests-format xml", "Invalid value for '--requests-format'"),
+    (RUN + "--config none.toml", "none.toml: cannot be read as TOML: No such file or directory"),
+    (RUN + "--config bad.toml", "bad.toml: cannot be read as TOML: "),
+    (RUN + "--config key.toml", "key.toml: runtime.batches: unknown key; [runtime] has scheduler, "),
+    (RUN + "--config value.toml", "error: value.toml: runtime.batch = 0: must be a whole number from 1 to 1,000,000"),
+    (RUN + "--config window.toml", "error: window.toml: cluster.window = '0 s': must be above zero"),
+    (RUN + "--set runtime.batches=2", "--set: runtime.batches: unknown key"),
+    (RUN + "--set runtime.batch", "must be table.key=value"),
+    (RUN + "--set footprint.activation_limit='1 s'", "footprint.activation_limit: this command does not use it"),
+    (RUN + "--machine sn50", "machine 'sn50': no such machine; there are dgx-a100, "),
+    (RUN + "--set experts.model=gpt-5", "model 'gpt-5': no such model; there are "),
+    (RUN + "--set runtime.scheduler=fifo", "runtime.scheduler = 'fifo': must be one of paper, affinity"),
+    (RUN + "--set experts.count=2000", "out of memory in DDR of each socket of group 0"),
+    (RUN + "--set sharding.tensor_parallel=3", "sharding.tensor_parallel = 3: must divide"),
+    (RUN + "--set runtime.kv_reserve='600 GiB'", "out of memory in HBM of each socket of group 0"),
+    (RUN + "--set runtime.kv_reserve='1 MiB'", "bytes of KV cache per socket, but runtime.kv_reserve "),
+    (RUN + "--set cluster.window='0 s'", "cluster.window = '0 s': must be above zero"),
+    (RUN + "--output taken", "--output 'taken': exists already"),
+    (RUN + "--output taken.txt", "--output 'taken.txt': exists already"),
+    (RUN + "--output taken.txt/result", "--output 'taken.txt/result': "),
+    ("run --address nowhere --set cluster.backend=local", "cluster.address: has no effect"),
+    ("compare --backend local --machines ''", "--machines '': must be different machines"),
+    ("compare --backend local --machines dgx-a100,dgx-a100", "must be different machines"),
+    (
+        "compare --backend local --machines dgx-a100 --set machine.pipeline.lanes=2",
+        "error: --set: machine.pipeline.lanes: none of dgx-a100 has this number",
+    ),
+    ("compare --backend local --set machine.name=dgx-a100", "machine.name: this command does not use it"),
+    ("footprint --set footprint.activation_limit='1 GB'", "error: --set: footprint.activation_limit = '1 GB': not a "),
+    ("footprint --experts 0", "--experts '0': must be whole numbers of at least 1"),
+    ("footprint --experts 10,many", "--experts '10,many': must be whole numbers"),
+    ("footprint --set workload.rate=3", "workload.rate: this command does not use it"),
+    ("footprint --set footprint.activation_limit=50", "footprint.activation_limit = 50: must be of type str"),
+    ("estimate gpt-5 --input 1 --output 1", "model 'gpt-5': no such model; there are "),
+    ("estimate llama-2-7b --input 1", "--output missing"),
+    ("estimate llama-2-7b --input 0 --output 1", "Invalid value for '--input'"),
+    ("estimate llama-3.1-405b --input 1 --output 1", "out of memory in HBM of socket 0"),
+    ("estimate llama-2-7b --input 1 --output 1 --set runtime.batch=2", "runtime.batch: this command does not use it"),
+    ("machines sn50", "machine 'sn50': no such machine"),
+    ("machines sn40l-node --set machine.kernel.sink='1 us'", "machine.kernel.sink: unknown key"),
+    ("machines sn40l-node --set machine.name=dgx-a100", "machine.name: this command does not use it"),
+    ("machines sn40l-node --set runtime.batch=2", "runtime.batch: this command does not use it"),
+    ("machines --set machine.hbm.capacity='1 GiB'", "needs the name of a machine"),
+    ("reproduce --write taken", "taken: cannot be written: Is a directory"),
+    ("reproduce --write none/page.md", "none/page.md: cannot be written: No such file or directory"),
+]
+
+
+@pytest.mark.parametrize(("line", "part"), WRONG)
+def test_a_mistake_is_one_line_and_leaves_nothing(coe: Coe, tmp_path: Path, line: str, part: str) -> None:
+    for name, text in GIVEN.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    before = content(tmp_path), sorted(tmp_path.rglob("*"))
+    code, out, err = coe(line)
+    assert (code, out) == (2, "")
+    assert err.startswith("coe: error: ") and err.count("\n") == 1 and err.endswith("\n")
+    assert part in err
+    assert (content(tmp_path), sorted(tmp_path.rglob("*"))) == before
