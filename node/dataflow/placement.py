@@ -145,9 +145,10 @@ class Search:
         return np.asarray((pcus.sum(axis=-1) <= self._machine.compute.units) & (enough | self._last_resort(rounds)))
 
     def _may_take(self, rounds: Floats) -> npt.NDArray[np.bool_]:
-        """Whether a kernel fits, and moves no more than its operators would apart."""
+        """Whether a kernel fits, and moves no more than its operators would apart: one alone must run, if unlooped."""
         moved = self.traffic.bytes(self.tiles, self._resident(rounds))
-        return np.asarray(self._fits(rounds) & ((moved <= self.traffic.apart()[:, None]) | self._single[:, None]))
+        must = self._single[:, None] & (not self._looped)
+        return np.asarray(self._fits(rounds) & ((moved <= self.traffic.apart()[:, None]) | must))
 
     def _last_resort(self, rounds: Floats) -> npt.NDArray[np.bool_]:
         """A single operator runs on whatever there is, in as many rounds as it takes."""

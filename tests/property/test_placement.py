@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from node.dataflow.attributes import Heads, Norm
@@ -160,7 +160,12 @@ def test_more_of_anything_is_never_slower(
     assert quick <= slow * (1 + 1e-9)
 
 
+# a single operator in a loop streamed its weights again
+TINY = dict.fromkeys(UNITS, 1) | {"sram.bank_capacity": 64, "hbm.bandwidth": 10**11, "peer.bandwidth": 10**9}
+
+
 @settings(deadline=None, max_examples=150)
+@example(operators=chain([("gemm", 100)]), step=Step(19, 190, 19, 1), numbers=TINY, repeat=2)
 @given(operators=CHAINS, step=STEPS, numbers=MACHINES, repeat=REPEATS)
 def test_fusing_never_moves_more_nor_takes_longer(
     operators: tuple[Operator, ...], step: Step, numbers: Numbers, repeat: int
