@@ -89,6 +89,7 @@ def _estimate(model: str, machine: Machine, tokens: tuple[int | None, int | None
     type=click.IntRange(1),
     help=f"Tokens of a prompt; context of a decode.  [default: {TOKENS}]",
 )
+@click.option("--rank", type=click.IntRange(0), default=0, show_default=True, help="Which socket; shards may differ.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--svg", "picture", type=click.Path(path_type=Path), help="Draw the stages on PCUs and PMUs to this file."
@@ -98,6 +99,7 @@ def kernels(
     settings: tuple[str, ...],
     phase: str,
     sequence: int | None,
+    rank: int,
     as_json: bool,
     picture: Path | None,
     **rest: object,
@@ -108,7 +110,8 @@ def kernels(
     """
     options = _Model(**rest)  # type: ignore[arg-type]
     machine = _machine(options.name, options.sockets, settings)
-    found = pass_of(model, machine, Asked(phase, sequence, options.batch, options.fusion, options.orchestration))
+    asked = Asked(phase, sequence, options.batch, options.fusion, options.orchestration, rank)
+    found = pass_of(model, machine, asked)
     if picture is not None:
         if machine.pipeline is None:
             raise InputError(f"--svg {str(picture)!r}: {machine.name} places no stages: it has no [pipeline] table")

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from cluster.published import Inputs, Row, Runs
 from node.dataflow.compiler import Compiler
-from node.dataflow.graph import Block, Graph, Step
+from node.dataflow.form import Step
+from node.dataflow.graph import Block, Graph
 from node.dataflow.kernel import Kernel
 from node.dataflow.program import compile_graph
 from node.estimate import Call, estimate, estimate_transform

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from node.dataflow.graph import Graph, Step
+from node.dataflow.form import Step
+from node.dataflow.graph import Graph
 from node.dataflow.kernel import Kernel
 from node.dataflow.memory_plan import MemoryPlan, plan_memory
 from node.dataflow.program import compile_graph
@@ -66,6 +67,7 @@ class Pass:
 
     model: str
     machine: Machine
+    rank: int
     step: Step
     kernels: tuple[Kernel, ...]
     plan: MemoryPlan
@@ -101,6 +103,7 @@ class Pass:
             "model": self.model,
             "machine": self.machine.name,
             "sockets": self.machine.sockets,
+            "rank": self.rank,
             "seconds": self.seconds,
             "kernels": [asdict(row) | {"stages": _stages(k)} for row, k in zip(self.rows(), self.kernels, strict=True)],
             "memory": asdict(self.memory()),
@@ -109,17 +112,23 @@ class Pass:
 
 @dataclass(frozen=True)
 class Asked:
-    """What of a model: ``phase``, tokens of a ``sequence`` (of a decode: context), ``batch``, fusion, who launches."""
+    """What of a model: ``phase``, tokens of a ``sequence`` (of a decode: context), ``batch``, fusion, who launches.
+
+    ``rank``: which socket's shard.
+    """
 
     phase: str
     sequence: int | None  # 4096 if not said
     batch: int
     fusion: str
     orchestration: str
+    rank: int = 0
 
 
 def pass_of(model: str, machine: Machine, asked: Asked) -> Pass:
-    """The kernels of a pass of ``model`` on all sockets of ``machine`` (its first rank); raises ``InputError``."""
+    """The kernels of a pass of ``model`` over all sockets of ``machine``, on one of them; raises ``InputError``."""
+    if asked.rank >= machine.sockets:
+        raise InputError(f"--rank {asked.rank}: must be below {machine.sockets}, the sockets of {machine.name}")
     if is_transform(model):
         if asked.sequence is not None:
             raise InputError(f"--sequence {asked.sequence}: {model} has no tokens; give --batch alone")
@@ -129,7 +138,7 @@ def pass_of(model: str, machine: Machine, asked: Asked) -> Pass:
         step = Step(0, 0, 0, -(-asked.batch // machine.sockets))
     else:
         make = train if asked.phase == "train" else decoder
-        graph, members = make(load_shape(model), machine.sockets), machine.sockets
+        graph, members = make(load_shape(model), machine.sockets, asked.rank), machine.sockets
         step = _step(asked, graph)
     program = compile_graph(graph, machine, members, asked.fusion, asked.orchestration)
     if asked.phase == "decode":
@@ -137,7 +146,7 @@ def pass_of(model: str, machine: Machine, asked: Asked) -> Pass:
     else:
         kernels = program.prefill_kernels(step)
     plan = plan_memory(schedule(kernels, step).symbols, machine.hbm.capacity, machine.ddr.capacity)
-    return Pass(model, machine, step, kernels, plan)
+    return Pass(model, machine, asked.rank, step, kernels, plan)
 
 
 def _step(asked: Asked, graph: Graph) -> Step:

@@ -191,7 +191,9 @@ def kernels_table(console: Console, found: Pass) -> None:
             )
         )
     heads = ("kernel", "launches", "operators", "tiles", "PCUs", "PMUs", "SRAM", "time", "bound by", "FLOP/s", "HBM")
-    title = f"{found.model} on each of {found.machine.sockets} sockets of {found.machine.name}: kernels of one pass"
+    title = (
+        f"{found.model}, socket {found.rank} of {found.machine.sockets} of {found.machine.name}: kernels of one pass"
+    )
     print_table(console, title, heads, cells, left=(0, 8))
     console.print(f"one pass: {show_seconds(found.seconds)}, without call overhead", highlight=False)
     _memory_table(console, found.memory())

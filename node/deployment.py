@@ -11,8 +11,9 @@ from node.errors import InputError
 from node.expert import DTYPE_BYTES, Catalogue
 from node.hardware.host import Host
 from node.hardware.rdu import Rdu
-from node.models.decoder import Shard, decoder
+from node.models.decoder import decoder
 from node.models.shape import Shape
+from node.models.shard import Shard
 from node.request import Request
 from node.runtime.coe import check_lengths
 from node.runtime.orders import Settings

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from node.dataflow.graph import Graph, Step, causal_pairs
+from node.dataflow.form import Step, causal_pairs
+from node.dataflow.graph import Graph
 from node.dataflow.kernel import BOUNDS, Kernel
 from node.dataflow.program import compile_graph
 from node.errors import OutOfMemoryError
-from node.models.decoder import Shard, decoder
+from node.models.decoder import decoder
 from node.models.monarch import Transform, monarch
 from node.models.shape import Shape
+from node.models.shard import Shard
 from node.spec import Machine
 from node.units import seconds
 

@@ -7,19 +7,13 @@ is summed over all tokens before it leaves its kernel. FLOPs count one per addit
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from node.dataflow.graph import Form, Operator, Tensor, total
+from node.dataflow.backward_attention import product, softmax
+from node.dataflow.form import Form, total
+from node.dataflow.gradient import Backward, term, weight_gradient
+from node.dataflow.graph import Operator, Tensor
 from node.dataflow.operators import ONE
-
-
-@dataclass(frozen=True, slots=True)
-class Backward:
-    """The ``operators`` in order, and of each input of the forward operator the gradient that they make."""
-
-    operators: tuple[Operator, ...]
-    gradients: tuple[Tensor, ...]
-
 
 Rule = Callable[[Operator, tuple[Tensor, ...]], Backward]
 
@@ -31,17 +25,6 @@ def backward(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
     return RULES[op.meaning](op, gradients)
 
 
-def weight_gradient(op: Operator) -> Tensor:
-    """The gradient of the weights that ``op`` uses."""
-    assert op.matrix is not None
-    return Tensor(f"{op.name}_weight_gradient", "constant", (op.matrix.elements,))
-
-
-def _gradient(tensor: Tensor, op: Operator) -> Tensor:
-    """What ``op`` adds to the gradient of one of its inputs."""
-    return Tensor(f"{tensor.name}_gradient_of_{op.name}", tensor.per, tensor.shape)
-
-
 def _gemm(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
     """Y = X W + b: dX = dY W^T and dW = X^T dY, each as many FLOPs as Y; db, the sum of dY, is made along with dW.
 
@@ -50,7 +33,7 @@ def _gemm(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
     """
     assert op.matrix is not None
     (source,), matrix, tied = op.inputs, op.matrix, op.function == "transposed"
-    result, of = _gradient(source, op), op.weights_of or op.name
+    result, of = term(source, op), op.weights_of or op.name
     back = replace(matrix, rows=matrix.columns, columns=matrix.rows, bias=False)
     of_input = Operator(
         f"{op.name}_input_gradient",
@@ -85,56 +68,6 @@ def _gemm(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
     return Backward((of_input, of_weights), (result,))
 
 
-def _product(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
-    """S = Q K^T: dQ = dS K and dK = dS^T Q. O = P V: dP = dO V^T and dV = P^T dO. Each as many FLOPs as forward."""
-    left, right = op.inputs
-    keys, width = Form(context=op.groups.sequences), Form(sequences=right.shape[0])
-    results = _gradient(left, op), _gradient(right, op)
-    of_left = Operator(
-        f"{op.name}_{left.name}_gradient",
-        "attention",
-        (*gradients, right),
-        results[:1],
-        flops=op.flops,
-        mode="systolic",
-        rows=op.rows,
-        columns=width if op.function == "scores" else keys,
-        groups=op.groups,
-        function=f"{op.function}_left",
-        attributes=op.attributes,
-    )
-    of_right = Operator(
-        f"{op.name}_{right.name}_gradient",
-        "attention",
-        (left, *gradients),
-        results[1:],
-        flops=op.flops,
-        mode="systolic",
-        rows=keys,
-        columns=width,
-        groups=op.groups,
-        function=f"{op.function}_right",
-        attributes=op.attributes,
-    )
-    return Backward((of_left, of_right), results)
-
-
-def _softmax(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
-    """dS = P (dP - sum(dP P)): multiply, sum, subtract, multiply: 4 FLOPs an element, taken twice. From P as kept."""
-    result = _gradient(op.inputs[0], op)
-    flops = result.elements * 4
-    made = Operator(
-        f"{op.name}_gradient",
-        "attention",
-        (*op.outputs, *gradients),
-        (result,),
-        flops=flops,
-        passes=2,
-        function="softmax_gradient",
-    )
-    return Backward((made,), (result,))
-
-
 def _norm(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
     """With x' = x r the normed input and g = dY w: dX = r (g - x' mean(g x')), of layer norms also less mean(g).
 
@@ -143,7 +76,7 @@ def _norm(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
     Each element is taken three times: for the statistics, for the sums, for the result.
     """
     assert op.matrix is not None
-    result = _gradient(op.inputs[0], op)
+    result = term(op.inputs[0], op)
     made = Operator(
         f"{op.name}_gradient",
         "rowwise",
@@ -174,7 +107,7 @@ POINTWISE = {
 def _pointwise(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
     """One operator that makes the gradients of all inputs; see ``POINTWISE``."""
     flops, reads = POINTWISE[op.function]
-    results = tuple(_gradient(tensor, op) for tensor in op.inputs)
+    results = tuple(term(tensor, op) for tensor in op.inputs)
     work = total(tensor.elements for tensor in op.outputs) * flops
     sources = (*gradients, *op.inputs) if reads else gradients
     made = Operator(
@@ -213,9 +146,9 @@ def _table(op: Operator, gradients: tuple[Tensor, ...]) -> Backward:
 RULES: dict[str, Rule] = {
     "gemm": _gemm,
     "transposed": _gemm,
-    "scores": _product,
-    "softmax": _softmax,
-    "values": _product,
+    "scores": product,
+    "softmax": softmax,
+    "values": product,
     "rms_norm": _norm,
     "layer_norm": _norm,
     "multiply": _pointwise,

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from node.dataflow.graph import Step
+from node.dataflow.form import Step
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]

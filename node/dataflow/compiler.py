@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from node.dataflow.form import Step
 from node.dataflow.fusion import LEVELS, blocks_at, candidates, conventional, quickest
-from node.dataflow.graph import Block, Operator, Step
+from node.dataflow.graph import Block, Operator
 from node.dataflow.kernel import Kernel, Launch, placed_kernel, shared_kernel
 from node.dataflow.placement import Search
 from node.dataflow.traffic import Traffic

@@ -11,7 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from node.dataflow.graph import Block, Form, Operator, Step, total
+from node.dataflow.form import Form, Step, total
+from node.dataflow.graph import Block, Operator
 from node.dataflow.placement import Placement
 from node.dataflow.stages import sending
 from node.dataflow.traffic import Traffic

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from node.dataflow.attributes import Heads, Norm, Rotary, Rows
-from node.dataflow.graph import DTYPES, ZERO, Form, Operator, Tensor, total
+from node.dataflow.form import ZERO, Form, total
+from node.dataflow.graph import DTYPES, Operator, Tensor
 from node.dataflow.matrix import Matrix
 
 ELEMENT_BYTES = DTYPES["bf16"]

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from node.dataflow.graph import Operator, Step
+from node.dataflow.form import Step
+from node.dataflow.graph import Operator
 from node.dataflow.stages import Range, depths, kept, reads, sending, tile_counts, work
 from node.dataflow.traffic import Floats, Traffic
 from node.spec import Machine

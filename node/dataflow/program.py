@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from node.dataflow.compiler import Compiler
 from node.dataflow.decode import MOST_CONTEXT, DecodeCost, Segment
-from node.dataflow.graph import Form, Graph, Step
+from node.dataflow.form import Form, Step
+from node.dataflow.graph import Graph
 from node.dataflow.kernel import Kernel
 from node.spec import Machine
 from node.units import Bytes, Picoseconds, to_ps

@@ -6,13 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from node.dataflow.backward import backward
+from node.dataflow.gradient import gradient_of
 from node.dataflow.graph import Operator, Tensor
 from node.dataflow.operators import collective
-
-
-def gradient_of(tensor: Tensor, which: str = "gradient") -> Tensor:
-    """The gradient of a tensor, as large as it is."""
-    return Tensor(f"{tensor.name}_{which}", tensor.per, tensor.shape)
 
 
 def reverse(operators: Sequence[Operator], gradient: Tensor, degree: int) -> tuple[Operator, ...]:

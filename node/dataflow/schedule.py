@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, repeat
 
-from node.dataflow.graph import Block, Step, Tensor
+from node.dataflow.form import Step
+from node.dataflow.graph import Block, Tensor
 from node.dataflow.kernel import Kernel
 from node.dataflow.memory_plan import Symbol
 from node.units import Bytes

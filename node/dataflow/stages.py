@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from node.collectives import COLLECTIVES
-from node.dataflow.graph import DTYPES, ZERO, Form, Operator, Step
+from node.dataflow.form import ZERO, Form, Step
+from node.dataflow.graph import DTYPES, Operator
 from node.dataflow.traffic import Floats
 from node.spec import Machine
 

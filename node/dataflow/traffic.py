@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from node.dataflow.graph import ZERO, Form, Operator, Step, Tensor, total
+from node.dataflow.form import ZERO, Form, Step, total
+from node.dataflow.graph import Operator, Tensor
 
 Floats = npt.NDArray[np.float64]
 FORM = len(ZERO.parts)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from node.dataflow.decode import DecodeCost, slowest
-from node.dataflow.graph import Step
+from node.dataflow.form import Step
 from node.dataflow.program import Program
 from node.events import ROW, Command, Ints, Kind
 from node.spec import Machine

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.dataflow.attributes import Transpose
-from node.dataflow.graph import Block, Form, Graph, Operator, Tensor
+from node.dataflow.form import Form
+from node.dataflow.graph import Block, Graph, Operator, Tensor
 from node.dataflow.operators import ELEMENT_BYTES, ONE
 from node.errors import InputError
 from node.spec_file import SPECS, read_toml

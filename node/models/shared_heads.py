@@ -11,8 +11,8 @@ from dataclasses import replace
 from node.dataflow.attributes import Shared
 from node.dataflow.graph import Operator
 from node.dataflow.operators import collective
-from node.models.decoder import kv_heads_of
 from node.models.shape import Shape
+from node.models.shard import kv_heads_of
 
 SHARED = ("k_proj_weight_gradient", "v_proj_weight_gradient")
 

@@ -17,10 +17,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from node.dataflow.attributes import Adam
-from node.dataflow.backward import weight_gradient
-from node.dataflow.graph import ZERO, Block, Form, Graph, Operator, Step, Tensor, causal_pairs
+from node.dataflow.form import ZERO, Form, Step, causal_pairs
+from node.dataflow.gradient import gradient_of, weight_gradient
+from node.dataflow.graph import Block, Graph, Operator, Tensor
 from node.dataflow.operators import collective
-from node.dataflow.reverse import gradient_of, reverse
+from node.dataflow.reverse import reverse
 from node.errors import InputError
 from node.models.decoder import decoder
 from node.models.shape import Shape

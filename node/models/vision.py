@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from node.dataflow.attributes import Heads, Norm
-from node.dataflow.graph import Block, Form, Operator, Tensor, share
+from node.dataflow.form import Form
+from node.dataflow.graph import Block, Operator, Tensor, share
 from node.dataflow.matrix import Matrix
 from node.dataflow.operators import activation, activation_function, collective, gemm, norm, softmax
 from node.models.shape import Shape, VisionShape

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from node.dataflow.graph import Operator, share
-from node.models.decoder import kv_heads_of
 from node.models.shape import Shape
+from node.models.shard import kv_heads_of
 
 Array = npt.NDArray[np.float32]
 Split = Callable[[Shape, int, int], range]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from node.dataflow.graph import causal_pairs
+from node.dataflow.form import causal_pairs
 from node.events import Command, Cut, HostCall, Kind, Order, Tier
 from node.runtime.policies import Eviction, Resident
 from node.runtime.scheduler import Decision, View

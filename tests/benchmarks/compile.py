@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+from node.dataflow.form import Step
 from node.dataflow.fusion import LEVELS
-from node.dataflow.graph import Step
 from node.dataflow.program import compile_graph
 from node.models.decoder import decoder
 from node.models.hugging_face import load_shape

@@ -47,7 +47,7 @@ def refused(said: Any) -> str:
 @pytest.mark.parametrize("phase", ["decode", "prefill", "train"])
 def test_the_json_of_a_phase_has_its_shape_and_its_sums(coe: Coe, phase: str) -> None:
     found = shown(coe(f"kernels llama-2-7b --phase {phase} --json"))
-    assert list(found) == ["model", "machine", "sockets", "seconds", "kernels", "memory"]
+    assert list(found) == ["model", "machine", "sockets", "rank", "seconds", "kernels", "memory"]
     assert [found[key] for key in ("model", "machine", "sockets")] == ["llama-2-7b", "sn40l-node", 8]
     for kernel in found["kernels"]:
         assert kernel.keys() == KERNEL
@@ -172,3 +172,18 @@ def test_a_transform_has_no_sequence_and_may_be_a_file(coe: Coe, tmp_path: Path)
     )
     assert of_file["kernels"] == built_in["kernels"]
     assert shown(coe(f"estimate {file} --batch 16 --json")) == shown(coe("estimate monarch-fft --batch 16 --json"))
+
+
+def test_shards_of_uneven_heads_are_shown_one_by_one(coe: Coe, tmp_path: Path) -> None:
+    """9 heads on 8 sockets: the first has two."""
+    sizes = {"num_hidden_layers": 2, "hidden_size": 72, "num_attention_heads": 9, "num_key_value_heads": 3}
+    config = {"model_type": "llama", **sizes, "intermediate_size": 96, "vocab_size": 80, "max_position_embeddings": 512}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    first, last = (shown(coe(f"kernels {path} --sequence 64 --rank {rank} --json")) for rank in (0, 7))
+    flops = [sum(kernel["launches"] * kernel["flops"] for kernel in found["kernels"]) for found in (first, last)]
+    assert (first["rank"], last["rank"]) == (0, 7)
+    assert flops[0] > flops[1] * 1.2
+    assert (
+        refused(coe(f"kernels {path} --rank 8")) == "--rank 8: must be below 8, the sockets of sn40l-node"
+    )

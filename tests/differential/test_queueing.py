@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 import pytest
 
-from node.dataflow.graph import Step
+from node.dataflow.form import Step
 from node.request import Request
 from node.units import PS_PER_S
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import pytest
 
 from node.dataflow.compiler import Compiler
-from node.dataflow.graph import Block, Operator, Step
+from node.dataflow.form import Step
+from node.dataflow.graph import Block, Operator
 from node.dataflow.kernel import Kernel
 from node.dataflow.operators import Matrix, activation, elementwise, gemm
 from node.dataflow.program import Program, compile_graph

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from node.dataflow.attributes import Heads, Norm
 from node.dataflow.compiler import Compiler
-from node.dataflow.graph import Block, Operator, Step
+from node.dataflow.form import Step
+from node.dataflow.graph import Block, Operator
 from node.dataflow.kernel import Kernel
 from node.dataflow.operators import (
     Matrix,

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.dataflow.decode import DecodeCost, Segment, slowest
-from node.dataflow.graph import Block, Form, Graph, Step
+from node.dataflow.form import Form, Step
+from node.dataflow.graph import Block, Graph
 from node.dataflow.kernel import Kernel
 from node.dataflow.program import Program, compile_graph
 from node.models.decoder import decoder

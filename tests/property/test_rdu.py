@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.dataflow.graph import Step
+from node.dataflow.form import Step
 from node.dataflow.program import compile_graph
 from node.errors import HardwareError, RefusedError
 from node.events import COLUMNS, Command, Kind, Tier, to_columns

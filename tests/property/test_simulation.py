@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from node.dataflow.compiler import Compiler
-from node.dataflow.graph import Block, Step
+from node.dataflow.form import Step
+from node.dataflow.graph import Block
 from node.dataflow.kernel import Kernel
 from node.events import Kind
 from node.models.shape import Shape

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from node.dataflow.form import Step
 from node.dataflow.fusion import LEVELS
-from node.dataflow.graph import DTYPES, Block, Graph, Operator, Step, Tensor
+from node.dataflow.graph import DTYPES, Block, Graph, Operator, Tensor
 from node.dataflow.kernel import Kernel
 from node.dataflow.memory_plan import plan_memory
 from node.dataflow.program import compile_graph

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from node.dataflow.batch import Batch
-from node.dataflow.graph import Step, causal_pairs
+from node.dataflow.form import Step, causal_pairs
 
 
 def test_a_prefill_sees_all_before_and_itself() -> None:

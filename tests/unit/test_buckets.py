@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from node.dataflow.decode import MOST_CONTEXT
-from node.dataflow.graph import Step
+from node.dataflow.form import Step
 from node.dataflow.program import Program, _nearest, compile_graph
 from node.models.decoder import decoder
 from node.models.shape import Shape

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from node.dataflow.graph import Step
+from node.dataflow.form import Step
 from node.dataflow.program import compile_graph
 from node.errors import InputError
 from node.models.decoder import decoder

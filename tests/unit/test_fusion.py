@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from node.dataflow.compiler import Compiler
+from node.dataflow.form import Step
 from node.dataflow.fusion import CONVENTIONAL_LIMIT, LEVELS, blocks_at, candidates, conventional, quickest
-from node.dataflow.graph import Block, Operator, Step
+from node.dataflow.graph import Block, Operator
 from node.dataflow.operators import activation, elementwise
 from node.models.decoder import decoder
 from node.models.hugging_face import load_shape

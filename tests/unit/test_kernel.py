@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from node.dataflow.compiler import Compiler
-from node.dataflow.graph import Block, Form, Step
+from node.dataflow.form import Form, Step
+from node.dataflow.graph import Block
 from node.dataflow.kernel import Kernel
 from node.dataflow.operators import activation, collective
 from node.dataflow.program import compile_graph

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.dataflow.graph import Step, share
+from node.dataflow.form import Step
+from node.dataflow.graph import share
 from node.errors import InputError
-from node.models.decoder import Shard, decoder
+from node.models.decoder import decoder
 from node.models.hugging_face import load_shape
 from node.models.shape import Shape, model_names
+from node.models.shard import Shard
 
 # name: layers, hidden, heads, KV heads, FFN, vocabulary, parameters; from the models' own config.json and weights
 PUBLISHED = {

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cluster.fusion_study import FFT_BATCH, FFT_SPEEDUP, INTENSITY, MONARCH_BATCH, fft_speedup, intensities
-from node.dataflow.graph import Graph, Operator, Step, total
+from node.dataflow.form import Step, total
+from node.dataflow.graph import Graph, Operator
 from node.dataflow.program import compile_graph
 from node.dataflow.traffic import Traffic
 from node.errors import InputError

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cluster.kernels import TOKENS, Asked, Memory, pass_of
-from node.dataflow.graph import Form, Step
+from node.dataflow.form import Form, Step
 from node.models.hugging_face import load_shape
 from node.spec_file import load_machine
 

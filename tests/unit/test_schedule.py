@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cluster.kernels import Asked, Pass, pass_of
-from node.dataflow.graph import ZERO, Block, Form, Operator, Step, Tensor
+from node.dataflow.form import ZERO, Form, Step
+from node.dataflow.graph import Block, Operator, Tensor
 from node.dataflow.kernel import Kernel
 from node.dataflow.memory_plan import ALIGNMENT
 from node.dataflow.program import compile_graph

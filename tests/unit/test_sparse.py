@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from node.dataflow.graph import Operator, Step
+from node.dataflow.form import Step
+from node.dataflow.graph import Operator
 from node.errors import InputError
 from node.models.decoder import decoder
 from node.models.hugging_face import load_shape

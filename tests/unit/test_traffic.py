@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from node.dataflow.attributes import Heads, Norm
-from node.dataflow.graph import Operator, Step
+from node.dataflow.form import Step
+from node.dataflow.graph import Operator
 from node.dataflow.operators import (
     Matrix,
     activation,

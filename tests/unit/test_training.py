@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from node.dataflow.backward import backward
-from node.dataflow.graph import Graph, Operator, Step, Tensor, total
+from node.dataflow.form import Step, total
+from node.dataflow.graph import Graph, Operator, Tensor
 from node.dataflow.program import compile_graph
 from node.dataflow.traffic import Traffic
 from node.errors import InputError

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from node.dataflow.form import ZERO, Form, Step
 from node.dataflow.fusion import blocks_at
-from node.dataflow.graph import ZERO, Block, Form, Operator, Step, Tensor
+from node.dataflow.graph import Block, Operator, Tensor
 from node.dataflow.kernel import Kernel
 from node.dataflow.schedule import schedule
 from node.models.hugging_face import load_shape

@@ -12,7 +12,8 @@ from functools import partial
 
 import numpy as np
 
-from node.dataflow.graph import Operator, Step, Tensor
+from node.dataflow.form import Step
+from node.dataflow.graph import Operator, Tensor
 from node.dataflow.meaning import attention, learning, linear, pointwise
 from node.dataflow.meaning.operands import Array, Operands
 from node.errors import InvariantError
