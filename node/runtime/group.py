@@ -7,8 +7,8 @@ task.
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from node.errors import InvariantError
@@ -41,8 +41,8 @@ class Group:
         self.waiting: dict[int, deque[Served]] = {}
         self.running: list[Served] = []
         self.active: int | None = None
-        self.activations: Counter[int] = Counter()  # by expert
-        self.hits = 0
+        self.activations = self._memory.activations  # by expert
+        self.hits = self.misses = self.late = 0  # requests; a miss waits for a copy, of late ones begun before
         self._task: Task | None = None
         self._cut = False
         self._batch_left = 0
@@ -74,7 +74,18 @@ class Group:
         """Decide what is next, where nothing runs."""
         if self._task is None:
             self._decide(now)
+        self._prefetch(now)
         return self.orders.take()
+
+    def arrived(self, expert: int, now: Picoseconds) -> None:
+        """The copy of ``expert`` is complete: the task that waits for it goes on, or has its own copy begin."""
+        self.cache.arrived(expert, now)
+        task = self._task
+        if task is not None and task.stages[0] == "copy":
+            if task.expert == expert:
+                self.done(0, now)
+            else:
+                self._start(task, now)
 
     def done(self, steps: int, now: Picoseconds) -> Outcome:
         """The stage under way is complete, a decode after ``steps``. The task's next stage begins, if it has one."""
@@ -100,12 +111,11 @@ class Group:
         elif self._task.stages[0] == "decode" and not self._cut and not isinstance(self._next(now), Decode):
             self._cut = True
             self.orders.cut()
+        self._prefetch(now)
         return self.orders.take()
 
     def _complete(self, stage: str, task: Task, steps: int, now: Picoseconds) -> Outcome:
-        if stage == "copy":
-            self.cache.arrived(task.expert, now)
-        elif stage == "prefill":
+        if stage == "prefill":
             for served in task.requests:
                 served.generated, served.ttft = 1, now - served.request.arrival
             self.running += task.requests
@@ -128,11 +138,24 @@ class Group:
         return Outcome(finished, [])
 
     def _next(self, now: Picoseconds) -> Decision:
+        return self.settings.scheduler(self._view(now, self.waiting))
+
+    def _prefetch(self, now: Picoseconds) -> None:
+        """Copy the expert that is served next while the sockets are at a task and their DMA at nothing."""
+        next_expert = self.settings.next_expert
+        if next_expert is None or self._task is None or self.cache.copying is not None:
+            return
+        in_use = {self._task.expert, *(served.request.expert for served in self.running[:1])}
+        waiting = {expert: queue for expert, queue in self.waiting.items() if expert not in in_use}
+        if waiting:
+            self._memory.prefetch(next_expert(self._view(now, waiting)), in_use, now)
+
+    def _view(self, now: Picoseconds, waiting: Mapping[int, deque[Served]]) -> View:
         settings = self.settings
-        view = View(
+        return View(
             now=now,
             unrouted=self.unrouted,
-            waiting=self.waiting,
+            waiting=waiting,
             running=self.running,
             active=self.active,
             routed=self._routed,
@@ -141,7 +164,6 @@ class Group:
             fairness=settings.fairness,
             resident=self.cache.resident,
         )
-        return settings.scheduler(view)
 
     def _decide(self, now: Picoseconds) -> None:
         """Begin what the scheduler wants; where KV cache has no room for it, the running batch goes on instead."""
@@ -201,7 +223,8 @@ class Group:
             self._batch_left = min(self.settings.batch, waiting)
         self._batch_left -= len(chosen)
         miss = not self.cache.resident(expert)
-        self.activations[expert] += miss
+        self.misses += miss
+        self.late += expert == self.cache.copying
         self.hits += len(chosen) - miss
         self.active, self._routed = expert, False
         calls = {"per_request": len(chosen), "per_batch": int(serve.opens_batch), "none": 0}

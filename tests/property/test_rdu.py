@@ -262,7 +262,7 @@ def test_a_run_cut_short_is_one_of_that_many_steps(shape: dict, steps: int, wait
         long.execute(command)
         short.execute(command)
     run = Command(3 + waits, 0, Kind.DECODE, COPIED + 3, **{**DECODE, **shape, "steps": steps})
-    begun = max(COPIED + 3, long.tile_free)
+    begun = max(COPIED + 3, long.tile.free)
     elapsed = round(share * (long.execute(run).time - begun))
     cost = PROGRAMS[0].decode(shape["sequences"])
     cut = cost.steps_until(elapsed, shape["context"], shape["growth"], steps)

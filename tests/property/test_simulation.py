@@ -50,6 +50,7 @@ def workloads(draw: st.DrawFn) -> tuple[dict[str, object], list[Request]]:
         "call_overhead": draw(st.sampled_from(["none", "none", *CALL_OVERHEADS])),
         "router_tokens": draw(st.sampled_from([1, 2, 20])),
         "fairness": draw(st.sampled_from([0, 1, 50 * MS, 30_000 * MS])),
+        "prefetch": draw(st.booleans()),
     }
     return deployed | {"kv_factor": draw(st.sampled_from([50.0, 2.0, 1.3, 1.0]))}, requests
 
@@ -86,12 +87,19 @@ def test_everybody_is_served_once_and_every_command_serves_somebody(deploy, simu
     for group, plans in outcome.planned.items():
         commands = [plan.command for plan in plans]
         assert [command.sequence for command in commands] == list(range(len(commands)))
-        assert [command.issued for command in commands] == sorted(command.issued for command in commands)
-        engines = (Kind.COPY, Kind.PREFILL, Kind.DECODE)
-        busy = [plan for plan in plans if plan.command.kind in engines]
-        for first, then in pairwise(busy):
-            assert max(done.time for done in first.completions) <= then.command.issued
-        for plan in busy:
+        engines = [(Kind.COPY,), (Kind.PREFILL, Kind.DECODE)]
+        if not arguments["prefetch"]:
+            engines = [(Kind.COPY, Kind.PREFILL, Kind.DECODE)]
+        for kinds in engines:
+            for first, then in pairwise(plan for plan in plans if plan.command.kind in kinds):
+                assert max(done.time for done in first.completions) <= then.command.issued
+        decided = [c.issued for c in commands if c.kind != Kind.COPY or not arguments["prefetch"]]
+        assert decided == sorted(decided)
+        for command in (c for c in commands if c.kind == Kind.FREE and c.symbol < deployment.catalogue.count):
+            for row in (row for row in outcome.rows if row.request.expert == command.symbol):
+                in_use = sum(row.charges[what] for what in ("switch", "prefill", "decode", "stall"))
+                assert not row.end - in_use < command.issued < row.end
+        for plan in (plan for plan in plans if plan.command.kind in (Kind.COPY, Kind.PREFILL, Kind.DECODE)):
             command = plan.command
             assert 1 <= command.sequences <= deployment.options.batch or command.kind == Kind.COPY
             assert command.program == deployment.settings.programs[command.symbol]

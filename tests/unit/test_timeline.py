@@ -15,8 +15,8 @@ from cluster.config_file import read_config
 from cluster.runner import Run, prepare, run
 from cluster.timeline import Timeline
 from node.events import Command, Kind
+from node.hardware.sockets import Planned
 from node.hardware.tiers import Completion
-from node.simulation import Planned
 
 NO_LIMIT = 10**6
 DEGREE = 2  # 4 groups of 2 sockets
