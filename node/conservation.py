@@ -17,9 +17,9 @@ def verify(
 
     Little's law: the integral of requests in the system over time is the sum of their end-to-end times. Bytes: each
     group's sockets copied activations x expert bytes; an activation is a miss or a prefetch, and a prefetch is used or
-    evicted by the end. Work: a group idles only with nobody waiting (the simulation raises at once); each engine and the
-    idle time never exceed the makespan, nor do both engines together where nothing is prefetched. Memory: no tier was
-    ever over its capacity, and only weights are left. ``counters`` are the sockets' own.
+    evicted by the end. Work: a group idles only with nobody waiting (the simulation raises at once); an engine and the
+    idle time never exceed the makespan, nor do both engines where nothing is prefetched. Memory: no tier was ever over
+    its capacity, and only weights are left. ``counters`` are the sockets' own.
     """
     totals, makespan = simulation.totals, simulation.now
     _same("Little's law: request time", totals.request_ps, e2e_total)

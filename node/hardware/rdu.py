@@ -89,13 +89,14 @@ class Rdu:
     def _legal(self, columns: Ints) -> tuple[Ints, str | None]:
         """The commands up to the first that is out of turn, of no program or too late, and what is wrong with it."""
         sequence, program = columns[ROW["sequence"]], columns[ROW["program"]]
-        copies, issued = columns[ROW["kind"]] == Kind.COPY, columns[ROW["issued"]]
+        late = np.zeros(len(sequence), dtype=bool)
+        first_copy = np.flatnonzero(columns[ROW["kind"]] == Kind.COPY)[:1]
+        late[first_copy] = np.maximum(columns[ROW["issued"], first_copy], self.dma_free) < self.tile.free
         expected = np.arange(self.commands, self.commands + len(sequence))
         wrong = {
             f"{self.name} never got it": sequence != expected,
             f"{self.name} has no such program": (program < 0) | (program >= len(self.programs)),
-            f"{self.name} was done by then with a run that this slows down": copies
-            & (np.maximum(issued, self.dma_free) < self.tile.free),
+            f"{self.name} has reported the end of a run that this slows down": late,
         }
         first = {reason: int(found.argmax()) for reason, found in wrong.items() if found.any()}
         if not first:

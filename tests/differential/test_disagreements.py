@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from cluster.runner import Run, prepare, run
 from cluster.wire import pack, unpack
 from node.deployment import Deployment
 from node.events import COLUMNS, Ints, Kind
+from node.spec import Machine
 
 SHARD = 1_685_069_824  # bytes of llama-2-7b on one of 8 sockets
 SETTINGS = {
@@ -207,6 +209,27 @@ def test_any_socket_of_any_group_and_actor_is_found_out(socket: int) -> None:
 )
 def test_a_socket_of_any_other_speed_is_found_out(deployment: Other) -> None:
     assert "disagrees with the plan: command " in found_out(Tampered(deployment=deployment))
+
+
+class Unfair(Machine):
+    """Its kernels get a little more of HBM beside a copy than they should."""
+
+    def hbm_share(self, sharers: int) -> float:
+        return min(1.0, super().hbm_share(sharers) + self.more)
+
+
+@pytest.mark.parametrize("more", [1.0, 0.001])
+def test_a_socket_that_does_not_share_hbm_as_it_should_is_found_out(more: float) -> None:
+    def unfair(deployment: Deployment) -> Deployment:
+        machine = Unfair(**{entry.name: getattr(deployment.machine, entry.name) for entry in fields(Machine)})
+        object.__setattr__(machine, "more", more)
+        return replace(deployment, machine=machine)
+
+    busy = {"workload__rate": 20.0, "workload__popularity": "uniform"}
+    assert serve(Tampered(deployment=unfair), **busy).summary == serve(LocalBackend(), **busy).summary
+    assert serve(LocalBackend(), **busy, runtime__prefetch=True).summary["prefetches"] > 3
+    text = found_out(Tampered(deployment=unfair), **busy, runtime__prefetch=True)
+    assert re.search(r"disagrees with the plan: command \d+: time planned ", text)
 
 
 @pytest.mark.parametrize("tier", ["hbm", "ddr"])
