@@ -95,6 +95,7 @@ class ExpertCache:
     def arrived(self, expert: int, now: Picoseconds) -> None:
         """The copy of ``expert`` is complete."""
         self._move(expert, ExpertState.RESIDENT, now)
+        self._residents[expert].last_used = now  # or a prefetched expert would be the first to leave
         self.copying = None
 
     def use(self, expert: int, now: Picoseconds, requests: int) -> None:

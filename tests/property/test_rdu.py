@@ -196,7 +196,8 @@ def test_a_run_cut_beside_copies_is_one_of_that_many_steps(
 
     length = ran(steps, 0).tile.free - begun
     ends = [ran(count, length).tile.free for count in range(1, steps + 1)]
-    now = begun + max(0, round(at * length)) + round(cut_at * (ends[-1] - begun - max(0, round(at * length))))
+    first = min(begun + max(0, round(at * length)), ends[-1])
+    now = first + round(cut_at * (ends[-1] - first))
     count = next(count for count, end in enumerate(ends, 1) if end >= now)
     long, short = ran(steps, length), ran(count, length)
     assert long.shorten(count) == ends[count - 1] == short.tile.free
