@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from node.errors import InvariantError
 from node.events import Order
+from node.runtime.admission import Waiting, admit, admit_to_router, wait
 from node.runtime.group_memory import GroupMemory
 from node.runtime.orders import Orders, Settings
 from node.runtime.scheduler import Decision, Decode, Route, Serve, View
@@ -38,7 +39,7 @@ class Group:
         self._memory = GroupMemory(layout, settings, self.orders)
         self.cache = self._memory.cache
         self.unrouted: deque[Served] = deque()
-        self.waiting: dict[int, deque[Served]] = {}
+        self.waiting: Waiting = {}
         self.running: list[Served] = []
         self.active: int | None = None
         self.activations = self._memory.activations  # by expert
@@ -62,12 +63,7 @@ class Group:
         """Requests whose expert lives here, from any group's router."""
         for served in routed:
             served.group = self.layout.group
-            queue = self.waiting.setdefault(served.request.expert, deque())
-            if queue and queue[-1].request.id > served.request.id:  # another group was quicker to route a later one
-                queue.append(served)
-                self.waiting[served.request.expert] = deque(sorted(queue, key=lambda one: one.request.id))
-            else:
-                queue.append(served)
+            wait(self.waiting, served)
         return self._reconsider(now)
 
     def proceed(self, now: Picoseconds) -> list[Order]:
@@ -189,36 +185,18 @@ class Group:
         settings = self.settings
         assert settings.router is not None
         size, tokens = settings.sizes[settings.router], settings.router_tokens
-        chosen = [self.unrouted[i] for i in range(count)]
-        while (
-            kv := self._memory.reserve(sum(size.kv_bytes(s.request.input_tokens + tokens) for s in chosen), now)
-        ) is None:
-            chosen.pop()
-            if not chosen:
-                return None
+        chosen, kv = admit_to_router(self.unrouted, count, size, tokens, self._memory.reserve, now)
+        if not chosen:
+            return None
         self._routed = True
-        for served in chosen:
-            self.unrouted.popleft()
-            served.charge("queue", now)
         return router_task(chosen, settings.router, kv, tokens, overhead=settings.call_overhead != "none")
 
     def _serve(self, serve: Serve, now: Picoseconds) -> Task | None:
-        queue, expert = self.waiting[serve.expert], serve.expert
-        size = self.settings.sizes[expert]
-        chosen: list[Served] = []
+        expert, size = serve.expert, self.settings.sizes[serve.expert]
         waiting = sum(map(len, self.waiting.values()))
-        while len(chosen) < serve.count:
-            request = queue[0].request
-            kv = self._memory.reserve(size.kv_bytes(request.input_tokens + request.output_tokens), now)
-            if kv is None:
-                break
-            queue[0].kv = kv
-            queue[0].charge("queue", now)
-            chosen.append(queue.popleft())
+        chosen = admit(self.waiting, expert, serve.count, size, self._memory.reserve, now)
         if not chosen:
             return None
-        if not queue:
-            del self.waiting[expert]
         if serve.opens_batch:
             self._batch_left = min(self.settings.batch, waiting)
         self._batch_left -= len(chosen)
