@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from node.errors import InputError, InvariantError
 from node.events import Command, CopyDone, Cut, Event, GroupDone, HostCall, Kind, Order, RequestsArrived
 from node.hardware.host import Host
-from node.hardware.rdu import Rdu
+from node.hardware.rdu import RUN_KINDS, Rdu
 from node.hardware.sockets import Planned, Sockets
 from node.request import Request
 from node.runtime.coe import Runtime
@@ -140,7 +140,7 @@ class Simulation:
             moved = self._sockets[group].moved()
             if moved is not None:
                 self._reschedule(group, *moved)
-        elif command.kind in (Kind.PREFILL, Kind.DECODE):
+        elif command.kind in RUN_KINDS:
             self._schedule(complete, group, _REST, command.steps)
 
     def _reschedule(self, group: int, time: Picoseconds, steps: int) -> None:

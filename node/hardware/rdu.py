@@ -21,7 +21,7 @@ from node.hardware.tile import Tile
 from node.spec import Machine
 from node.units import Picoseconds
 
-_RUN_KINDS = frozenset((Kind.PREFILL, Kind.DECODE))
+RUN_KINDS = frozenset((Kind.PREFILL, Kind.DECODE))
 _MEMORY_KINDS = frozenset((Kind.ALLOCATE, Kind.LOAD, Kind.FREE))
 
 
@@ -46,7 +46,7 @@ class Rdu:
             end = self.dma_free = start + int(self.costs.copy_ps[command.program])
             for run in self.tile.copy(start, end):
                 self.tiers.retime(run.command.symbol, run.end)
-        elif command.kind in _RUN_KINDS:
+        elif command.kind in RUN_KINDS:
             start, end = self.tile.execute(command)
         self.commands += 1
         return self._apply(command, start, end)
@@ -109,7 +109,7 @@ class Rdu:
         if command.kind in _MEMORY_KINDS:
             return self.tiers.change(command)
         size = self.programs[command.program].weight_bytes
-        if command.kind in _RUN_KINDS:
+        if command.kind in RUN_KINDS:
             return self.tiers.read(command, size, start, end)
         if command.kind != Kind.COPY:
             raise HardwareError(f"{self.name} knows no such kind")

@@ -15,7 +15,7 @@ from node.errors import InvariantError
 from node.events import Command, Kind
 from node.hardware.costs import GroupDecode
 from node.hardware.overlap import Copying, append
-from node.hardware.rdu import Rdu
+from node.hardware.rdu import RUN_KINDS, Rdu
 from node.hardware.tiers import Completion
 from node.units import Picoseconds
 
@@ -49,13 +49,15 @@ class Sockets:
         """Do a command; when it is complete, a run as far as is known."""
         planned = Planned(command, [rdu.execute(command) for rdu in self.kinds])
         self._planned.append(planned)
-        if command.kind in (Kind.PREFILL, Kind.DECODE):
+        if command.kind in RUN_KINDS:
             planned.final, self._running = False, planned
-            self._copies = [copy for copy in self._copies if copy.end > command.issued]
+            if self._copies:
+                self._copies = [copy for copy in self._copies if copy.end > command.issued]
             return self._end(planned)
+        if command.kind != Kind.COPY:
+            return command.issued
         end = max(completion.time for completion in planned.completions)
-        if command.kind == Kind.COPY:
-            append(self._copies, command.issued, end)
+        append(self._copies, command.issued, end)
         return end
 
     def moved(self) -> tuple[Picoseconds, int] | None:
@@ -90,4 +92,6 @@ class Sockets:
         command, end = planned.command, max(completion.time for completion in planned.completions)
         if command.kind == Kind.PREFILL:
             return end
+        if not self._copies:
+            return command.issued + self._decode.cost(command).run_ps(command.context, command.growth, command.steps)
         return max(end, self._decode.run(command, self._copies).end(command.issued, command.steps, self._copies))

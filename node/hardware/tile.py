@@ -16,11 +16,12 @@ from node.units import Picoseconds
 
 @dataclass(slots=True)
 class Running:
-    """A run whose end is known as far as the copies are."""
+    """A run whose end is known as far as the copies are; the link is sending for ``link`` ps of it."""
 
     command: Command
     start: Picoseconds
     end: Picoseconds
+    link: Picoseconds
 
 
 class Tile:
@@ -38,14 +39,17 @@ class Tile:
     def execute(self, command: Command) -> tuple[Picoseconds, Picoseconds]:
         """Start and end of a run beside the copies so far."""
         start = max(command.issued, self.free)
-        self._running = [run for run in self._running if run.end > command.issued]
+        if self.free <= command.issued:
+            self._running.clear()
+        else:
+            self._running = [run for run in self._running if run.end > command.issued]
         if self._copies:
             first = self._running[0].start if self._running else start
             self._copies = [copy for copy in self._copies if copy.end > first]
         self.free, link = self._end(command, start)
         self.busy += self.free - start
         self.sending += link
-        self._running.append(Running(command, start, self.free))
+        self._running.append(Running(command, start, self.free, link))
         return start, self.free
 
     def copy(self, start: Picoseconds, end: Picoseconds) -> list[Running]:
@@ -65,12 +69,11 @@ class Tile:
         run = self._running[-1] if self._running else None
         if run is None or run.command.kind != Kind.DECODE:
             raise HardwareError(f"{self._name}: no decode run to shorten")
-        _, before = self._end(run.command, run.start)
         run.command = run.command._replace(steps=steps)
         done, link = self._end(run.command, run.start)
         self.busy -= run.end - done
-        self.sending -= before - link
-        self.free = run.end = done
+        self.sending -= run.link - link
+        self.free, run.end, run.link = done, done, link
         return run
 
     def replay(self, columns: Ints, copies: Iterable[Copying]) -> tuple[Ints, Ints]:
@@ -115,7 +118,7 @@ class Tile:
         """When a run that begins at ``start`` ends, and how long the link is sending for it."""
         duration, link = self._costs.run(command)
         end = start + duration
-        if any(copy.end > start and copy.start < end for copy in self._copies):
+        if self._copies and any(copy.end > start and copy.start < end for copy in self._copies):
             end = self._costs.shared(command).end(start, steps_of(command), self._copies)
         return end, link
 

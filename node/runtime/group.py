@@ -8,7 +8,7 @@ task.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from node.errors import InvariantError
@@ -70,7 +70,8 @@ class Group:
         """Decide what is next, where nothing runs."""
         if self._task is None:
             self._decide(now)
-        self._prefetch(now)
+        if self.settings.next_expert is not None:
+            self._prefetch(self.settings.next_expert, now)
         return self.orders.take()
 
     def arrived(self, expert: int, now: Picoseconds) -> None:
@@ -107,7 +108,8 @@ class Group:
         elif self._task.stages[0] == "decode" and not self._cut and not isinstance(self._next(now), Decode):
             self._cut = True
             self.orders.cut()
-        self._prefetch(now)
+        if self.settings.next_expert is not None:
+            self._prefetch(self.settings.next_expert, now)
         return self.orders.take()
 
     def _complete(self, stage: str, task: Task, steps: int, now: Picoseconds) -> Outcome:
@@ -136,10 +138,9 @@ class Group:
     def _next(self, now: Picoseconds) -> Decision:
         return self.settings.scheduler(self._view(now, self.waiting))
 
-    def _prefetch(self, now: Picoseconds) -> None:
+    def _prefetch(self, next_expert: Callable[[View], int], now: Picoseconds) -> None:
         """Copy the expert that is served next while the sockets are at a task and their DMA at nothing."""
-        next_expert = self.settings.next_expert
-        if next_expert is None or self._task is None or self.cache.copying is not None:
+        if self._task is None or self.cache.copying is not None:
             return
         in_use = {self._task.expert, *(served.request.expert for served in self.running[:1])}
         waiting = {expert: queue for expert, queue in self.waiting.items() if expert not in in_use}
