@@ -208,6 +208,21 @@ def test_a_run_cut_beside_copies_is_one_of_that_many_steps(
     assert long.snapshot() == short.snapshot() and long.counters() == short.counters()
 
 
+def test_a_run_is_slowed_down_by_each_of_two_copies_though_another_waits_behind_it() -> None:
+    long = DECODE | {"steps": 2000}
+    first, issued = Command(5, 0, Kind.DECODE, COPIED, **long), COPIED + 10**6
+    copy_ps = MACHINE.copy_ps(SIZES[1], 2)
+    commands = [*GOOD[:3], *SECOND, first, copied(6, issued), Command(7, 0, Kind.DECODE, issued, **long)]
+    commands += [copied(8, issued + copy_ps + 10**6)]
+    one = rdu()
+    ends = [one.execute(command).time for command in commands]
+    assert ends[5] > issued + 3 * copy_ps  # both copies are beside the first run
+    window = rdu()
+    found = window.replay(to_columns(commands))[0].tolist()
+    assert ends[5] < found[5] and ends[7] < found[7] == one.tile.free
+    assert window.snapshot() == one.snapshot()
+
+
 def test_a_copy_beside_a_run_whose_end_was_reported_is_refused() -> None:
     first = [*GOOD[:3], *SECOND, GOOD[3]._replace(sequence=5)]
     run_end = int(rdu().replay(to_columns(first))[0, -1])

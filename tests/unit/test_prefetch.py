@@ -76,11 +76,20 @@ def test_nothing_is_prefetched_where_only_the_expert_in_use_could_make_room(cloc
 
 
 def test_the_expert_of_a_batch_that_the_router_interrupts_is_in_use(clockwork, simulate, requests):
-    """Who arrives for 1 and 2 is routed while 0 waits for its next step; 1 has a place, 2 has none until 0 is done."""
-    rows = [(0, 5, 40, 0), (20.5, 5, 2, 1), (21.5, 5, 2, 2), (21.6, 5, 2, 1), (21.7, 5, 2, 2)]
-    outcome = simulate(clockwork(prefetch=True, router=True, batch=2, slots=2), requests(*rows))
+    """Two who were routed wait for 1 while the router runs for the next two; 0 has still to go on."""
+    rows = [(0, 5, 40, 0), (20.5, 5, 2, 1), (21.5, 5, 2, 1), (30.5, 5, 2, 2), (31.5, 5, 2, 2)]
+    outcome = simulate(clockwork(prefetch=True, router=True, batch=2, slots=1), requests(*rows))
     freed = [plan.command for plan in outcome.of_kind(Kind.FREE) if plan.command.symbol == 0]
+    assert outcome.ms(0)["stall"] == 10
     assert freed and all(command.issued >= outcome.row(0).end for command in freed)
+
+
+@pytest.mark.parametrize(("fairness", "order"), [(MS, [0, 1, 2]), (10**6 * MS, [0, 2, 1])])
+def test_it_is_the_expert_that_the_scheduler_would_choose(fairness, order, clockwork, simulate, requests):
+    """Two wait for 2, but who waits for 1 has waited longest."""
+    rows = [(0, 5, 30, 0), (1, 5, 2, 1), (2, 5, 2, 2), (2, 5, 2, 2)]
+    outcome = simulate(clockwork(prefetch=True, slots=3, fairness=fairness), requests(*rows))
+    assert [expert for expert, *_ in copies(outcome)] == order
 
 
 @pytest.mark.parametrize("prefetch", [True, False])
