@@ -18,7 +18,7 @@ from node.request import Request
 from node.runtime.coe import check_lengths
 from node.runtime.orders import Settings
 from node.runtime.policies import EVICTION
-from node.runtime.scheduler import SCHEDULERS
+from node.runtime.scheduler import NEXT, SCHEDULERS
 from node.runtime.served import Served
 from node.runtime.sharding import Layout, ModelSize, groups_of, lay_out
 from node.simulation import Simulation
@@ -39,6 +39,7 @@ class RuntimeOptions:
     fusion: str = "fused"
     orchestration: str = "ho"
     router_tokens: int = 20
+    prefetch: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ class Deployment:
             programs=tuple(kinds),
             router=router,
             router_tokens=options.router_tokens,
+            next_expert=NEXT[options.scheduler] if options.prefetch else None,
         )
 
     @cached_property
@@ -139,8 +141,13 @@ class Deployment:
         return max(self.machine.copy_ps(p[kind].weight_bytes, self.degree) for p in self._by_kind.values())
 
     def check_fits(self) -> None:
-        """``OutOfMemoryError`` where the catalogue does not fit the machine."""
+        """``OutOfMemoryError`` where the catalogue does not fit the machine; ``InputError`` where prefetch does not."""
         _ = self.layouts
+        if self.options.prefetch and self.machine.hbm_share(self.degree) <= 0:
+            raise InputError(
+                f"runtime.prefetch: a copy takes all HBM bandwidth of {self.machine.name} and leaves kernels none; "
+                "set runtime.prefetch to false, or the bandwidth of DDR or of the host link lower"
+            )
 
     def check_lengths(self, requests: Sequence[Request]) -> None:
         """``InputError`` for a request whose KV cache, its expert's or the router's, would never fit."""
