@@ -1,8 +1,8 @@
 """One socket: DMA, tile and link engines over its own tiers; it says what a command costs and refuses what is wrong.
 
-A copy has its share of HBM bandwidth, so it may move the end of a run that is under way (``tile``).
-``execute`` takes one command; ``replay`` a window of them, with times worked out over whole columns. Both give the
-same results and leave the same state (a property test holds them to it).
+A copy has its share of HBM bandwidth, so it may move the end of a run that is under way (``tile``). ``execute`` takes
+one command; ``replay`` a window of them, with times worked out over whole columns where no copy is beside a run. Both
+give the same results and leave the same state (a property test holds them to it).
 """
 
 from __future__ import annotations

@@ -5,8 +5,12 @@ Copying an expert takes 10 ms, a call 2 ms, a pass 1 ms, beside a copy or not: i
 
 from __future__ import annotations
 
-import pytest
+import json
 
+import pytest
+from click.testing import CliRunner
+
+from cluster.cli import coe
 from node.errors import InputError
 from node.events import Kind
 from node.runtime.expert_cache import ExpertCache
@@ -129,3 +133,23 @@ def test_room_is_made_around_the_experts_in_use():
     evicted, address = cache.prefetch(5, 10, {0})
     assert ({victim.expert for victim in evicted}, address) == ({1, 2}, 1_030)
     assert (cache.copying, cache.prefetches, cache.wasted, cache.unused) == (5, 1, 0, {5})
+
+
+@pytest.mark.parametrize("prefetch", ["true", "false"])
+def test_a_run_tells_what_was_prefetched(prefetch, tmp_path):
+    settings = [
+        f"runtime.prefetch={prefetch}",
+        "workload.requests=8",
+        "workload.arrivals=at_once",
+        "experts.router=none",
+    ]
+    settings += ["workload.popularity=distinct", "workload.output_tokens=5", "experts.count=8"]
+    command = ["run", "--backend", "local", "--output", str(tmp_path / "out")]
+    answer = CliRunner().invoke(coe, command + [part for text in settings for part in ("--set", text)])
+    assert answer.exit_code == 0, answer.output
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert ("of them prefetched" in answer.stdout) == ("prefetches" in summary) == (prefetch == "true")
+    if prefetch == "true":
+        assert [summary[key] for key in ("expert_activations", "expert_hits", "hit_rate")] == [8, 7, 7 / 8]
+        assert [summary[f"prefetches{what}"] for what in ("", "_late", "_wasted")] == [7, 0, 0]
+        assert "7 (0 late, 0 wasted)" in answer.stdout
