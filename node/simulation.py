@@ -25,6 +25,15 @@ from node.units import MOST_PS, PS_PER_S, Picoseconds
 _COPY, _REST = 0, 1  # of completions at one moment, what comes first
 
 
+# In functional mode: does a command with content, for those whom the group serves; as it turned out to be
+Perform = Callable[[Command, Sequence[Served]], Command]
+
+
+def as_it_is(command: Command, _serving: Sequence[Served]) -> Command:
+    """Timing only: a command is what it was planned to be."""
+    return command
+
+
 @dataclass
 class Totals:
     """What is counted while time passes; ``request_ps`` is the integral of requests in the system over time."""
@@ -45,6 +54,7 @@ class Simulation:
         host: Host,
         requests: Sequence[Request],
         finished: Callable[[Served, Picoseconds], None],
+        perform: Perform = as_it_is,
     ) -> None:
         self.runtime = Runtime(layouts, settings, self._finish)
         self.now: Picoseconds = 0
@@ -57,7 +67,7 @@ class Simulation:
         self._heap: list[tuple[Picoseconds, int, int, int, int]] = []
         self._generation = [0] * len(kinds)  # of each group's runs; a completion of an older one is void
         self._idle_since: list[Picoseconds | None] = [0] * len(kinds)
-        self._report = finished
+        self._report, self._perform = finished, perform
         self._dispatch(self.runtime.deploy())
 
     @property
@@ -133,6 +143,7 @@ class Simulation:
         group = command.group
         if command.kind == Kind.COPY:
             command = command._replace(issued=self._host.grant(self.now))
+        command = self._perform(command, self.runtime.groups[group].serving)
         complete = self._sockets[group].execute(command)
         if command.kind == Kind.COPY:
             self._host.release(complete)

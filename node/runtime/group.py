@@ -54,6 +54,11 @@ class Group:
         """Nothing runs."""
         return self._task is None
 
+    @property
+    def serving(self) -> Sequence[Served]:
+        """The requests that the task under way is for."""
+        return self._task.requests if self._task is not None else ()
+
     def arrive(self, arrived: Sequence[Served], now: Picoseconds) -> list[Order]:
         """Requests that have no expert yet."""
         self.unrouted += arrived
