@@ -7,6 +7,7 @@ from importlib.metadata import version
 import click
 
 from cluster.cli_ask import footprint, machines, reproduce
+from cluster.cli_generate import generate_command
 from cluster.cli_model import estimate, kernels
 from cluster.cli_serve import compare, run
 
@@ -17,5 +18,5 @@ def coe() -> None:
     """Emulate SambaNova SN40L nodes that serve a Composition of Experts."""
 
 
-for command in (run, compare, estimate, kernels, footprint, reproduce, machines):
+for command in (run, compare, generate_command, estimate, kernels, footprint, reproduce, machines):
     coe.add_command(command)

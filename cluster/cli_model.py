@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from cluster import show
-from cluster.cli_options import OUT, config_of, machine_number, machine_options, model_options
+from cluster.cli_options import OUT, Model, machine_options, model_options
 from cluster.kernels import PHASES, TOKENS, Asked, pass_of
 from cluster.kernels_svg import svg
 from cluster.output import write_text
@@ -19,23 +19,6 @@ from node.estimate import estimate as estimate_call
 from node.models.hugging_face import load_shape
 from node.models.monarch import is_transform, load_transform
 from node.spec import Machine
-from node.spec_file import load_machine
-
-
-def _machine(name: str, sockets: int | None, settings: tuple[str, ...]) -> Machine:
-    machine = load_machine(name, config_of(None, settings, {}, machine_number).machine.numbers)
-    return machine if sockets is None else replace(machine, sockets=sockets)
-
-
-@dataclass(frozen=True)
-class _Model:
-    """The options that both commands have."""
-
-    name: str
-    sockets: int | None
-    batch: int
-    fusion: str
-    orchestration: str
 
 
 @click.command()
@@ -53,8 +36,8 @@ def estimate(
     MODEL is a built-in model or transform, a .toml file or a Hugging Face config.json. A transform (an FFT) has no
     tokens: its batch goes through once.
     """
-    options = _Model(**rest)  # type: ignore[arg-type]
-    machine = _machine(options.name, options.sockets, settings)
+    options = Model(**rest)  # type: ignore[arg-type]
+    machine = options.machine(settings)
     found = _estimate(model, machine, (tokens_in, tokens_out), options)
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
@@ -63,7 +46,7 @@ def estimate(
         OUT.print(f"\n{show.assumptions(machine)}", style="dim", highlight=False)
 
 
-def _estimate(model: str, machine: Machine, tokens: tuple[int | None, int | None], options: _Model) -> Estimate:
+def _estimate(model: str, machine: Machine, tokens: tuple[int | None, int | None], options: Model) -> Estimate:
     named = dict(zip(("--input", "--output"), tokens, strict=True))
     given = [name for name, value in named.items() if value is not None]
     call = Call(tokens[0] or 1, tokens[1] or 1, options.batch, options.fusion, options.orchestration)
@@ -108,8 +91,8 @@ def kernels(
 
     MODEL is a built-in model or transform, a .toml file or a Hugging Face config.json.
     """
-    options = _Model(**rest)  # type: ignore[arg-type]
-    machine = _machine(options.name, options.sockets, settings)
+    options = Model(**rest)  # type: ignore[arg-type]
+    machine = options.machine(settings)
     asked = Asked(phase, sequence, options.batch, options.fusion, options.orchestration, rank)
     found = pass_of(model, machine, asked)
     if picture is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +15,8 @@ from cluster.config import Config
 from cluster.config_file import parse_setting, read_config
 from node.dataflow.fusion import LEVELS
 from node.errors import InputError
-from node.spec_file import MOST_SOCKETS
+from node.spec import Machine
+from node.spec_file import MOST_SOCKETS, load_machine
 
 F = TypeVar("F", bound=Callable[..., object])
 OUT, ERR = (
@@ -91,3 +93,19 @@ def machine_list(text: str) -> list[str]:
 def machine_number(key: str) -> bool:
     """Whether a key sets a number of the machine."""
     return key.startswith("machine.") and key != "machine.name"
+
+
+@dataclass(frozen=True)
+class Model:
+    """What ``model_options`` give."""
+
+    name: str
+    sockets: int | None
+    batch: int
+    fusion: str
+    orchestration: str
+
+    def machine(self, settings: Sequence[str]) -> Machine:
+        """The machine, with ``--set`` numbers and ``--sockets`` of it."""
+        found = load_machine(self.name, config_of(None, settings, {}, machine_number).machine.numbers)
+        return found if self.sockets is None else replace(found, sockets=self.sockets)

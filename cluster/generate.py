@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from pathlib import Path
 
+from cluster.content import Expert, Start, local_members
 from cluster.requests_table import RequestsTable
-from cluster.tiers import tiers_of
 from node.dataflow.form import Step, causal_pairs
-from node.dataflow.graph import Operator
 from node.deployment import Deployment, RuntimeOptions
 from node.errors import InputError
-from node.events import Ints
+from node.events import Command, Ints
 from node.expert import Catalogue, ExpertGroup
-from node.functional.members import LocalMembers
 from node.functional.planned import Planned
 from node.functional.serve import Sampling
-from node.functional.socket import ContentSocket, Shards
 from node.functional.texts import Texts
-from node.models.checkpoint import Tensors, weights_of
 from node.models.shape import Shape
-from node.models.weights import Array, shard
 from node.request import Request
+from node.runtime.served import Served
 from node.simulation import Simulation
 from node.spec import Machine
 from node.units import Bytes, show_bytes
@@ -32,15 +25,7 @@ from node.units import Bytes, show_bytes
 KV_RESERVE: Bytes = 2 * 2**30  # of a socket
 WORKSPACE_SHARE = 4  # one part in so many of it lies between kernels
 Emit = Callable[[int, int], None]  # number of the prompt, token
-
-
-@dataclass(frozen=True)
-class Expert:
-    """A checkpoint: ``tensors`` by the names of its architecture."""
-
-    name: str
-    shape: Shape
-    tensors: Tensors
+Observe = Callable[[Command], None]  # is told of each command before it is done
 
 
 @dataclass(frozen=True)
@@ -72,8 +57,13 @@ class Generated:
     simulation: Simulation
 
 
-def generate(asked: Asked, emit: Emit = lambda _prompt, _token: None) -> Generated:
-    """All answers; raises ``InputError`` where experts or prompts do not fit."""
+def generate(
+    asked: Asked,
+    emit: Emit = lambda _prompt, _token: None,
+    start: Start = local_members,
+    observe: Observe = lambda _command: None,
+) -> Generated:
+    """All answers, by sockets that ``start`` makes; raises ``InputError`` where experts or prompts do not fit."""
     deployment = _deployment(asked)
     requests = [
         Request(number, 0, len(prompt.tokens), asked.most, prompt.expert) for number, prompt in enumerate(asked.prompts)
@@ -81,10 +71,14 @@ def generate(asked: Asked, emit: Emit = lambda _prompt, _token: None) -> Generat
     _check(asked, deployment)
     table, programs = RequestsTable(), deployment.settings.programs
     prompts = {request.id: prompt.tokens for request, prompt in zip(requests, asked.prompts, strict=True)}
-    with tempfile.TemporaryDirectory(prefix="coe-tiers-") as folder:
-        sockets = _sockets(asked, deployment, Path(folder))
-        texts = Texts(LocalMembers(sockets, programs, asked.sampling), prompts, programs, asked.sampling, emit)
-        simulation = deployment.simulation(requests, table.add, texts.perform)
+    with start(asked.experts, deployment, asked.sampling) as members:
+        texts = Texts(members, prompts, programs, asked.sampling, emit)
+
+        def perform(command: Command, serving: Sequence[Served]) -> Command:
+            observe(command)
+            return texts.perform(command, serving)
+
+        simulation = deployment.simulation(requests, table.add, perform)
         while not simulation.over:
             due = simulation.next_event()
             assert due is not None
@@ -137,22 +131,3 @@ def _check(asked: Asked, deployment: Deployment) -> None:
                     f"{show_bytes(size)} lie between the kernels of a prefill of {sum(largest)} tokens, but "
                     f"{show_bytes(deployment.options.workspace)} are kept for it; lower --batch"
                 )
-
-
-def _sockets(asked: Asked, deployment: Deployment, folder: Path) -> list[ContentSocket]:
-    @lru_cache(maxsize=1)
-    def whole(expert: int, layer: int, operator: str) -> Array:
-        of = asked.experts[expert]
-        return weights_of(operator, layer, of.shape, of.tensors)
-
-    def shards(rank: int) -> Shards:
-        def of_rank(expert: int, layer: int, op: Operator) -> Array:
-            found = whole(expert, layer, op.name)
-            return shard(op, found, asked.experts[expert].shape, deployment.degree, rank)
-
-        return of_rank
-
-    return [
-        deployment.content(rank, tiers_of(asked.machine, rank, folder), shards(rank))
-        for rank in range(deployment.degree)
-    ]

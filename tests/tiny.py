@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import numpy.typing as npt
 
-from cluster.generate import Asked, Expert, Prompt
+from cluster.content import Expert
+from cluster.generate import Asked, Prompt
 from node.deployment import RuntimeOptions
 from node.functional.serve import Sampling
+from node.models.checkpoint import Tensors
 from node.models.decoder import decoder
 from node.models.shape import Shape
 from node.spec import Machine
@@ -22,9 +24,14 @@ SHAPE = Shape("tiny", 2, 24, 3, 1, 8, 40, 50, 128)
 RESERVE = 64 * 1024  # bytes of a socket for KV cache and workspace
 
 
-@cache
 def expert(number: int, shape: Shape = SHAPE) -> Expert:
-    """An expert with random weights of its own, by the names of a Hugging Face checkpoint."""
+    """An expert with random weights of its own."""
+    return Expert(f"expert {number}", shape, partial(tensors, number, shape))
+
+
+@cache
+def tensors(number: int, shape: Shape) -> Tensors:
+    """By the names of a Hugging Face checkpoint."""
     random = np.random.default_rng(number)
     linear = {
         "self_attn.q_proj": (shape.heads * shape.head_dim, shape.hidden),
@@ -41,11 +48,11 @@ def expert(number: int, shape: Shape = SHAPE) -> Expert:
         for norm in ("input_layernorm", "post_attention_layernorm"):
             sizes[f"model.layers.{layer}.{norm}"] = (shape.hidden,)
     sizes |= {"model.norm": (shape.hidden,), "lm_head": (shape.vocabulary, shape.hidden)}
-    tensors = {
+    made = {
         f"{name}.weight": (random.normal(size=size) * 0.3 + ("norm" in name)).astype(np.float32)
         for name, size in sizes.items()
     }
-    return Expert(f"expert {number}", shape, tensors.__getitem__)
+    return made.__getitem__
 
 
 def node(sockets: int, experts: int, in_hbm: int, shape: Shape = SHAPE) -> Machine:

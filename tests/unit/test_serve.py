@@ -79,7 +79,7 @@ def test_a_window_that_is_too_small_is_refused() -> None:
 
 def test_weights_of_another_shape_are_named() -> None:
     wrong = asked(1, 1, 1, [Prompt(0, (1,))])
-    tensors = expert(0).tensors
-    cut = replace(expert(0), tensors=lambda name: tensors(name)[:-1] if "up_proj" in name else tensors(name))
+    whole = expert(0).open()
+    cut = replace(expert(0), open=lambda: lambda name: whole(name)[:-1] if "up_proj" in name else whole(name))
     with pytest.raises(InputError, match=r"expert 0: up_proj of layer 0 has shape \(24, 39\), not \(24, 40\)"):
         generate(replace(wrong, experts=[cut]))

@@ -1,0 +1,100 @@
+"""``coe generate``: real answers of real checkpoints, computed by the emulated sockets."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import click
+
+from cluster import show_answers
+from cluster.answers import answers_of
+from cluster.checkpoints.catalogue import Composition
+from cluster.checkpoints.load import load_checkpoint
+from cluster.cli_options import OUT, Model, machine_options, model_options
+from cluster.dialog import Terminal, composition_of, expert_of, prompt_of, prompts_of
+from cluster.generate import KV_RESERVE, Asked, generate
+from node.deployment import RuntimeOptions
+from node.errors import InputError
+from node.functional.serve import Sampling
+
+
+@dataclass(frozen=True)
+class _Said:
+    """The command's own options."""
+
+    path: Path
+    prompt: str | None
+    file: Path | None
+    expert: str | None
+    most: int
+    temperature: float
+    seed: int
+
+
+@click.command("generate")
+@click.option(
+    "--experts",
+    "path",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A .gguf file, a Hugging Face folder, a folder of these, or a .toml catalogue.",
+)
+@click.option("--prompt", help="What to ask.")
+@click.option("--prompts", "file", type=click.Path(path_type=Path), help="A file with a prompt in each line.")
+@click.option("--expert", help="Who answers.  [default: the only one]")
+@click.option("--max-tokens", "most", type=click.IntRange(1), default=48, show_default=True)
+@click.option(
+    "--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0: always the likeliest."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is drawn.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@machine_options
+@model_options
+def generate_command(settings: tuple[str, ...], as_json: bool, **rest: object) -> None:
+    """Answer prompts with real checkpoints on emulated sockets, and say how long the machine would take."""
+    said = _Said(**{entry.name: rest.pop(entry.name) for entry in fields(_Said)})  # type: ignore[arg-type]
+    options = Model(**rest)  # type: ignore[arg-type]
+    texts, composition = prompts_of(said.prompt, said.file), composition_of(said.path)
+    checkpoints = [load_checkpoint(one.path) for one in composition.experts]
+    chosen = [_chosen(composition, said.expert) for _ in texts]
+    tokenizers = [checkpoints[expert].tokenizer for expert in chosen]
+    asked = Asked(
+        options.machine(settings),
+        [expert_of(one, checkpoint) for one, checkpoint in zip(composition.experts, checkpoints, strict=True)],
+        [prompt_of(*one) for one in zip(texts, chosen, tokenizers, strict=True)],
+        said.most,
+        Sampling(said.temperature, said.seed, frozenset().union(*(tokenizer.ends for tokenizer in tokenizers))),
+        RuntimeOptions(
+            batch=options.batch,
+            kv_reserve=KV_RESERVE,
+            fusion=options.fusion,
+            orchestration=options.orchestration,
+        ),
+    )
+    terminal = Terminal(
+        [one.name for one in composition.experts],
+        tokenizers,
+        (lambda _text: None) if as_json else lambda text: click.echo(text, nl=False),
+    )
+    began = time.perf_counter()
+    found = generate(asked, terminal.token, observe=terminal.command)
+    wall = time.perf_counter() - began
+    spoken = [one.decode(tokens) for one, tokens in zip(tokenizers, found.answers, strict=True)]
+    answers = answers_of(asked, found, texts, spoken, terminal.evictions, wall)
+    if as_json:
+        click.echo(json.dumps(answers.as_json(), indent=2, ensure_ascii=False))
+    else:
+        show_answers.answers_table(OUT, answers)
+
+
+def _chosen(composition: Composition, name: str | None) -> int:
+    """The expert of ``--expert``, or the only one; raises ``InputError``."""
+    names = [one.name for one in composition.experts]
+    if name is None and len(names) == 1:
+        return 0
+    if name not in names:
+        raise InputError(f"--expert {name!r}: must be one of {', '.join(names)}")
+    return names.index(name)
