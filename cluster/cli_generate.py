@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -11,9 +13,12 @@ import click
 
 from cluster import show_answers
 from cluster.answers import answers_of
+from cluster.backends import ray_session
 from cluster.checkpoints.catalogue import Composition
 from cluster.checkpoints.load import load_checkpoint
 from cluster.cli_options import OUT, Model, machine_options, model_options
+from cluster.content import Start, local_members
+from cluster.content_actor import ray_members
 from cluster.dialog import Terminal, composition_of, expert_of, prompt_of, prompts_of
 from cluster.generate import KV_RESERVE, Asked, generate
 from node.deployment import RuntimeOptions
@@ -32,6 +37,8 @@ class _Said:
     most: int
     temperature: float
     seed: int
+    backend: str
+    address: str | None
 
 
 @click.command("generate")
@@ -50,6 +57,8 @@ class _Said:
     "--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0: always the likeliest."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is drawn.")
+@click.option("--backend", type=click.Choice(["ray", "local"]), default="ray", show_default=True)
+@click.option("--address", help="Ray cluster to use; without it one is started on this machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @machine_options
 @model_options
@@ -80,7 +89,8 @@ def generate_command(settings: tuple[str, ...], as_json: bool, **rest: object) -
         (lambda _text: None) if as_json else lambda text: click.echo(text, nl=False),
     )
     began = time.perf_counter()
-    found = generate(asked, terminal.token, observe=terminal.command)
+    with _started(said) as start:
+        found = generate(asked, terminal.token, start, terminal.command)
     wall = time.perf_counter() - began
     spoken = [one.decode(tokens) for one, tokens in zip(tokenizers, found.answers, strict=True)]
     answers = answers_of(asked, found, texts, spoken, terminal.evictions, wall)
@@ -88,6 +98,16 @@ def generate_command(settings: tuple[str, ...], as_json: bool, **rest: object) -
         click.echo(json.dumps(answers.as_json(), indent=2, ensure_ascii=False))
     else:
         show_answers.answers_table(OUT, answers)
+
+
+@contextlib.contextmanager
+def _started(said: _Said) -> Iterator[Start]:
+    """How the sockets are made: in this process, or as actors of a Ray that is joined or started."""
+    if said.backend == "local":
+        yield local_members
+        return
+    with ray_session(said.address):
+        yield ray_members
 
 
 def _chosen(composition: Composition, name: str | None) -> int:

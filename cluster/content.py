@@ -7,13 +7,17 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import zip_longest
 from pathlib import Path
 
+from cluster.peer_links.drive import drive
+from cluster.peer_links.links import in_process
 from cluster.tiers import tiers_of
 from node.dataflow.graph import Operator
 from node.deployment import Deployment
-from node.functional.members import LocalMembers
-from node.functional.serve import Sampling
+from node.errors import InvariantError
+from node.events import Command, Kind
+from node.functional.serve import Sampling, Work, serve
 from node.functional.socket import ContentSocket, Shards
 from node.functional.texts import Members
 from node.models.checkpoint import Tensors, weights_of
@@ -59,6 +63,41 @@ class Whole:
 def socket_of(whole: Whole, deployment: Deployment, rank: int, folder: Path) -> ContentSocket:
     """The socket of a rank; its DDR is a file in ``folder``."""
     return deployment.content(rank, tiers_of(deployment.machine, rank, folder), whole.shards(deployment.degree, rank))
+
+
+def apply(sockets: Sequence[ContentSocket], command: Command, programs: Sequence[int]) -> None:
+    """Have ``sockets`` do a command that is no run; ``programs`` of each expert."""
+    program = programs[command.symbol] if command.symbol < len(programs) else 0
+    if command.kind == Kind.LOAD:  # operator by operator, so that each is read once for all sockets
+        for _ in zip_longest(*(socket.load(command, program) for socket in sockets)):
+            pass
+        return
+    for socket in sockets:
+        socket.apply(command, program)
+
+
+def agreed(found: Sequence[list[list[int]]]) -> list[list[int]]:
+    """The tokens that all sockets of a group chose; ``InvariantError`` where they differ."""
+    for rank, tokens in enumerate(found):
+        if tokens != found[0]:
+            raise InvariantError(f"socket {rank} generated {tokens}, socket 0 {found[0]}")
+    return found[0]
+
+
+class LocalMembers:
+    """All ``sockets`` of a group in this process; ``programs`` of each expert (``node.functional.texts.Members``)."""
+
+    def __init__(self, sockets: Sequence[ContentSocket], programs: Sequence[int], sampling: Sampling) -> None:
+        self.sockets, self._programs, self._sampling = sockets, programs, sampling
+        self.links = in_process(len(sockets))
+
+    def apply(self, command: Command) -> None:
+        """One after another."""
+        apply(self.sockets, command, self._programs)
+
+    def serve(self, work: Work) -> list[list[int]]:
+        """From collective to collective."""
+        return agreed(drive([serve(socket, work, self._sampling) for socket in self.sockets], self.links))
 
 
 @contextlib.contextmanager

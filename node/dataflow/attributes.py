@@ -56,10 +56,11 @@ class Heads:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The KV ``heads`` of a socket, by their numbers in the model, of ``dim`` elements."""
+    """The KV ``heads`` of a socket, by number in the model, of ``dim`` elements; of each the ranks that hold it."""
 
     heads: tuple[int, ...]
     dim: int
+    holders: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,10 @@ def sum_over_sharers(operators: Sequence[Operator], shape: Shape, degree: int, r
     shared, members = sharing(shape, degree, rank)
     if not shared:
         return tuple(operators)
-    held = Shared(tuple(sorted(kv_heads_of(shape, degree, rank))), shape.head_dim)
+    heads = tuple(sorted(kv_heads_of(shape, degree, rank)))
+    of_rank = [kv_heads_of(shape, degree, other) for other in range(degree)]
+    holders = tuple(tuple(other for other in range(degree) if head in of_rank[other]) for head in heads)
+    held = Shared(heads, shape.head_dim, holders)
     return tuple(made for op in operators for made in _summed(op, held, shared, members))
 
 

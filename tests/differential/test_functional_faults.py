@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from cluster.content import LocalMembers
 from cluster.generate import Prompt, generate
 from node.dataflow.meaning import exchange as exchanges
 from node.errors import HardwareError, InvariantError
 from node.events import Command, Kind
-from node.functional.members import LocalMembers
 from node.functional.planned import Planned
 from node.functional.serve import Work
 from node.functional.socket import Range

@@ -42,7 +42,7 @@ def _log_sum_exp(brought: Brought) -> list[Array]:
 
 def _shared_heads(brought: Brought) -> list[Array]:
     """Gradients of key or value weights: of each KV head the sum over those who hold it."""
-    parts = [_by_head(op, array) for op, array in brought]
+    parts = [by_head(op, array) for op, array in brought]
     sums: dict[int, Array] = {}
     for of_rank in parts:
         for head, part in of_rank.items():
@@ -50,8 +50,8 @@ def _shared_heads(brought: Brought) -> list[Array]:
     return [np.concatenate([sums[head] for head in of_rank], axis=1).ravel() for of_rank in parts]
 
 
-def _by_head(op: Operator, array: Array) -> dict[int, Array]:
-    """Of each KV head (rows, elements of a head)."""
+def by_head(op: Operator, array: Array) -> dict[int, Array]:
+    """What a socket brings to ``shared_heads``, by KV head: (rows, elements of a head)."""
     assert isinstance(op.attributes, Shared)
     held = op.attributes
     columns = np.split(array.reshape(-1, len(held.heads) * held.dim), len(held.heads), axis=1)

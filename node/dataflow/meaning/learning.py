@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 
@@ -22,11 +23,10 @@ def exponentials(op: Operator, inputs: Sequence[Array], operands: Operands) -> t
 
 
 def log_sum_exp(parts: Sequence[Array]) -> Array:
-    """The parts of all sockets as those of all words."""
-    stacked = np.stack(parts)
-    most = stacked[..., 0].max(axis=0)
-    total = (stacked[..., 1] * np.exp(stacked[..., 0] - most)).sum(axis=0)
-    return np.stack([most, total, stacked[..., 2].sum(axis=0)], axis=1)
+    """The parts of all sockets as those of all words; sums in the order of sockets, so that each token's is its own."""
+    most = reduce(np.maximum, [part[:, 0] for part in parts])
+    total = reduce(np.add, [part[:, 1] * np.exp(part[:, 0] - most) for part in parts])
+    return np.stack([most, total, reduce(np.add, [part[:, 2] for part in parts])], axis=1)
 
 
 def loss_gradient(op: Operator, inputs: Sequence[Array], operands: Operands) -> tuple[Array, ...]:

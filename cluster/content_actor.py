@@ -1,0 +1,113 @@
+"""Sockets with content in processes of their own: Ray actors that reach one another over peer links."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.exceptions
+
+from cluster.content import Expert, Whole, agreed, apply, socket_of
+from cluster.peer_links.drive import drive
+from cluster.peer_links.joining import Address, Listener, join
+from cluster.peer_links.links import Links
+from node.deployment import Deployment
+from node.events import Command
+from node.functional.serve import Sampling, Work, serve
+from node.functional.texts import Members
+
+SECRET_BYTES = 32
+AT_ONCE = 64  # commands in one call
+TIME_LIMIT_S = 600.0
+
+
+class ContentActor:
+    """The socket ``rank`` of ``deployment``'s one group."""
+
+    def __init__(self, rank: int, deployment: Deployment, experts: Sequence[Expert], sampling: Sampling) -> None:
+        self._rank, self._sampling = rank, sampling
+        self._programs = deployment.settings.programs
+        self._folder = tempfile.TemporaryDirectory(prefix="coe-tiers-")
+        self._socket = socket_of(Whole(experts), deployment, rank, Path(self._folder.name))
+        self._listener, self._links = Listener(), Links([rank], 1, {})
+
+    def address(self) -> Address:
+        """Where its peers call."""
+        return self._listener.address
+
+    def join(self, addresses: Mapping[int, Address], secret: bytes) -> None:
+        """Make the links to all other sockets."""
+        self._links = join(self._listener, [self._rank], addresses, secret, connect_limit_s=60.0)
+
+    def apply(self, commands: Sequence[Command]) -> None:
+        """Do commands that are no runs, in order."""
+        for command in commands:
+            apply([self._socket], command, self._programs)
+
+    def serve(self, work: Work) -> list[list[int]]:
+        """Do a run with all other sockets: the tokens of each request."""
+        return drive([serve(self._socket, work, self._sampling)], self._links)[0]
+
+    def stop(self) -> dict[tuple[int, int], int]:
+        """End the links and the tiers; payload bytes sent, by (socket, peer)."""
+        self._links.close()
+        self._folder.cleanup()
+        return dict(self._links.sent)
+
+
+class RayMembers:
+    """A group of ``actors``, by rank. See ``node.functional.texts.Members``."""
+
+    def __init__(self, actors: Sequence[Any]) -> None:
+        self._actors = actors
+        self._commands: list[Command] = []
+        self._pending: list[Any] = []
+
+    def apply(self, command: Command) -> None:
+        """Actors do what they are told in order: nothing is waited for before the next run."""
+        self._commands.append(command)
+        if len(self._commands) == AT_ONCE:
+            self._send()
+
+    def serve(self, work: Work) -> list[list[int]]:
+        """All at once; they exchange among themselves."""
+        self._send()
+        runs = [actor.serve.remote(work) for actor in self._actors]
+        found = got([*self._pending, *runs])[len(self._pending) :]
+        self._pending = []
+        return agreed(found)
+
+    def _send(self) -> None:
+        if self._commands:
+            self._pending += [actor.apply.remote(self._commands) for actor in self._actors]
+            self._commands = []
+
+
+def got(references: Sequence[Any]) -> list[Any]:
+    """What Ray calls return; what one of them raises, as it was raised there."""
+    try:
+        found: list[Any] = ray.get(list(references), timeout=TIME_LIMIT_S)
+    except ray.exceptions.RayTaskError as error:
+        raise (error.cause or error) from None
+    return found
+
+
+@contextlib.contextmanager
+def ray_members(experts: Sequence[Expert], deployment: Deployment, sampling: Sampling) -> Iterator[Members]:
+    """A Ray actor for each socket, on the cluster that this process is connected to."""
+    remote = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(ContentActor)
+    actors: list[Any] = [remote.remote(rank, deployment, list(experts), sampling) for rank in range(deployment.degree)]
+    try:
+        addresses = dict(enumerate(got([actor.address.remote() for actor in actors])))
+        secret = os.urandom(SECRET_BYTES)
+        got([actor.join.remote(addresses, secret) for actor in actors])
+        yield RayMembers(actors)
+        got([actor.stop.remote() for actor in actors])
+    finally:
+        for actor in actors:
+            ray.kill(actor)

@@ -1,0 +1,140 @@
+"""The links of the sockets that this process runs: to one another in memory, to those of other processes over TCP."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cluster.peer_links.connection import Connection, LinkError
+from cluster.peer_links.frames import Frame, FrameError, Label
+from cluster.peer_links.handshake import Pair
+from node.dataflow.meaning.operands import Array
+from node.errors import InvariantError
+
+NOTHING: Array = np.zeros(0, dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What one rank does in an exchange: sends an array to each of some peers, and takes one of each of ``sources``."""
+
+    label: Label
+    outgoing: Mapping[int, Array]
+    sources: Collection[int]
+
+
+Received = dict[int, Array]
+
+
+class Links:
+    """Of a group of ``members`` the ranks ``here``; ``connections`` by (rank here, rank elsewhere).
+
+    ``sent``: payload bytes by (rank here, peer). ``refused``: frames refused, by reason. ``limit_s``: wall-clock
+    seconds after which a peer that sends nothing, or does not take what it is sent, counts as hung.
+    """
+
+    def __init__(
+        self,
+        here: Sequence[int],
+        members: int,
+        connections: Mapping[Pair, Connection],
+        limit_s: float = 60.0,
+        refused: Counter[str] | None = None,
+    ) -> None:
+        self.here, self.members = tuple(here), members
+        self.sent: Counter[Pair] = Counter()
+        self.refused: Counter[str] = Counter() if refused is None else refused
+        self._connections, self._limit_s = connections, limit_s
+
+    def swap(self, posts: Sequence[Post]) -> list[Received]:
+        """What each rank here gets of its sources; arrays are valid until the next call.
+
+        Raises ``InvariantError`` where sockets are at different collectives, ``LinkError`` where a link is lost.
+        """
+        local: dict[Pair, Frame] = {}
+        sending: list[Connection] = []
+        for rank, post in zip(self.here, posts, strict=True):
+            for peer, array in post.outgoing.items():
+                self.sent[rank, peer] += array.nbytes
+                if peer in self.here:
+                    local[rank, peer] = Frame(post.label, array)
+                elif not (link := self._connections[rank, peer]).post(post.label, array):
+                    sending.append(link)
+        remote = [(rank, peer) for rank, post in zip(self.here, posts, strict=True) for peer in post.sources]
+        arrived = self._arrived(sending, [self._connections[pair] for pair in remote if pair[1] not in self.here])
+        received = []
+        for rank, post in zip(self.here, posts, strict=True):
+            frames = {peer: local.get((peer, rank)) or arrived.get((rank, peer)) for peer in post.sources}
+            received.append({peer: _checked(rank, post.label, peer, frame) for peer, frame in frames.items()})
+        return received
+
+    def stop(self, error: BaseException) -> None:
+        """Tell all peers why this process goes no further, as far as they can be told, and close."""
+        text = str(getattr(error, "cause", None) or error) or type(error).__name__
+        for link in self._connections.values():
+            with contextlib.suppress(OSError):
+                link.post((text[:256], "stop"), NOTHING)
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        for link in self._connections.values():
+            link.close()
+
+    def _arrived(self, sending: list[Connection], awaited: list[Connection]) -> dict[Pair, Frame]:
+        """The next frame of each link ``awaited``; meanwhile what is left to send is sent.
+
+        Links are waited for one after another: all must come, and there are fewer wake-ups than if each woke us.
+        """
+        deadline = time.monotonic() + self._limit_s
+        arrived: dict[Pair, Frame] = {}
+        while sending or awaited:
+            self._wait(sending, awaited if sending else awaited[:1], deadline)
+            sending = [link for link in sending if not link.push()]
+            left = []
+            for link in awaited:
+                frame = self._pulled(link)
+                if frame is None:
+                    left.append(link)
+                else:
+                    arrived[link.own, link.peer] = frame
+            awaited = left
+        return arrived
+
+    def _pulled(self, link: Connection) -> Frame | None:
+        try:
+            return link.pull()
+        except FrameError as error:
+            self.refused[error.reason] += 1
+            link.close()
+            raise link.lost(str(error)) from None
+
+    def _wait(self, sending: list[Connection], awaited: list[Connection], deadline: float) -> None:
+        """Until one of these can go on."""
+        poll = select.poll()
+        for link in {*sending, *awaited}:
+            poll.register(link, (link in sending and select.POLLOUT) | (link in awaited and select.POLLIN))
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise (awaited or sending)[0].lost(f"nothing came within {self._limit_s:g} s")
+
+
+def in_process(members: int) -> Links:
+    """The links of a group whose ranks are all here."""
+    return Links(range(members), members, {})
+
+
+def _checked(rank: int, label: Label, peer: int, frame: Frame | None) -> Array:
+    """What a peer brought to the collective ``label``."""
+    if frame is None or frame.label != label:
+        other = "none that needs it" if frame is None else " ".join(frame.label)
+        raise InvariantError(f"socket {rank} is at {' '.join(label)}, socket {peer} at {other}")
+    return frame.array
+
+
+__all__ = ["LinkError", "Links", "Post", "Received", "in_process"]
