@@ -16,20 +16,20 @@ Message = Mapping[str, str]  # role and content
 
 
 class ChatTemplate:
-    """A model's template; ``words``: the texts of its special tokens, ``bos_token`` and the like.
+    """A model's template, read ``where``; ``words``: the texts of its special tokens, ``bos_token`` and the like.
 
     There is no ``strftime_now``: a prompt must not depend on the day, and templates have a date of their own then.
     """
 
-    def __init__(self, name: str, source: str, words: Mapping[str, str]) -> None:
-        self._name, self._words = name, dict(words)
+    def __init__(self, where: str, source: str, words: Mapping[str, str]) -> None:
+        self._where, self._words = where, dict(words)
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
         environment.filters["tojson"] = _as_json
         environment.globals["raise_exception"] = _raise
         try:
             self._template = environment.from_string(source)
         except TemplateError as error:
-            raise InputError(f"model {name}: its chat template cannot be read: {_line(error)}") from None
+            raise InputError(f"{where}: its chat template cannot be read: {_line(error)}") from None
 
     def render(self, messages: Sequence[Message]) -> str:
         """The text of ``messages`` up to where the answer begins; raises ``InputError``."""
@@ -37,7 +37,7 @@ class ChatTemplate:
         try:
             return self._template.render(messages=given, add_generation_prompt=True, **self._words)
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
-            raise InputError(f"model {self._name}: its chat template refuses the messages: {_line(error)}") from None
+            raise InputError(f"{self._where}: its chat template refuses the messages: {_line(error)}") from None
 
 
 def _raise(message: str) -> NoReturn:

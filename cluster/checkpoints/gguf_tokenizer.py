@@ -17,7 +17,7 @@ from node.errors import InputError
 T = TypeVar("T")
 Build = Callable[[Mapping[str, object], list[str], Path], Tokenizer]
 KEY = "tokenizer.ggml"
-CONTROL, USER_DEFINED = 3, 4  # of token_type
+UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4  # of token_type
 ENDS = ("eos", "eot", "eom")
 _LLAMA_3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -45,8 +45,8 @@ def gguf_tokenizer(metadata: Mapping[str, object], path: Path) -> tokenizer.Toke
     ends = {number for name, number in marks.items() if name in ENDS and number is not None}
     source = metadata.get("tokenizer.chat_template")
     called = {f"{name}_token": "" if marks[name] is None else words[marks[name] or 0] for name in ("bos", "eos")}
-    template = ChatTemplate(path.stem, source, called) if isinstance(source, str) else None
-    return tokenizer.Tokenizer(path.stem, vocabulary, frozenset(ends | tokenizer.end_words(vocabulary)), template)
+    template = ChatTemplate(str(path), source, called) if isinstance(source, str) else None
+    return tokenizer.Tokenizer(str(path), vocabulary, frozenset(ends | tokenizer.end_words(vocabulary)), template)
 
 
 def _vocabulary(
@@ -56,12 +56,13 @@ def _vocabulary(
     try:
         made = build(metadata, words, path)
         for word, kind in zip(words, kinds, strict=True):
-            if kind in (CONTROL, USER_DEFINED):
-                made.add_tokens([AddedToken(word, normalized=False, special=kind == CONTROL)])
+            if kind in (UNKNOWN, CONTROL, USER_DEFINED):
+                made.add_tokens([AddedToken(word, normalized=False, special=kind != USER_DEFINED)])
     except InputError:
         raise
     except Exception as error:  # the package raises no other
-        raise InputError(f"{path}: {KEY}: is no vocabulary: {error}") from None
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: {KEY}: is no vocabulary: {reason}") from None
     return made
 
 

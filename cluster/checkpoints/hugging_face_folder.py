@@ -29,7 +29,7 @@ def read_folder(path: Path) -> Checkpoint:
         stored |= read_safetensors(file)
     if shape.family == "bloom" and not any(name.startswith(PREFIX) for name in stored):
         stored = {PREFIX + name: tensor for name, tensor in stored.items()}
-    return Checkpoint(path, shape, stored, partial(_tokenizer, path))
+    return Checkpoint(path, shape, stored, partial(read_tokenizer, path))
 
 
 def _files(path: Path) -> list[Path]:
@@ -44,19 +44,21 @@ def _files(path: Path) -> list[Path]:
     return [path / SINGLE]
 
 
-def _tokenizer(path: Path) -> Tokenizer:
+def read_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a folder; raises ``InputError``."""
     file = path / "tokenizer.json"
     if not file.exists():
         raise InputError(f"{path}: has no tokenizer.json")
     try:
         vocabulary = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the package raises no other
-        raise InputError(f"{file}: is no tokenizer: {error}") from None
+        reason = " ".join(str(error).split())
+        raise InputError(f"{file}: is no tokenizer: {reason}") from None
     config = _beside(path, "tokenizer_config.json")
     words = {name: word for name in SPECIAL if (word := _word(config.get(name))) is not None}
     template = _template(path, config)
-    made = ChatTemplate(path.name, template, words) if template is not None else None
-    return Tokenizer(path.name, vocabulary, frozenset(end_words(vocabulary) | _ends(path, vocabulary, words)), made)
+    made = ChatTemplate(str(path), template, words) if template is not None else None
+    return Tokenizer(str(path), vocabulary, frozenset(end_words(vocabulary) | _ends(path, vocabulary, words)), made)
 
 
 def _ends(path: Path, vocabulary: tokenizers.Tokenizer, words: Mapping[str, str]) -> set[int]:

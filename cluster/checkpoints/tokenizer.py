@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import tokenizers
 from tokenizers.decoders import DecodeStream
@@ -23,10 +23,10 @@ def end_words(vocabulary: tokenizers.Tokenizer) -> set[int]:
 
 @dataclass(frozen=True, slots=True)
 class Tokenizer:
-    """``vocabulary`` knows the tokens; ``ends``: the tokens that end a text; ``template``: None where there is none."""
+    """``vocabulary`` knows the tokens; ``ends``: those that end a text; ``where`` it is from, for errors."""
 
-    name: str
-    vocabulary: tokenizers.Tokenizer
+    where: str
+    vocabulary: tokenizers.Tokenizer = field(repr=False)
     ends: frozenset[int]
     template: ChatTemplate | None
 
@@ -37,7 +37,7 @@ class Tokenizer:
     def chat(self, messages: Sequence[Message]) -> str:
         """The text of ``messages`` up to where the answer begins; raises ``InputError``."""
         if self.template is None:
-            raise InputError(f"model {self.name}: has no chat template; give it plain text")
+            raise InputError(f"{self.where}: has no chat template; give it plain text")
         return self.template.render(messages)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
