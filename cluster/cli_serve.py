@@ -126,7 +126,7 @@ def _watcher(progress: Progress, label: str, requests: int) -> Watch:
     task: TaskID = progress.add_task(label, total=requests, state="")
 
     def watch(state: RunProgress) -> None:
-        served = state.hits + state.activations
+        served = state.hits + state.misses
         rate = f"hit rate {state.hits / served:.1%}" if served else ""
         text = f"virtual time {show_seconds(state.now / PS_PER_S)}  {rate}"
         progress.update(task, completed=state.completed, state=text)

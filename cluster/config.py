@@ -55,6 +55,7 @@ class RuntimeConfig:
     fairness: str = "30 s"
     fusion: str = "fused"
     orchestration: str = "ho"
+    prefetch: bool = False
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,8 @@ def _typed(value: object, kind: object, key: str, where: str) -> object:
     allowed = get_args(kind) if isinstance(kind, UnionType) else (get_origin(kind) or kind,)
     if isinstance(value, int) and not isinstance(value, bool) and float in allowed:
         value = float(value) if abs(value) < sys.float_info.max else math.inf
-    if isinstance(value, bool) or not any(isinstance(value, one) for one in allowed if isinstance(one, type)):
+    fits = any(isinstance(value, one) for one in allowed if isinstance(one, type))
+    if not fits or isinstance(value, bool) != (bool in allowed):
         names = " or ".join(one.__name__ for one in allowed if isinstance(one, type) and one is not type(None))
         raise InputError(f"{where}: {key} = {value!r}: must be of type {names}")
     if isinstance(value, str) and not where.startswith("--") and value.endswith(_PATHS.get(key, ())):

@@ -19,8 +19,9 @@ from cluster.socket_actor import share_out
 from cluster.wire import pack, unpack
 from node.deployment import Deployment
 from node.events import Ints, to_columns
+from node.hardware.sockets import Planned
 from node.hardware.tiers import Completion
-from node.simulation import Planned, Simulation
+from node.simulation import Simulation
 from node.units import Picoseconds
 
 CHECKPOINT_WINDOWS = 16

@@ -54,6 +54,7 @@ def options_of(config: Config) -> RuntimeOptions:
         fusion=runtime.fusion,
         orchestration=runtime.orchestration,
         router_tokens=config.experts.router_tokens,
+        prefetch=runtime.prefetch,
     )
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from node.events import Ints, Kind
+from node.hardware.sockets import Planned
 from node.hardware.tiers import Completion
-from node.simulation import Planned
 
 _SHOWN = 6
 

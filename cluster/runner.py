@@ -19,7 +19,8 @@ from node.dataflow.fusion import LEVELS
 from node.deployment import Deployment
 from node.errors import InputError
 from node.events import Ints
-from node.simulation import Planned, Simulation
+from node.hardware.sockets import Planned
+from node.simulation import Simulation
 from node.spec import Machine
 from node.units import PS_PER_S, exact_sum, show_seconds
 
@@ -32,7 +33,7 @@ class Progress:
     completed: int
     requests: int
     hits: int
-    activations: int
+    misses: int
 
 
 @dataclass(frozen=True)
@@ -136,5 +137,5 @@ def _progress(simulation: Simulation, requests: int) -> Progress:
         completed=simulation.completed,
         requests=requests,
         hits=sum(group.hits for group in groups),
-        activations=sum(group.activations.total() for group in groups),
+        misses=sum(group.misses for group in groups),
     )

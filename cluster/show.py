@@ -68,6 +68,9 @@ def run_table(console: Console, result: Run) -> None:
     copied = summary["bytes_ddr_to_hbm"]
     assert isinstance(copied, int)
     rows.append(("expert activations", f"{summary['expert_activations']:,} ({show_bytes(copied)} from DDR to HBM)"))
+    if "prefetches" in summary:
+        late, wasted = summary["prefetches_late"], summary["prefetches_wasted"]
+        rows.append(("of them prefetched", f"{summary['prefetches']:,} ({late:,} late, {wasted:,} wasted)"))
     if "energy_j" in summary:
         rows.append(("energy", f"{summary['energy_j']:,.0f} J"))
     print_table(console, title, ("", "value"), rows)

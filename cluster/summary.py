@@ -27,7 +27,10 @@ def summarise(
 ) -> Summary:
     """The summary of a run. The first ``warmup`` requests to arrive are left out of ttft, tpot and e2e.
 
-    Percentiles are by nearest rank. ``switch_s_mean`` is the mean time of an activation, DDR to HBM.
+    Percentiles are by nearest rank. ``switch_s_mean`` is the mean time of an activation, DDR to HBM, waited for or not.
+    Hits and misses are requests: a miss has a copy begun for it, or waits for what is left of a prefetch; where that is
+    complete, whoever is served is a hit. ``prefetches`` are the activations ahead of use, of which ``prefetches_late``
+    were waited for, and ``prefetches_wasted`` evicted unused.
     """
     machine, makespan = deployment.machine, simulation.now / PS_PER_S
     measured = slice(warmup, None)
@@ -36,7 +39,7 @@ def summarise(
     tpot = (e2e - ttft)[several] / (tokens[several] - 1)
     groups = simulation.runtime.groups
     activations = sum(group.activations.total() for group in groups)
-    hits = sum(group.hits for group in groups)
+    hits, misses = (sum(getattr(group, what) for group in groups) for what in ("hits", "misses"))
     switching = sum(
         deployment.activation_ps(expert) * count for group in groups for expert, count in group.activations.items()
     )
@@ -55,10 +58,14 @@ def summarise(
         "throughput_tokens_per_s": int(columns["output_tokens"].sum()) / makespan,
         "expert_activations": activations,
         "expert_hits": hits,
-        "hit_rate": hits / (hits + activations),
+        "hit_rate": hits / (hits + misses),
         "switch_s_mean": switching / activations / PS_PER_S if activations else 0.0,
         "bytes_ddr_to_hbm": sum(counters[socket]["copied"] for socket in sorted(counters)),
     }
+    if deployment.options.prefetch:
+        summary["prefetches"] = sum(group.cache.prefetches for group in groups)
+        summary["prefetches_late"] = sum(group.late for group in groups)
+        summary["prefetches_wasted"] = sum(group.cache.wasted for group in groups)
     if machine.power is not None:
         summary["energy_j"] = machine.power.socket * machine.sockets * makespan
     summary["sockets"] = [_socket(counters[socket]) for socket in sorted(counters)]

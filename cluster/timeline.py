@@ -8,7 +8,7 @@ from pathlib import Path
 from node.deployment import Deployment
 from node.events import Command, Kind
 from node.hardware.costs import Costs
-from node.simulation import Planned
+from node.hardware.sockets import Planned
 
 ENGINES = ("dma", "tile", "link")
 DMA, TILE, LINK = range(len(ENGINES))

@@ -16,21 +16,25 @@ def verify(
     """Raise ``InvariantError`` where a law is broken.
 
     Little's law: the integral of requests in the system over time is the sum of their end-to-end times. Bytes: each
-    group's sockets copied activations x expert bytes. Work: a group idles only with nobody waiting (the simulation
-    raises at once), and its engines and its idle time never exceed the makespan. Memory: no tier was ever over its
-    capacity, and only weights are left. ``counters`` are the sockets' own.
+    group's sockets copied activations x expert bytes; an activation is a miss or a prefetch, and a prefetch is used or
+    evicted by the end. Work: a group idles only with nobody waiting (the simulation raises at once); an engine and the
+    idle time never exceed the makespan, nor do both engines where nothing is prefetched. Memory: no tier was ever over
+    its capacity, and only weights are left. ``counters`` are the sockets' own.
     """
     totals, makespan = simulation.totals, simulation.now
     _same("Little's law: request time", totals.request_ps, e2e_total)
     _same("requests left in the system", totals.in_system, 0)
-    served = sum(group.hits + group.activations.total() for group in simulation.runtime.groups)
-    _same("hits and activations", served, simulation.completed)
+    served = sum(group.hits + group.misses for group in simulation.runtime.groups)
+    _same("hits and misses", served, simulation.completed)
     for group in simulation.runtime.groups:
         index = group.layout.group
         members = range(index * deployment.degree, (index + 1) * deployment.degree)
         copied = sum(counters[socket]["copied"] for socket in members)
         planned = sum(deployment.expert_bytes(expert) * count for expert, count in group.activations.items())
         _same(f"bytes copied in group {index}", copied, planned)
+        began = group.misses - group.late + group.cache.prefetches
+        _same(f"misses and prefetches of group {index}", began, group.activations.total())
+        _same(f"experts that group {index} prefetched for nobody", len(group.cache.unused), 0)
         resident = sum(deployment.settings.sizes[expert].weights for expert in group.cache.residents())
         for socket in members:
             found = counters[socket]
@@ -43,8 +47,9 @@ def verify(
             _same(f"DDR of socket {socket} at the end", found["ddr_used"], homes)
             _at_most(f"HBM peak of socket {socket}", found["hbm_peak"], deployment.machine.hbm.capacity)
             _at_most(f"DDR peak of socket {socket}", found["ddr_peak"], deployment.machine.ddr.capacity)
-            busy = found["dma_busy"] + found["tile_busy"] + totals.idle_ps[index]
-            _at_most(f"DMA, tile and idle time of socket {socket}", busy, makespan)
+            engines = found["dma_busy"], found["tile_busy"]
+            busy = max(engines) if deployment.options.prefetch else sum(engines)
+            _at_most(f"DMA, tile and idle time of socket {socket}", busy + totals.idle_ps[index], makespan)
             _at_most(f"link time of socket {socket}", found["link_busy"], makespan)
 
 

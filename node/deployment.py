@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from node.dataflow.program import Program, compile_graph
 from node.errors import InputError
 from node.expert import DTYPE_BYTES, Catalogue
+from node.functional.socket import ContentSocket, Range, Shards
+from node.functional.store import Store
 from node.hardware.host import Host
 from node.hardware.rdu import Rdu
 from node.models.decoder import decoder
@@ -18,17 +20,20 @@ from node.request import Request
 from node.runtime.coe import check_lengths
 from node.runtime.orders import Settings
 from node.runtime.policies import EVICTION
-from node.runtime.scheduler import SCHEDULERS
+from node.runtime.scheduler import NEXT, SCHEDULERS
 from node.runtime.served import Served
-from node.runtime.sharding import Layout, ModelSize, groups_of, lay_out
-from node.simulation import Simulation
+from node.runtime.sharding import Layout, ModelSize, Region, groups_of, lay_out
+from node.simulation import Perform, Simulation, as_it_is
 from node.spec import Machine
 from node.units import Bytes, Picoseconds
 
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """The choices of the CoE runtime; names are those of the config's ``[runtime]`` table, checked there."""
+    """The choices of the CoE runtime; names are those of the config's ``[runtime]`` table, checked there.
+
+    ``workspace``: bytes at the start of ``kv_reserve`` that functional mode keeps for what lies between kernels.
+    """
 
     scheduler: str = "affinity"
     batch: int = 8
@@ -39,6 +44,8 @@ class RuntimeOptions:
     fusion: str = "fused"
     orchestration: str = "ho"
     router_tokens: int = 20
+    prefetch: bool = False
+    workspace: Bytes = 0
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,18 @@ class Deployment:
             for model, dtype in self.catalogue.kinds()
         )
 
+    def content(self, rank: int, tiers: tuple[Store, Store], shards: Shards) -> ContentSocket:
+        """The content of a rank's socket: its ``tiers`` (DDR, HBM), and where experts' weights come from at first."""
+        start = self.layouts[0].kv.start - self.options.workspace
+        kinds = {kind: self.settings.sizes[expert].kv_token for expert, kind in enumerate(self.settings.programs)}
+        return ContentSocket(
+            self._compiled(rank),
+            tiers,
+            shards,
+            Range(start, self.options.workspace),
+            [kinds[kind] for kind in range(len(kinds))],
+        )
+
     def socket(self, index: int) -> Rdu:
         """The socket ``index`` of the machine, new."""
         return self._rdu(f"socket {index}", self.programs(index % self.degree))
@@ -116,6 +135,7 @@ class Deployment:
             programs=tuple(kinds),
             router=router,
             router_tokens=options.router_tokens,
+            next_expert=NEXT[options.scheduler] if options.prefetch else None,
         )
 
     @cached_property
@@ -125,8 +145,9 @@ class Deployment:
         experts = settings.sizes[: self.catalogue.count]
         router = None if settings.router is None else settings.sizes[settings.router]
         capacity = (self.machine.ddr.capacity, self.machine.hbm.capacity)
-        reserve = self.options.kv_reserve
-        return tuple(lay_out(g, self.groups, experts, router, reserve, capacity) for g in range(self.groups))
+        reserve, taken = self.options.kv_reserve, self.options.workspace
+        found = [lay_out(g, self.groups, experts, router, reserve, capacity) for g in range(self.groups)]
+        return tuple(replace(one, kv=Region(one.kv.start + taken, reserve - taken)) for one in found)
 
     def expert_bytes(self, expert: int) -> Bytes:
         """Bytes of an expert's weights over all sockets of its group: what an activation copies."""
@@ -139,14 +160,24 @@ class Deployment:
         return max(self.machine.copy_ps(p[kind].weight_bytes, self.degree) for p in self._by_kind.values())
 
     def check_fits(self) -> None:
-        """``OutOfMemoryError`` where the catalogue does not fit the machine."""
+        """``OutOfMemoryError`` where the catalogue does not fit the machine; ``InputError`` where prefetch does not."""
         _ = self.layouts
+        if self.options.prefetch and self.machine.hbm_share(self.degree) <= 0:
+            raise InputError(
+                f"runtime.prefetch: a copy takes all HBM bandwidth of {self.machine.name} and leaves kernels none; "
+                "set runtime.prefetch to false, or the bandwidth of DDR or of the host link lower"
+            )
 
     def check_lengths(self, requests: Sequence[Request]) -> None:
         """``InputError`` for a request whose KV cache, its expert's or the router's, would never fit."""
-        check_lengths(requests, self.settings, self.options.kv_reserve)
+        check_lengths(requests, self.settings, self.options.kv_reserve - self.options.workspace)
 
-    def simulation(self, requests: Sequence[Request], finished: Callable[[Served, Picoseconds], None]) -> Simulation:
+    def simulation(
+        self,
+        requests: Sequence[Request],
+        finished: Callable[[Served, Picoseconds], None],
+        perform: Perform = as_it_is,
+    ) -> Simulation:
         """The planner of a run of at least one request, all of which pass ``check_lengths``."""
         if not requests:
             raise InputError("the workload has no request to serve")
@@ -155,4 +186,4 @@ class Deployment:
             [self._rdu(f"group {group}, rank {rank}", programs) for rank, programs in self._by_kind.items()]
             for group in range(self.groups)
         ]
-        return Simulation(self.layouts, self.settings, kinds, Host(self.machine), requests, finished)
+        return Simulation(self.layouts, self.settings, kinds, Host(self.machine), requests, finished, perform)

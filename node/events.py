@@ -95,10 +95,17 @@ class RequestsArrived(NamedTuple):
 
 
 class GroupDone(NamedTuple):
-    """What the sockets or the host did last for ``group`` is complete; ``steps`` of a decode were run."""
+    """The run of ``group`` or the host's call for it is complete; ``steps`` of a decode were run."""
 
     group: int
     steps: int = 0
 
 
-Event = RequestsArrived | GroupDone
+class CopyDone(NamedTuple):
+    """``expert`` is in the HBM of all sockets of ``group``."""
+
+    group: int
+    expert: int
+
+
+Event = RequestsArrived | GroupDone | CopyDone

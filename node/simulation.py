@@ -1,23 +1,20 @@
 """The loop: event -> decide -> commands -> time passes -> event.
 
-One representative of each kind of socket in a group is simulated (sockets whose shards are equal are equal); a
-group's command is complete when its slowest member's is; in a decode run the members step together. Events at equal
-times go in one order: arrivals first, in the order of the workload, then completions by group.
+What the sockets of a group do is in ``hardware/sockets``. Events at equal times go in one order: arrivals first, in the
+order of the workload, then completions by group, of its copy before that of its run or call.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from node.errors import InputError, InvariantError
-from node.events import Command, Cut, GroupDone, HostCall, Kind, Order, RequestsArrived
-from node.hardware.costs import GroupDecode
+from node.events import Command, CopyDone, Cut, Event, GroupDone, HostCall, Kind, Order, RequestsArrived
 from node.hardware.host import Host
-from node.hardware.rdu import Rdu
-from node.hardware.tiers import Completion
+from node.hardware.rdu import RUN_KINDS, Rdu
+from node.hardware.sockets import Planned, Sockets
 from node.request import Request
 from node.runtime.coe import Runtime
 from node.runtime.orders import Settings
@@ -25,14 +22,16 @@ from node.runtime.served import Served
 from node.runtime.sharding import Layout
 from node.units import MOST_PS, PS_PER_S, Picoseconds
 
+_COPY, _REST = 0, 1  # of completions at one moment, what comes first
 
-@dataclass(slots=True)
-class Planned:
-    """A command as planned: what each kind of socket in the group should answer, and whether it may still change."""
 
-    command: Command
-    completions: list[Completion]
-    final: bool = True
+# In functional mode: does a command with content, for those whom the group serves; as it turned out to be
+Perform = Callable[[Command, Sequence[Served]], Command]
+
+
+def as_it_is(command: Command, _serving: Sequence[Served]) -> Command:
+    """Timing only: a command is what it was planned to be."""
+    return command
 
 
 @dataclass
@@ -55,20 +54,20 @@ class Simulation:
         host: Host,
         requests: Sequence[Request],
         finished: Callable[[Served, Picoseconds], None],
+        perform: Perform = as_it_is,
     ) -> None:
         self.runtime = Runtime(layouts, settings, self._finish)
         self.now: Picoseconds = 0
         self.completed = 0
         self.totals = Totals(idle_ps=[0] * len(kinds))
-        self._kinds, self._host = kinds, host
-        self._decodes = [GroupDecode([rdu.programs for rdu in of_group]) for of_group in kinds]
+        self._host = host
+        self._sockets = [Sockets(group, of_group) for group, of_group in enumerate(kinds)]
         self._requests, self._next_request = requests, 0
-        self._heap: list[tuple[Picoseconds, int, int, int]] = []  # time, group, generation, steps
-        self._generation = [0] * len(kinds)  # of each group; a completion of an older one is void
-        self._planned: list[deque[Planned]] = [deque() for _ in kinds]
-        self._decoding: list[Planned | None] = [None] * len(kinds)
+        # time, group, _COPY or _REST, generation, the expert copied or the steps of a decode
+        self._heap: list[tuple[Picoseconds, int, int, int, int]] = []
+        self._generation = [0] * len(kinds)  # of each group's runs; a completion of an older one is void
         self._idle_since: list[Picoseconds | None] = [0] * len(kinds)
-        self._report = finished
+        self._report, self._perform = finished, perform
         self._dispatch(self.runtime.deploy())
 
     @property
@@ -102,9 +101,7 @@ class Simulation:
 
     def take(self, group: int) -> Iterator[Planned]:
         """The group's commands that will not change any more, in order, each once."""
-        planned = self._planned[group]
-        while planned and planned[0].final:
-            yield planned.popleft()
+        return self._sockets[group].take()
 
     def _arrive(self, time: Picoseconds) -> None:
         """All requests of one moment arrive together."""
@@ -117,15 +114,15 @@ class Simulation:
         self._dispatch(self.runtime.handle(RequestsArrived(arrived), time))
 
     def _complete(self) -> None:
-        time, group, generation, steps = heapq.heappop(self._heap)
-        if generation != self._generation[group]:
+        time, group, what, generation, number = heapq.heappop(self._heap)
+        if what == _REST and generation != self._generation[group]:
             return
         self._pass_to(time)
-        decoding = self._decoding[group]
-        if decoding is not None:
-            decoding.final = True
-            self._decoding[group] = None
-        self._dispatch(self.runtime.handle(GroupDone(group, steps), time))
+        event: Event = CopyDone(group, number)
+        if what == _REST:
+            self._sockets[group].complete()
+            event = GroupDone(group, number)
+        self._dispatch(self.runtime.handle(event, time))
 
     def _pass_to(self, time: Picoseconds) -> None:
         self.totals.request_ps += self.totals.in_system * (time - self.now)
@@ -137,48 +134,38 @@ class Simulation:
                 case Command():
                     self._execute(order)
                 case HostCall(group=group, calls=calls):
-                    self._schedule(self._host.call(calls, self.now), group)
+                    self._schedule(self._host.call(calls, self.now), group, _REST)
                 case Cut(group=group):
-                    self._cut(group)
+                    self._reschedule(group, *self._sockets[group].cut(self.now))
         self._watch_idle()
 
     def _execute(self, command: Command) -> None:
         group = command.group
         if command.kind == Kind.COPY:
             command = command._replace(issued=self._host.grant(self.now))
-        planned = Planned(command, [rdu.execute(command) for rdu in self._kinds[group]])
-        self._planned[group].append(planned)
-        if command.kind not in (Kind.COPY, Kind.PREFILL, Kind.DECODE):
-            return
-        complete = max(completion.time for completion in planned.completions)
+        command = self._perform(command, self.runtime.groups[group].serving)
+        complete = self._sockets[group].execute(command)
         if command.kind == Kind.COPY:
             self._host.release(complete)
-        if command.kind == Kind.DECODE:
-            planned.final = False
-            self._decoding[group] = planned
-            steps = self._decodes[group].cost(command).run_ps(command.context, command.growth, command.steps)
-            complete = command.issued + steps
-        self._schedule(complete, group, command.steps)
+            self._schedule(complete, group, _COPY, command.symbol)
+            moved = self._sockets[group].moved()
+            if moved is not None:
+                self._reschedule(group, *moved)
+        elif command.kind in RUN_KINDS:
+            self._schedule(complete, group, _REST, command.steps)
 
-    def _cut(self, group: int) -> None:
-        planned = self._decoding[group]
-        if planned is None:
-            raise InvariantError(f"group {group}: a decode is cut at {self.now:,} ps, but none runs")
-        command, cost = planned.command, self._decodes[group].cost(planned.command)
-        steps = cost.steps_until(self.now - command.issued, command.context, command.growth, command.steps)
-        ends = [rdu.shorten(steps) for rdu in self._kinds[group]]
-        planned.command = command._replace(steps=steps)
-        planned.completions = [was._replace(time=end) for was, end in zip(planned.completions, ends, strict=True)]
+    def _reschedule(self, group: int, time: Picoseconds, steps: int) -> None:
+        """The run under way ends at another time, or after other ``steps``: its completion so far is void."""
         self._generation[group] += 1
-        self._schedule(command.issued + cost.run_ps(command.context, command.growth, steps), group, steps)
+        self._schedule(time, group, _REST, steps)
 
-    def _schedule(self, time: Picoseconds, group: int, steps: int = 0) -> None:
+    def _schedule(self, time: Picoseconds, group: int, what: int, number: int = 0) -> None:
         if time > MOST_PS:
             raise InputError(
                 f"virtual time passes {MOST_PS // PS_PER_S:,} s: the machine is too slow for this workload, "
                 "or the workload too long"
             )
-        heapq.heappush(self._heap, (time, group, self._generation[group], steps))
+        heapq.heappush(self._heap, (time, group, what, self._generation[group], number))
 
     def _finish(self, served: Served, now: Picoseconds) -> None:
         self.completed += 1

@@ -13,12 +13,13 @@ from node.conservation import verify
 from node.deployment import Deployment, RuntimeOptions
 from node.events import Kind, to_columns
 from node.expert import Catalogue, ExpertGroup
+from node.hardware.sockets import Planned
 from node.models.decoder import decoder
 from node.models.hugging_face import load_shape
 from node.models.shape import Shape
 from node.request import Request
 from node.runtime.served import CHARGES, Served
-from node.simulation import Planned, Simulation
+from node.simulation import Simulation
 from node.spec_file import load_machine
 from node.units import MS, Picoseconds
 
@@ -124,7 +125,7 @@ def _simulate(deployment: Deployment, requests: Sequence[Request], until: Iterab
     outcome.counters = {index: socket.counters() for index, socket in enumerate(sockets)}
     for index, counters in outcome.counters.items():
         group, rank = divmod(index, deployment.degree)
-        assert counters == simulation._kinds[group][kinds.index(deployment.rank_kinds[rank])].counters()
+        assert counters == simulation._sockets[group].kinds[kinds.index(deployment.rank_kinds[rank])].counters()
     verify(deployment, simulation, outcome.counters, sum(row.e2e for row in rows))
     return outcome
 

@@ -46,15 +46,15 @@ class Found:
     def append(self, keys: Array, values: Array) -> None:
         for sequence, span in enumerate(self.batch.spans(self.batch.new)):
             for what, array in (("k", keys), ("v", values)):
-                cache = self.content.cache.setdefault((self.launch.label, what, sequence), array[:0])
+                cache = self.content.cache.setdefault((self.launch.iteration, what, sequence), array[:0])
                 held = np.concatenate([cache[: self.batch.before[sequence]], array[span]])
-                self.content.cache[self.launch.label, what, sequence] = held
+                self.content.cache[self.launch.iteration, what, sequence] = held
 
     def keys(self, sequence: int) -> Array:
-        return self.content.cache[self.launch.label, "k", sequence]
+        return self.content.cache[self.launch.iteration, "k", sequence]
 
     def values(self, sequence: int) -> Array:
-        return self.content.cache[self.launch.label, "v", sequence]
+        return self.content.cache[self.launch.iteration, "v", sequence]
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Content:
     tokens: Ints = field(default_factory=lambda: NO_TOKENS)
     targets: Ints = field(default_factory=lambda: NO_TOKENS)
     memory: dict[str, Array] = field(default_factory=dict)
-    cache: dict[tuple[str, str, int], Array] = field(default_factory=dict)
+    cache: dict[tuple[int, str, int], Array] = field(default_factory=dict)
 
     def read(self, access: Access) -> Array:
         """What lies within weights (an optimizer's state) is zero before the first step."""

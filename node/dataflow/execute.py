@@ -7,7 +7,7 @@ these and sends back what came of it. So the same run serves any transport, and 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from node.dataflow.meaning.operands import Array, Operands
 from node.dataflow.schedule import Access, Launch
 from node.errors import InvariantError
 
-Exchange = Generator[tuple[Operator, Array], Array, None]
+T = TypeVar("T")
+Exchange = Generator[tuple[Operator, Array], Array, T]
 
 
 class Content(Protocol):
@@ -34,7 +35,7 @@ class Content(Protocol):
         """Weights, tokens and KV cache of a launch."""
 
 
-def run(launches: Iterable[Launch], content: Content) -> Exchange:
+def run(launches: Iterable[Launch], content: Content) -> Exchange[None]:
     """Run ``launches`` in order. Yields (collective, array brought), takes the array that came of it."""
     for launch in launches:
         operands = content.operands(launch)
@@ -65,18 +66,22 @@ def _checked(op: Operator, array: Array, operands: Operands) -> Array:
     return array
 
 
-def lockstep(runs: Sequence[Exchange]) -> None:
-    """The runs of all ranks of a group in one process, from collective to collective."""
-    brought = [next(one, None) for one in runs]
-    while any(item is not None for item in brought):
+def lockstep(runs: Sequence[Exchange[T]]) -> list[T]:
+    """The runs of all ranks of a group in one process, from collective to collective; what each returns."""
+    ended: dict[int, T] = {}
+    brought = [_advance(one, None, rank, ended) for rank, one in enumerate(runs)]
+    while len(ended) < len(runs):
+        if ended:
+            raise InvariantError(f"{len(ended)} of {len(runs)} sockets ended before the others")
         made = exchange([item for item in brought if item is not None])
-        if len(made) < len(runs):
-            raise InvariantError(f"{len(runs) - len(made)} of {len(runs)} sockets ended before the others")
-        brought = [_send(one, array) for one, array in zip(runs, made, strict=True)]
+        brought = [_advance(one, made[rank], rank, ended) for rank, one in enumerate(runs)]
+    return [ended[rank] for rank in range(len(runs))]
 
 
-def _send(one: Exchange, array: Array) -> tuple[Operator, Array] | None:
+def _advance(one: Exchange[T], made: Array | None, rank: int, ended: dict[int, T]) -> tuple[Operator, Array] | None:
+    """To the next collective, or to its end."""
     try:
-        return one.send(array)
-    except StopIteration:
+        return next(one) if made is None else one.send(made)
+    except StopIteration as stop:
+        ended[rank] = stop.value
         return None

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 
 from node.dataflow.compiler import Compiler
-from node.dataflow.decode import MOST_CONTEXT, DecodeCost, Segment
+from node.dataflow.decode import MOST_CONTEXT, DecodeCost, Segment, slowest
 from node.dataflow.form import Form, Step
 from node.dataflow.graph import Graph
 from node.dataflow.kernel import Kernel
@@ -25,14 +25,15 @@ FIRST_CONTEXT, CONTEXT_FACTOR = 512, 8  # decode kernels are made for contexts o
 class Program:
     """A model's ``graph`` (one socket's shard) and the ``compiler`` that makes its kernels.
 
-    Costs are kept per shape and kernels per bucket of shapes, so that nothing is worked out twice.
+    Costs are kept per shape and kernels per bucket of shapes, so that nothing is worked out twice. ``hbm_share`` is
+    what kernels get of HBM bandwidth: all of it, or what a copy leaves.
     """
 
     graph: Graph
     compiler: Compiler
     _kernels: dict[tuple[bool, Step], tuple[Kernel, ...]] = field(default_factory=dict, repr=False)
-    _passes: dict[Step, tuple[int, int]] = field(default_factory=dict, repr=False)
-    _decodes: dict[int, DecodeCost] = field(default_factory=dict, repr=False)
+    _passes: dict[tuple[Step, float], tuple[int, int]] = field(default_factory=dict, repr=False)
+    _decodes: dict[tuple[int, float], DecodeCost] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -62,22 +63,25 @@ class Program:
         """The kernels of a decode step of ``batch`` sequences that read ``context`` tokens in all."""
         return self._decode_made(batch, next(bound for bound in self._bounds() if context <= batch * bound))
 
-    def prefill(self, step: Step) -> tuple[Picoseconds, Picoseconds]:
+    def prefill(self, step: Step, hbm_share: float = 1.0) -> tuple[Picoseconds, Picoseconds]:
         """Time of one pass, and how much of it the link is sending."""
-        known = self._passes.get(step)
+        known = self._passes.get((step, hbm_share))
         if known is None:
-            costs = [(kernel.repeat, kernel.cost(step)) for kernel in self.prefill_kernels(step)]
+            costs = [(kernel.repeat, kernel.cost(step, hbm_share)) for kernel in self.prefill_kernels(step)]
             time = sum(repeat * cost.seconds for repeat, cost in costs)
             sending = sum(repeat * cost.link for repeat, cost in costs)
             what = f"a pass of {self.name}"
-            known = self._passes[step] = (to_ps(time, what), to_ps(sending, what))
+            known = self._passes[step, hbm_share] = (to_ps(time, what), to_ps(sending, what))
         return known
 
-    def decode(self, batch: int) -> DecodeCost:
-        """Cost of decode steps of ``batch`` sequences."""
-        known = self._decodes.get(batch)
+    def decode(self, batch: int, hbm_share: float = 1.0) -> DecodeCost:
+        """Cost of decode steps of ``batch`` sequences; with less of HBM no step takes less time."""
+        known = self._decodes.get((batch, hbm_share))
         if known is None:
-            known = self._decodes[batch] = self._decode(batch)
+            known = self._decode(batch, hbm_share)
+            if hbm_share < 1:  # its segments begin elsewhere, so that a rounded slope may be off by less
+                known = slowest([self.decode(batch), known])
+            self._decodes[batch, hbm_share] = known
         return known
 
     def _made(self, *, decoding: bool, shape: Step) -> tuple[Kernel, ...]:
@@ -99,13 +103,13 @@ class Program:
             bounds.append(bounds[-1] * CONTEXT_FACTOR)
         return [*bounds[:-1], MOST_CONTEXT]
 
-    def _decode(self, batch: int) -> DecodeCost:
+    def _decode(self, batch: int, hbm_share: float) -> DecodeCost:
         segments: list[Segment] = []
         sending, first, what = 0.0, 0, f"a decode step of {self.name}"
         for bound in self._bounds():
             kernels = self._decode_made(batch, bound)
             empty = Step(batch, 0, 0, batch)
-            lines = [(k.repeat * k.iterations, tuple(Line.of(form, empty) for _, form in k.bounds)) for k in kernels]
+            lines = [(k.repeat * k.iterations, _lines(k, empty, hbm_share)) for k in kernels]
             fixed = sum(kernel.repeat * kernel.fixed_s for kernel in kernels)
             sending = max(sending, sum(kernel.repeat * kernel.cost(empty).link for kernel in kernels))
             end = min(batch * bound + 1, MOST_CONTEXT)
@@ -146,6 +150,11 @@ class Line:
     def at(self, context: float) -> float:
         """Seconds at a context."""
         return self.base + self.slope * context
+
+
+def _lines(kernel: Kernel, empty: Step, hbm_share: float) -> tuple[Line, ...]:
+    slower = {"hbm": 1 / hbm_share}
+    return tuple(Line.of(form * slower.get(label, 1.0), empty) for label, form in kernel.bounds)
 
 
 def _slowest(lines: tuple[Line, ...], context: int) -> Line:

@@ -32,13 +32,13 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One run of a ``kernel``'s operators, in the iteration ``label`` of its block.
+    """One run of a ``kernel``'s operators, in an ``iteration`` of its block, from 0.
 
     ``weights``: of each operator whose weights it uses, their symbol.
     """
 
     kernel: Kernel
-    label: str
+    iteration: int
     reads: list[Access]
     writes: list[Access]
     weights: dict[str, str]
@@ -80,13 +80,13 @@ class _Run:
         """The number of the launch that runs."""
         return len(self.launches) - 1
 
-    def enter(self, block: Block) -> tuple[str, Names]:
-        """The next iteration of a block: its label and its names."""
+    def enter(self, block: Block) -> tuple[int, str, Names]:
+        """The next iteration of a block: its number, its label and its names."""
         before = self.iterations[block.name]
         label = f"{block.name}[{len(before)}]" if block.repeat > 1 else block.name
         mirrored = self.iterations[block.mirrors][-1 - len(before)].maps if block.mirrors else []
         before.append(ChainMap({}, *mirrored))
-        return label, before[-1]
+        return len(before) - 1, label, before[-1]
 
     def hold(self, name: str, symbol: str, life: _Life, names: Names) -> None:
         """A symbol begins, which kernels know as ``name``."""
@@ -117,9 +117,10 @@ def schedule(kernels: Sequence[Kernel], step: Step) -> Schedule:
     for block, group in groupby(kernels, key=lambda kernel: kernel.block):
         of_block = list(group)
         for _ in range(of_block[0].repeat * of_block[0].iterations):
-            label, names = run.enter(block)
+            iteration, label, names = run.enter(block)
             _hold(run, block, label, names)
             for kernel in of_block:
+                run.launches.append(Launch(kernel, iteration, [], [], {}))
                 _pass(run, kernel, label, names)
             run.stream = names.get(_result(block), run.stream)
     found = [Symbol(name, life.size, life.first, life.last, life.moved) for name, life in run.lives.items()]
@@ -139,7 +140,6 @@ def _hold(run: _Run, block: Block, label: str, names: Names) -> None:
 
 def _pass(run: _Run, kernel: Kernel, label: str, names: Names) -> None:
     """One launch: what it reads lives up to here, what it makes and others read begins."""
-    run.launches.append(Launch(kernel, label, [], [], {}))
     for op in kernel.operators:
         owner = op.name if op.weights else op.weights_of
         if owner:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from node.dataflow.decode import DecodeCost, slowest
+from node.dataflow.decode import DecodeCost, Segment, slowest
 from node.dataflow.form import Step
 from node.dataflow.program import Program
 from node.events import ROW, Command, Ints, Kind
+from node.hardware.overlap import Copying, Run
 from node.spec import Machine
 from node.units import Picoseconds
 
@@ -19,6 +20,7 @@ class Costs:
 
     def __init__(self, machine: Machine, programs: Sequence[Program], sharers: int) -> None:
         self._programs = programs
+        self.hbm_share = machine.hbm_share(sharers)  # what a copy leaves
         self.copy_ps = np.array([machine.copy_ps(p.weight_bytes, sharers) for p in programs], dtype=np.int64)
 
     def run(self, command: Command) -> tuple[Picoseconds, Picoseconds]:
@@ -28,6 +30,19 @@ class Costs:
             return program.prefill(Step(command.tokens, command.pairs, command.context, command.sequences))
         decode = program.decode(command.sequences)
         return decode.run_ps(command.context, command.growth, command.steps), command.steps * decode.link_ps
+
+    def shared(self, command: Command) -> Run:
+        """A PREFILL or DECODE that copies may slow down."""
+        alone, beside = (self._steps(command, share) for share in (1.0, self.hbm_share))
+        return Run(alone, beside, command.context, command.growth)
+
+    def _steps(self, command: Command, hbm_share: float) -> DecodeCost:
+        program = self._programs[command.program]
+        if command.kind == Kind.DECODE:
+            return program.decode(command.sequences, hbm_share)
+        step = Step(command.tokens, command.pairs, command.context, command.sequences)
+        time, link = program.prefill(step, hbm_share)
+        return DecodeCost((Segment(0, time, 0),), link)
 
     def runs(self, columns: Ints) -> tuple[Ints, Ints]:
         """``run`` of many: decode runs by program and batch size as whole columns, prefills by their shapes."""
@@ -49,19 +64,33 @@ class Costs:
 
 
 class GroupDecode:
-    """Decode runs of a group, whose members step together: ``programs`` by kind of socket."""
+    """Decode runs of a group, whose members step together: ``programs`` by kind of socket.
 
-    def __init__(self, programs: Sequence[Sequence[Program]]) -> None:
-        self._programs = programs
-        self._costs: dict[tuple[int, int], DecodeCost] = {}
+    ``hbm_share``: what a copy leaves of HBM bandwidth.
+    """
 
-    def cost(self, command: Command) -> DecodeCost:
+    def __init__(self, programs: Sequence[Sequence[Program]], hbm_share: float) -> None:
+        self._programs, self._hbm_share = programs, hbm_share
+        self._costs: dict[tuple[int, int, float], DecodeCost] = {}
+
+    def cost(self, command: Command, hbm_share: float = 1.0) -> DecodeCost:
         """The cost of a DECODE's steps: each takes as long as on its slowest member."""
-        key = (command.program, command.sequences)
+        key = (command.program, command.sequences, hbm_share)
         if key not in self._costs:
-            members = [programs[command.program].decode(command.sequences) for programs in self._programs]
+            members = [programs[command.program].decode(command.sequences, hbm_share) for programs in self._programs]
             self._costs[key] = members[0] if len(members) == 1 else slowest(members)
         return self._costs[key]
+
+    def run(self, command: Command, copies: Sequence[Copying]) -> Run:
+        """A DECODE beside ``copies``; what it takes beside them is worked out where there are any."""
+        alone = self.cost(command)
+        beside = self.cost(command, self._hbm_share) if copies else alone
+        return Run(alone, beside, command.context, command.growth)
+
+
+def steps_of(command: Command) -> int:
+    """The steps of a PREFILL, which is one, or of a DECODE."""
+    return command.steps if command.kind == Kind.DECODE else 1
 
 
 def in_order(issued: Ints, durations: Ints, free: Picoseconds) -> tuple[Ints, Ints]:

@@ -60,8 +60,8 @@ class Tiers:
         self._in_use[command.symbol] = end
         return Completion(end, command.address, size, self.hbm.used)
 
-    def shorten(self, symbol: int, end: Picoseconds) -> None:
-        """The kernel that reads ``symbol`` ends sooner."""
+    def retime(self, symbol: int, end: Picoseconds) -> None:
+        """The run that reads ``symbol`` ends at another time than it did."""
         self._in_use[symbol] = end
 
     def snapshot(self) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from node.errors import InputError
-from node.events import Event, GroupDone, Order, RequestsArrived
+from node.events import CopyDone, Event, GroupDone, Order, RequestsArrived
 from node.request import Request
 from node.runtime.group import Group
 from node.runtime.orders import Settings
@@ -43,6 +43,9 @@ class Runtime:
                     self._finished(served, now)
                 orders = self._hand_over(outcome.routed, now)
                 return orders + group.proceed(now)
+            case CopyDone(group=index, expert=expert):
+                self.groups[index].arrived(expert, now)
+                return self.groups[index].proceed(now)
 
     def _arrived(self, arrived: Sequence[Served], now: Picoseconds) -> list[Order]:
         """Newcomers go to the groups' routers in turn, or straight to their expert's group where no router runs."""

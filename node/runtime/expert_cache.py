@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum
 
 from node.allocator import Allocator
 from node.errors import InvariantError
 from node.runtime.policies import Eviction, Resident
 from node.runtime.sharding import ModelSize, Region
-from node.units import Picoseconds
+from node.units import Bytes, Picoseconds
 
 
 class ExpertState(Enum):
@@ -30,14 +30,21 @@ _REMEMBERED = 12
 
 
 class ExpertCache:
-    """The expert region of one group's HBM; ``sizes`` by expert, ``eviction`` picks who leaves."""
+    """The expert region of one group's HBM; ``sizes`` by expert, ``eviction`` picks who leaves.
+
+    ``copying``: the expert on its way, one at a time. ``prefetches`` counts those that were sent for before anybody was
+    served by them, ``wasted`` those of them that were evicted before anybody was; ``unused`` are not used so far.
+    """
 
     def __init__(self, region: Region, sizes: Sequence[ModelSize], eviction: Eviction) -> None:
-        self._allocator = Allocator(region.start, region.size)
+        self._region, self._allocator = region, Allocator(region.start, region.size)
         self._sizes, self._eviction = sizes, eviction
         self._residents: dict[int, Resident] = {}
         self._states: dict[int, ExpertState] = {}
         self._history: dict[int, deque[str]] = {}
+        self.copying: int | None = None
+        self.prefetches = self.wasted = 0
+        self.unused: set[int] = set()
 
     def state(self, expert: int) -> ExpertState:
         """Where ``expert`` is."""
@@ -55,19 +62,32 @@ class ExpertCache:
         """The HBM address of an expert that is there or being copied."""
         return self._residents[expert].address
 
-    def begin(self, expert: int, now: Picoseconds) -> tuple[tuple[Resident, ...], int]:
-        """Start to activate ``expert``: those evicted for it, and its address."""
+    def prefetch(
+        self, expert: int, now: Picoseconds, in_use: Collection[int]
+    ) -> tuple[tuple[Resident, ...], int] | None:
+        """``begin`` for an expert that nobody is served by yet; None where those ``in_use`` leave it no room."""
+        if not self._room(self._sizes[expert].weights, in_use):
+            return None
+        self.prefetches += 1
+        self.unused.add(expert)
+        return self.begin(expert, now, in_use)
+
+    def begin(self, expert: int, now: Picoseconds, in_use: Collection[int] = ()) -> tuple[tuple[Resident, ...], int]:
+        """Start to activate ``expert``: those evicted for it, none of them ``in_use``, and its address."""
         self._move(expert, ExpertState.COPYING, now)
+        self.copying = expert
         evicted = []
         size = self._sizes[expert].weights
         while (address := self._allocator.allocate(size)) is None:
-            candidates = [r for r in self._residents.values() if self.resident(r.expert)]
+            candidates = [r for r in self._residents.values() if self.resident(r.expert) and r.expert not in in_use]
             if not candidates:
                 raise InvariantError(f"expert {expert}: {size:,} bytes do not fit an empty expert region")
             victim = self._eviction(candidates)
             self._move(victim.expert, ExpertState.IN_DDR, now)
             self._allocator.release(victim.address)
             del self._residents[victim.expert]
+            self.wasted += victim.expert in self.unused
+            self.unused.discard(victim.expert)
             evicted.append(victim)
         self._residents[expert] = Resident(expert, address, now, 0)
         return tuple(evicted), address
@@ -75,9 +95,12 @@ class ExpertCache:
     def arrived(self, expert: int, now: Picoseconds) -> None:
         """The copy of ``expert`` is complete."""
         self._move(expert, ExpertState.RESIDENT, now)
+        self._residents[expert].last_used = now  # or a prefetched expert would be the first to leave
+        self.copying = None
 
     def use(self, expert: int, now: Picoseconds, requests: int) -> None:
         """``expert`` serves ``requests`` more at ``now``."""
+        self.unused.discard(expert)
         resident = self._residents[expert]
         resident.last_used = now
         resident.uses += requests
@@ -91,3 +114,13 @@ class ExpertCache:
             )
         history.append(f"{to.value} at {now:,} ps")
         self._states[expert] = to
+
+    def _room(self, size: Bytes, in_use: Collection[int]) -> bool:
+        """Whether ``size`` bytes fit between the experts ``in_use``, were all others evicted."""
+        start, kept = self._region.start, sorted((r.address, r.expert) for r in self._residents.values())
+        for address, expert in kept:
+            if expert in in_use:
+                if address - start >= size:
+                    return True
+                start = address + self._sizes[expert].weights
+        return self._region.start + self._region.size - start >= size

@@ -7,12 +7,13 @@ task.
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from node.errors import InvariantError
 from node.events import Order
+from node.runtime.admission import Waiting, admit, admit_to_router, wait
 from node.runtime.group_memory import GroupMemory
 from node.runtime.orders import Orders, Settings
 from node.runtime.scheduler import Decision, Decode, Route, Serve, View
@@ -38,11 +39,11 @@ class Group:
         self._memory = GroupMemory(layout, settings, self.orders)
         self.cache = self._memory.cache
         self.unrouted: deque[Served] = deque()
-        self.waiting: dict[int, deque[Served]] = {}
+        self.waiting: Waiting = {}
         self.running: list[Served] = []
         self.active: int | None = None
-        self.activations: Counter[int] = Counter()  # by expert
-        self.hits = 0
+        self.activations = self._memory.activations  # by expert
+        self.hits = self.misses = self.late = 0  # requests; a miss waits for a copy, of late ones begun before
         self._task: Task | None = None
         self._cut = False
         self._batch_left = 0
@@ -53,6 +54,11 @@ class Group:
         """Nothing runs."""
         return self._task is None
 
+    @property
+    def serving(self) -> Sequence[Served]:
+        """The requests that the task under way is for."""
+        return self._task.requests if self._task is not None else ()
+
     def arrive(self, arrived: Sequence[Served], now: Picoseconds) -> list[Order]:
         """Requests that have no expert yet."""
         self.unrouted += arrived
@@ -62,19 +68,26 @@ class Group:
         """Requests whose expert lives here, from any group's router."""
         for served in routed:
             served.group = self.layout.group
-            queue = self.waiting.setdefault(served.request.expert, deque())
-            if queue and queue[-1].request.id > served.request.id:  # another group was quicker to route a later one
-                queue.append(served)
-                self.waiting[served.request.expert] = deque(sorted(queue, key=lambda one: one.request.id))
-            else:
-                queue.append(served)
+            wait(self.waiting, served)
         return self._reconsider(now)
 
     def proceed(self, now: Picoseconds) -> list[Order]:
         """Decide what is next, where nothing runs."""
         if self._task is None:
             self._decide(now)
+        if self.settings.next_expert is not None:
+            self._prefetch(self.settings.next_expert, now)
         return self.orders.take()
+
+    def arrived(self, expert: int, now: Picoseconds) -> None:
+        """The copy of ``expert`` is complete: the task that waits for it goes on, or has its own copy begin."""
+        self.cache.arrived(expert, now)
+        task = self._task
+        if task is not None and task.stages[0] == "copy":
+            if task.expert == expert:
+                self.done(0, now)
+            else:
+                self._start(task, now)
 
     def done(self, steps: int, now: Picoseconds) -> Outcome:
         """The stage under way is complete, a decode after ``steps``. The task's next stage begins, if it has one."""
@@ -100,12 +113,12 @@ class Group:
         elif self._task.stages[0] == "decode" and not self._cut and not isinstance(self._next(now), Decode):
             self._cut = True
             self.orders.cut()
+        if self.settings.next_expert is not None:
+            self._prefetch(self.settings.next_expert, now)
         return self.orders.take()
 
     def _complete(self, stage: str, task: Task, steps: int, now: Picoseconds) -> Outcome:
-        if stage == "copy":
-            self.cache.arrived(task.expert, now)
-        elif stage == "prefill":
+        if stage == "prefill":
             for served in task.requests:
                 served.generated, served.ttft = 1, now - served.request.arrival
             self.running += task.requests
@@ -128,11 +141,23 @@ class Group:
         return Outcome(finished, [])
 
     def _next(self, now: Picoseconds) -> Decision:
+        return self.settings.scheduler(self._view(now, self.waiting))
+
+    def _prefetch(self, next_expert: Callable[[View], int], now: Picoseconds) -> None:
+        """Copy the expert that is served next while the sockets are at a task and their DMA at nothing."""
+        if self._task is None or self.cache.copying is not None:
+            return
+        in_use = {self._task.expert, *(served.request.expert for served in self.running[:1])}
+        waiting = {expert: queue for expert, queue in self.waiting.items() if expert not in in_use}
+        if waiting:
+            self._memory.prefetch(next_expert(self._view(now, waiting)), in_use, now)
+
+    def _view(self, now: Picoseconds, waiting: Mapping[int, deque[Served]]) -> View:
         settings = self.settings
-        view = View(
+        return View(
             now=now,
             unrouted=self.unrouted,
-            waiting=self.waiting,
+            waiting=waiting,
             running=self.running,
             active=self.active,
             routed=self._routed,
@@ -141,7 +166,6 @@ class Group:
             fairness=settings.fairness,
             resident=self.cache.resident,
         )
-        return settings.scheduler(view)
 
     def _decide(self, now: Picoseconds) -> None:
         """Begin what the scheduler wants; where KV cache has no room for it, the running batch goes on instead."""
@@ -167,41 +191,24 @@ class Group:
         settings = self.settings
         assert settings.router is not None
         size, tokens = settings.sizes[settings.router], settings.router_tokens
-        chosen = [self.unrouted[i] for i in range(count)]
-        while (
-            kv := self._memory.reserve(sum(size.kv_bytes(s.request.input_tokens + tokens) for s in chosen), now)
-        ) is None:
-            chosen.pop()
-            if not chosen:
-                return None
+        chosen, kv = admit_to_router(self.unrouted, count, size, tokens, self._memory.reserve, now)
+        if not chosen:
+            return None
         self._routed = True
-        for served in chosen:
-            self.unrouted.popleft()
-            served.charge("queue", now)
         return router_task(chosen, settings.router, kv, tokens, overhead=settings.call_overhead != "none")
 
     def _serve(self, serve: Serve, now: Picoseconds) -> Task | None:
-        queue, expert = self.waiting[serve.expert], serve.expert
-        size = self.settings.sizes[expert]
-        chosen: list[Served] = []
+        expert, size = serve.expert, self.settings.sizes[serve.expert]
         waiting = sum(map(len, self.waiting.values()))
-        while len(chosen) < serve.count:
-            request = queue[0].request
-            kv = self._memory.reserve(size.kv_bytes(request.input_tokens + request.output_tokens), now)
-            if kv is None:
-                break
-            queue[0].kv = kv
-            queue[0].charge("queue", now)
-            chosen.append(queue.popleft())
+        chosen = admit(self.waiting, expert, serve.count, size, self._memory.reserve, now)
         if not chosen:
             return None
-        if not queue:
-            del self.waiting[expert]
         if serve.opens_batch:
             self._batch_left = min(self.settings.batch, waiting)
         self._batch_left -= len(chosen)
         miss = not self.cache.resident(expert)
-        self.activations[expert] += miss
+        self.misses += miss
+        self.late += expert == self.cache.copying
         self.hits += len(chosen) - miss
         self.active, self._routed = expert, False
         calls = {"per_request": len(chosen), "per_batch": int(serve.opens_batch), "none": 0}

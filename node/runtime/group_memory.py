@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
+
 from node.runtime.expert_cache import ExpertCache
 from node.runtime.kv_cache import KvCache
 from node.runtime.orders import Orders, Settings
@@ -10,11 +13,12 @@ from node.units import Bytes, Picoseconds
 
 
 class GroupMemory:
-    """Decides addresses in the regions of ``layout`` and tells ``orders``."""
+    """Decides addresses in the regions of ``layout`` and tells ``orders``; ``activations`` are copies by expert."""
 
     def __init__(self, layout: Layout, settings: Settings, orders: Orders) -> None:
         self.cache = ExpertCache(layout.experts, settings.sizes, settings.eviction)
         self._kv = KvCache(layout.kv, first_symbol=len(settings.sizes))
+        self.activations: Counter[int] = Counter()
         self._router, self._router_address = settings.router, layout.router.start
         self._orders = orders
 
@@ -31,9 +35,21 @@ class GroupMemory:
         self._orders.release(symbol, *self._kv.release(symbol), now)
 
     def activate(self, expert: int, now: Picoseconds) -> None:
-        """Evict for ``expert`` and begin its copy."""
-        evicted, address = self.cache.begin(expert, now)
-        self._orders.activate(expert, address, evicted, now)
+        """Evict for ``expert`` and begin its copy; where another one is under way, do so when that has ended."""
+        if self.cache.copying is None:
+            evicted, address = self.cache.begin(expert, now)
+            self.activations[expert] += 1
+            self._orders.activate(expert, address, evicted, now)
+
+    def prefetch(self, expert: int, in_use: Collection[int], now: Picoseconds) -> None:
+        """Begin the copy of ``expert`` if it is not there, and if nobody ``in_use`` must leave for it."""
+        if self.cache.resident(expert):
+            return
+        room = self.cache.prefetch(expert, now, in_use)
+        if room is not None:
+            evicted, address = room
+            self.activations[expert] += 1
+            self._orders.activate(expert, address, evicted, now)
 
     def use(self, expert: int, now: Picoseconds, requests: int) -> int:
         """The address of the weights of an expert (which now serves ``requests`` more) or of the router."""

@@ -19,6 +19,7 @@ CALL_OVERHEADS = ("per_request", "per_batch", "none")
 class Settings:
     """What a group needs to know. By expert, and last by router where one runs: ``sizes`` and ``programs``.
 
+    ``next_expert``: whom the scheduler would serve next, where experts are prefetched.
     ``router``: the number that stands for the router among the experts; it generates ``router_tokens`` a call.
     """
 
@@ -31,6 +32,7 @@ class Settings:
     programs: Sequence[int]
     router: int | None
     router_tokens: int
+    next_expert: Callable[[View], int] | None = None
 
 
 class Orders:

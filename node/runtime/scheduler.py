@@ -80,7 +80,7 @@ def affinity(view: View) -> Decision:
     """
     room = view.batch - len(view.running)
     oldest = _oldest(view) if view.waiting else None
-    overdue = oldest is not None and view.now - view.waiting[oldest][0].request.arrival > view.fairness
+    overdue = oldest is not None and _overdue(view, oldest)
     if view.running:
         late = bool(view.unrouted) and view.now - view.unrouted[0].request.arrival > view.fairness
         if (late and not view.routed) or (not overdue and room and len(view.unrouted) >= view.batch):
@@ -93,7 +93,7 @@ def affinity(view: View) -> Decision:
         return Route(min(view.batch, len(view.unrouted)))
     if oldest is None:
         return None
-    chosen = oldest if overdue else min(view.waiting, key=lambda expert: _preference(view, expert))
+    chosen = oldest if overdue else _preferred(view)
     return Serve(chosen, min(view.batch, len(view.waiting[chosen])), opens_batch=True)
 
 
@@ -102,9 +102,24 @@ def _oldest(view: View) -> int:
     return min(view.waiting, key=lambda expert: view.waiting[expert][0].request.id)
 
 
+def _overdue(view: View, oldest: int) -> bool:
+    return view.now - view.waiting[oldest][0].request.arrival > view.fairness
+
+
+def _preferred(view: View) -> int:
+    return min(view.waiting, key=lambda expert: _preference(view, expert))
+
+
 def _preference(view: View, expert: int) -> tuple[int, bool, int]:
     queue = view.waiting[expert]
     return -min(len(queue), view.batch), not view.resident(expert), queue[0].request.id
 
 
+def _oldest_or_preferred(view: View) -> int:
+    oldest = _oldest(view)
+    return oldest if _overdue(view, oldest) else _preferred(view)
+
+
 SCHEDULERS: dict[str, Callable[[View], Decision]] = {"paper": paper, "affinity": affinity}
+# of each scheduler: which of the experts that are waited for it would serve next, were the sockets free
+NEXT: dict[str, Callable[[View], int]] = {"paper": _oldest, "affinity": _oldest_or_preferred}

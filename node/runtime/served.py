@@ -12,7 +12,7 @@ CHARGES = ("queue", "switch", "router", "call_overhead", "prefill", "decode", "s
 class Served:
     """One request; every picosecond from its arrival on is charged to exactly one of ``CHARGES``."""
 
-    __slots__ = ("_since", "charges", "generated", "group", "kv", "request", "ttft")
+    __slots__ = ("_since", "charges", "generated", "group", "kv", "limit", "request", "ttft")
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -22,6 +22,7 @@ class Served:
         self.generated = 0
         self.kv = 0
         self.group = 0
+        self.limit: int | None = None  # tokens after which the answer turned out to end
 
     def charge(self, what: str, now: Picoseconds) -> None:
         """The time since the last charge went to ``what``."""
@@ -36,7 +37,8 @@ class Served:
     @property
     def remaining(self) -> int:
         """Tokens still to be generated."""
-        return self.request.output_tokens - self.generated
+        most = self.request.output_tokens if self.limit is None else self.limit
+        return most - self.generated
 
     def e2e(self, now: Picoseconds) -> Picoseconds:
         """End-to-end time of a request that ends ``now``; its charges must add up to it."""

@@ -97,15 +97,15 @@ def test_sockets_with_unequal_shards_come_to_the_same_bytes(tmp_path: Path, hash
 
 
 class Strike:
-    """Sends a signal to an actor after the third window."""
+    """Sends a signal to an actor after the third window, or another."""
 
-    def __init__(self, backend: RayBackend, actor: int, what: signal.Signals) -> None:
-        self.backend, self.actor, self.what = backend, actor, what
+    def __init__(self, backend: RayBackend, actor: int, what: signal.Signals, window: int = 3) -> None:
+        self.backend, self.actor, self.what, self.window = backend, actor, what, window
         self.windows, self.pid = 0, 0
 
     def __call__(self, _state: Progress) -> None:
         self.windows += 1
-        if self.windows == 3:
+        if self.windows == self.window:
             self.pid = pid_of(self.backend, self.actor)
             os.kill(self.pid, self.what)
 
@@ -116,6 +116,20 @@ def test_an_actor_that_is_killed_changes_nothing(expected: Hashes, hashes: Calla
     found = serve(config(cluster__window="5 s", cluster__sockets_per_actor=2), backend, strike)
     assert strike.windows > 10 and not alive(strike.pid)
     assert hashes(found) == expected
+
+
+def test_an_actor_that_is_killed_beside_a_prefetch_changes_nothing(hashes: Callable[[Run], Hashes]) -> None:
+    """After its first checkpoint; windows are shorter than a copy, so that many a copy goes on into the next."""
+    short = {"workload__input_tokens": 100, "workload__output_tokens": 20, "workload__popularity": "uniform"}
+    settings = config(
+        runtime__prefetch=True, cluster__window="10 ms", cluster__sockets_per_actor=2, workload__rate=15.0, **short
+    )
+    backend = RayBackend()
+    strike = Strike(backend, 2, signal.SIGKILL, window=20)
+    found = serve(settings, backend, strike)
+    assert strike.windows > 40 and not alive(strike.pid)
+    assert found.summary["prefetches"] > 10
+    assert hashes(found) == hashes(serve(settings, LocalBackend()))
 
 
 class Patient(RayBackend):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from cluster.backends import LocalBackend
+from node.deployment import Deployment
 from node.events import Ints, Kind
+from node.spec import Machine
 from tests.differential.tampering import (
     ROW,
     SHARD,
@@ -17,6 +22,7 @@ from tests.differential.tampering import (
     dropped,
     found_out,
     other,
+    serve,
 )
 
 
@@ -83,6 +89,27 @@ def test_any_socket_of_any_group_and_actor_is_found_out(socket: int) -> None:
 )
 def test_a_socket_of_any_other_speed_is_found_out(deployment: Other) -> None:
     assert "disagrees with the plan: command " in found_out(Tampered(deployment=deployment))
+
+
+class Unfair(Machine):
+    """Its kernels get a little more of HBM beside a copy than they should."""
+
+    def hbm_share(self, sharers: int) -> float:
+        return min(1.0, super().hbm_share(sharers) + self.more)
+
+
+@pytest.mark.parametrize("more", [1.0, 0.001])
+def test_a_socket_that_does_not_share_hbm_as_it_should_is_found_out(more: float) -> None:
+    def unfair(deployment: Deployment) -> Deployment:
+        machine = Unfair(**{entry.name: getattr(deployment.machine, entry.name) for entry in fields(Machine)})
+        object.__setattr__(machine, "more", more)
+        return replace(deployment, machine=machine)
+
+    busy = {"workload__rate": 20.0, "workload__popularity": "uniform"}
+    assert serve(Tampered(deployment=unfair), **busy).summary == serve(LocalBackend(), **busy).summary
+    assert serve(LocalBackend(), **busy, runtime__prefetch=True).summary["prefetches"] > 3
+    text = found_out(Tampered(deployment=unfair), **busy, runtime__prefetch=True)
+    assert re.search(r"disagrees with the plan: command \d+: time planned ", text)
 
 
 @pytest.mark.parametrize("tier", ["hbm", "ddr"])

@@ -66,6 +66,7 @@ KNOBS: dict[str, tuple[object, Settings]] = {
     "runtime.fairness": ("1 ms", {"workload.requests": 100}),
     "runtime.fusion": ("unfused", {}),
     "runtime.orchestration": ("so", {}),
+    "runtime.prefetch": (True, {}),
     "machine.name": ("dgx-h100", {}),
     "machine.sockets": (16, {}),
     "machine.compute.units": (500, {}),

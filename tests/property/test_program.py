@@ -159,6 +159,34 @@ def test_four_bounds_that_take_turns_are_four_segments() -> None:
     assert [s.slope for s in segments] == [2000]  # two bounds are nothing at no context; the steeper counts at once
 
 
+@settings(deadline=None, max_examples=100)
+@given(kernels=st.lists(KERNELS, min_size=1, max_size=3), share=st.floats(0.05, 1), context=CONTEXTS)
+def test_with_less_of_hbm_nothing_takes_less_time_and_only_hbm_more(
+    kernels: list[Kernel], share: float, context: int
+) -> None:
+    program, step = program_of(*kernels), Step(3, context, context, 3)
+    assert program.decode(3, share).run_ps(context, 0, 1) >= program.decode(3).run_ps(context, 0, 1)
+    assert program.prefill(step, share)[0] >= program.prefill(step)[0]
+    assert program.prefill(step, share)[1] == program.prefill(step)[1]
+    slower = program_of(
+        *(
+            replace(
+                kernel, bounds=tuple((label, form * {"hbm": 1 / share}.get(label, 1)) for label, form in kernel.bounds)
+            )
+            for kernel in kernels
+        )
+    )
+    expected = slower.decode(3).run_ps(context, 0, 1)
+    assert abs(program.decode(3, share).run_ps(context, 0, 1) - expected) <= 1 + context
+
+
+def test_what_a_rounded_slope_is_off_makes_no_step_faster_beside_a_copy() -> None:
+    program = program_of(kernel_of([Form(constant=1e-6)], Form(context=100.6e-12)))  # the link counts from 9,941 on
+    alone, beside = program.decode(1), program.decode(1, 0.5)  # ... and from 19,881
+    assert all(beside.run_ps(c, 0, 1) >= alone.run_ps(c, 0, 1) for c in range(0, 200_000, 997))
+    assert beside.run_ps(0, 0, 1) == 2 * alone.run_ps(0, 0, 1) - 1_000_000
+
+
 # The built-in models on machines that are short of this or that
 
 LEVELS = st.sampled_from(["fused", "conventional", "unfused"])

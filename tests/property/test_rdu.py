@@ -1,10 +1,6 @@
-"""Is a window of commands the same as its commands one by one, and both what the engines and tiers allow?"""
+"""Does a socket refuse what its hardware cannot do, and end a run that is cut when it should?"""
 
 from __future__ import annotations
-
-from collections import Counter
-from collections.abc import Callable
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,128 +12,18 @@ from node.dataflow.program import compile_graph
 from node.errors import HardwareError, RefusedError
 from node.events import COLUMNS, Command, Kind, Tier, to_columns
 from node.hardware.rdu import Rdu
-from node.hardware.tiers import Completion
 from node.models.decoder import decoder
 from node.models.shape import Shape
 from node.spec_file import load_machine
 
-MACHINE = load_machine("sn40l-node", {"ddr.bandwidth": "2 GB/s"})
+MACHINE = load_machine("sn40l-node", {"ddr.bandwidth": "2 GB/s", "hbm.bandwidth": "4 GB/s"})
 SHAPES = [Shape("a", 1, 64, 8, 8, 8, 200, 90, 512), Shape("b", 2, 64, 8, 4, 8, 96, 100, 512)]
 PROGRAMS = [compile_graph(decoder(shape, 2), MACHINE, 2, "fused", "ho") for shape in SHAPES]
-SIZES = [PROGRAMS[expert % 2].weight_bytes for expert in range(4)]  # experts 0 to 3; 10 to 13 are KV ranges
-SLOT = 2**20
+SIZES = [program.weight_bytes for program in PROGRAMS]
 
 
 def rdu() -> Rdu:
     return Rdu("socket 3", MACHINE, PROGRAMS, sharers=2)
-
-
-class Account:
-    """What legal commands come to, kept as plainly as can be: two engines, a table of what is live, step by step."""
-
-    def __init__(self) -> None:
-        self.free = {"dma": 0, "tile": 0}
-        self.live: dict[tuple[int, int], int] = {}  # (tier, symbol) -> bytes
-        self.valid: dict[int, int] = {}
-        self.counts: Counter[str] = Counter()
-
-    def used(self, tier: int) -> int:
-        return sum(size for (where, _), size in self.live.items() if where == tier)
-
-    def do(self, command: Command) -> Completion:
-        self.counts["commands"] += 1
-        if command.kind in (Kind.COPY, Kind.PREFILL, Kind.DECODE):
-            return self.work(command)
-        if command.kind == Kind.FREE:
-            del self.live[command.tier, command.symbol]
-            self.valid.pop(command.symbol, None)
-        else:
-            self.live[command.tier, command.symbol] = command.size
-        name = f"{Tier(command.tier).name.lower()}_peak"
-        self.counts[name] = max(self.counts[name], self.used(command.tier))
-        return Completion(command.issued, command.address, command.size, self.used(command.tier))
-
-    def work(self, command: Command) -> Completion:
-        engine, size, program = "tile", SIZES[command.symbol], PROGRAMS[command.program]
-        if command.kind == Kind.COPY:
-            engine, time, link = "dma", MACHINE.copy_ps(size, 2), 0
-            self.counts["copied"] += size
-        elif command.kind == Kind.PREFILL:
-            time, link = program.prefill(Step(command.tokens, command.pairs, command.context, command.sequences))
-        else:
-            cost, contexts = program.decode(command.sequences), range(command.steps)
-            time = sum(cost.run_ps(command.context + k * command.growth, 0, 1) for k in contexts)
-            link = command.steps * cost.link_ps
-        self.free[engine] = max(command.issued, self.free[engine]) + time
-        self.counts[f"{engine}_busy"] += time
-        self.counts["link_busy"] += link
-        if engine == "dma":
-            self.valid[command.symbol] = self.free[engine]
-        return Completion(self.free[engine], command.address, size, self.used(Tier.HBM))
-
-    def counters(self) -> dict[str, int]:
-        used = {"ddr_used": self.used(Tier.DDR), "hbm_used": self.used(Tier.HBM)}
-        return {**dict.fromkeys(rdu().counters(), 0), **self.counts, **used}
-
-
-LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=3)
-
-
-@st.composite
-def streams(draw: Callable) -> tuple[list[Command], list[Completion], Account]:
-    """Legal commands, issued in order, often while an engine is busy, and what they come to."""
-    account, commands, completions, now = Account(), [], [], 0
-
-    def add(kind: Kind, symbol: int, **fields: int) -> None:
-        where = {"tier": Tier.HBM, "symbol": symbol, "address": symbol * SLOT, "program": symbol % 2}
-        commands.append(Command(len(commands), 0, kind, now, **{**where, **fields}))
-        completions.append(account.do(commands[-1]))
-
-    for expert, size in enumerate(SIZES):
-        add(Kind.LOAD, expert, tier=Tier.DDR, address=(9 - expert) * SLOT, size=size)
-    for _ in range(draw(st.integers(0, 40))):
-        now = max(now, draw(st.sampled_from([0, 0, account.free["dma"] - 1, account.free["tile"] - 1, now + 10**7])))
-        what, symbol = draw(st.integers(0, 9)), draw(st.sampled_from([0, 1, 2, 3, 0, 1, 2, 3, 10, 11]))
-        size = account.live.get((Tier.HBM, symbol))
-        if size is not None and what < 2:  # nobody uses what is freed or written again
-            now = max(now, *account.free.values())
-        if size is None:
-            add(Kind.ALLOCATE, symbol, size=(SIZES[symbol] if symbol < 4 else 1) + draw(st.integers(0, 99)))
-        elif symbol > 3 or what == 0:
-            add(Kind.FREE, symbol, size=size)
-        elif symbol not in account.valid or what == 1:
-            add(Kind.COPY, symbol, source=(9 - symbol) * SLOT, size=size)
-        else:
-            if max(now, account.free["tile"]) < account.valid[symbol]:
-                now = account.valid[symbol]
-            if what < 5:
-                lengths = draw(LENGTHS)
-                passed = {"tokens": sum(lengths), "pairs": sum(n * (n + 1) // 2 for n in lengths)}
-                add(Kind.PREFILL, symbol, context=sum(lengths), sequences=len(lengths), **passed)
-            else:
-                batch, context, steps = draw(st.integers(1, 4)), draw(st.integers(1, 900)), draw(st.integers(1, 30))
-                growth = draw(st.integers(0, batch))
-                add(Kind.DECODE, symbol, context=context, sequences=batch, growth=growth, steps=steps)
-    return commands, completions, account
-
-
-@settings(max_examples=80, deadline=None)
-@given(stream=streams(), cuts=st.lists(st.integers(0, 44), max_size=3), data=st.data())
-def test_a_window_is_its_commands_one_by_one(stream: tuple, cuts: list[int], data: st.DataObject) -> None:
-    commands, completions, account = stream
-    one = rdu()
-    assert [one.execute(command) for command in commands] == completions
-    assert one.counters() == account.counters()
-    for points in ([], sorted(cuts)):
-        socket, results = rdu(), []
-        for begin, end in pairwise([0, *points, len(commands)]):
-            results += socket.replay(to_columns(commands[begin:end])).T.tolist()
-            if data.draw(st.booleans()):  # a checkpoint, and another socket that goes on from it
-                state, socket = socket.snapshot(), rdu()
-                socket.restore(state)
-        assert results == [list(completion) for completion in completions]
-        assert socket.counters() == one.counters()
-        assert socket.snapshot() == one.snapshot()
 
 
 # What a socket refuses: each change to one of these commands, alone
@@ -262,7 +148,7 @@ def test_a_run_cut_short_is_one_of_that_many_steps(shape: dict, steps: int, wait
         long.execute(command)
         short.execute(command)
     run = Command(3 + waits, 0, Kind.DECODE, COPIED + 3, **{**DECODE, **shape, "steps": steps})
-    begun = max(COPIED + 3, long.tile_free)
+    begun = max(COPIED + 3, long.tile.free)
     elapsed = round(share * (long.execute(run).time - begun))
     cost = PROGRAMS[0].decode(shape["sequences"])
     cut = cost.steps_until(elapsed, shape["context"], shape["growth"], steps)
@@ -273,6 +159,84 @@ def test_a_run_cut_short_is_one_of_that_many_steps(shape: dict, steps: int, wait
     assert long.snapshot() == short.snapshot() and long.counters() == short.counters()
     assert long.shorten(cut) == end
     assert long.execute(GOOD[5]._replace(sequence=4 + waits, issued=end)).time == end
+
+
+SECOND = (
+    Command(3, 0, Kind.LOAD, 0, Tier.DDR, symbol=1, address=2**20, size=SIZES[1]),
+    Command(4, 0, Kind.ALLOCATE, 0, Tier.HBM, symbol=1, address=2**20, size=SIZES[1]),
+)
+
+
+def copied(sequence: int, issued: int) -> Command:
+    """Of the second expert."""
+    return Command(sequence, 0, Kind.COPY, issued, symbol=1, address=2**20, source=2**20, size=SIZES[1], program=1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.fixed_dictionaries(RUN),
+    steps=st.integers(1, 40),
+    at=st.floats(-0.2, 1),
+    cut_at=st.floats(0, 1),
+    again=st.floats(0, 1),
+)
+def test_a_run_cut_beside_copies_is_one_of_that_many_steps(
+    shape: dict, steps: int, at: float, cut_at: float, again: float
+) -> None:
+    """One copy before the cut or before the run, another one after the cut."""
+    begun = COPIED + 10**8
+
+    def ran(count: int, length: int) -> Rdu:
+        socket = rdu()
+        run = Command(5, 0, Kind.DECODE, begun, **{**DECODE, **shape, "steps": count})
+        copy = copied(6, begun + round(at * length))
+        for command in (*GOOD[:3], *SECOND, *sorted([run, copy], key=lambda command: command.issued)):
+            socket.execute(command)
+        return socket
+
+    length = ran(steps, 0).tile.free - begun
+    ends = [ran(count, length).tile.free for count in range(1, steps + 1)]
+    first = min(begun + max(0, round(at * length)), ends[-1])
+    now = first + round(cut_at * (ends[-1] - first))
+    count = next(count for count, end in enumerate(ends, 1) if end >= now)
+    long, short = ran(steps, length), ran(count, length)
+    assert long.shorten(count) == ends[count - 1] == short.tile.free
+    assert long.snapshot() == short.snapshot() and long.counters() == short.counters()
+    third = copied(7, now + round(again * (ends[count - 1] - now)))
+    assert long.execute(third) == short.execute(third)
+    assert long.tile.free >= ends[count - 1]
+    assert long.snapshot() == short.snapshot() and long.counters() == short.counters()
+
+
+def test_a_run_is_slowed_down_by_each_of_two_copies_though_another_waits_behind_it() -> None:
+    long = DECODE | {"steps": 2000}
+    first, issued = Command(5, 0, Kind.DECODE, COPIED, **long), COPIED + 10**6
+    copy_ps = MACHINE.copy_ps(SIZES[1], 2)
+    commands = [*GOOD[:3], *SECOND, first, copied(6, issued), Command(7, 0, Kind.DECODE, issued, **long)]
+    commands += [copied(8, issued + copy_ps + 10**6)]
+    one = rdu()
+    ends = [one.execute(command).time for command in commands]
+    assert ends[5] > issued + 3 * copy_ps  # both copies are beside the first run
+    window = rdu()
+    found = window.replay(to_columns(commands))[0].tolist()
+    assert ends[5] < found[5] and ends[7] < found[7] == one.tile.free
+    assert window.snapshot() == one.snapshot()
+
+
+def test_a_copy_beside_a_run_whose_end_was_reported_is_refused() -> None:
+    first = [*GOOD[:3], *SECOND, GOOD[3]._replace(sequence=5)]
+    run_end = int(rdu().replay(to_columns(first))[0, -1])
+    for early in (1, 0):
+        socket = rdu()
+        socket.replay(to_columns(first))
+        window = to_columns([copied(6, run_end - early)])
+        if early:
+            with pytest.raises(RefusedError, match=r"^command 6: socket 3 has reported the end of a run"):
+                socket.replay(window)
+        else:
+            socket.replay(window)
+    together = rdu().replay(to_columns([*first, copied(6, run_end - 1)]))
+    assert together[0, 5] >= run_end  # in one window it is slowed down
 
 
 def test_only_a_decode_run_can_be_cut() -> None:

@@ -72,6 +72,7 @@ def workloads(draw: st.DrawFn) -> tuple[dict[str, object], list[Request]]:
         "call_overhead": draw(st.sampled_from(["none", "none", *CALL_OVERHEADS])),
         "router_tokens": draw(st.sampled_from([1, 2, 20])),
         "fairness": draw(st.sampled_from([0, 1, 50 * MS, 30_000 * MS])),
+        "prefetch": draw(st.booleans()),
     }
     return deployed | {"kv_factor": draw(st.sampled_from([50.0, 2.0, 1.3, 1.0]))}, requests
 
@@ -108,12 +109,15 @@ def test_everybody_is_served_once_and_every_command_serves_somebody(deploy, simu
     for group, plans in outcome.planned.items():
         commands = [plan.command for plan in plans]
         assert [command.sequence for command in commands] == list(range(len(commands)))
-        assert [command.issued for command in commands] == sorted(command.issued for command in commands)
-        engines = (Kind.COPY, Kind.PREFILL, Kind.DECODE)
-        busy = [plan for plan in plans if plan.command.kind in engines]
-        for first, then in pairwise(busy):
-            assert max(done.time for done in first.completions) <= then.command.issued
-        for plan in busy:
+        engines = [(Kind.COPY,), (Kind.PREFILL, Kind.DECODE)]
+        if not arguments["prefetch"]:
+            engines = [(Kind.COPY, Kind.PREFILL, Kind.DECODE)]
+        for kinds in engines:
+            for first, then in pairwise(plan for plan in plans if plan.command.kind in kinds):
+                assert max(done.time for done in first.completions) <= then.command.issued
+        decided = [c.issued for c in commands if c.kind != Kind.COPY or not arguments["prefetch"]]
+        assert decided == sorted(decided)
+        for plan in (plan for plan in plans if plan.command.kind in (Kind.COPY, Kind.PREFILL, Kind.DECODE)):
             command = plan.command
             assert 1 <= command.sequences <= deployment.options.batch or command.kind == Kind.COPY
             assert command.program == deployment.settings.programs[command.symbol]
@@ -129,6 +133,25 @@ def test_everybody_is_served_once_and_every_command_serves_somebody(deploy, simu
         mine = [request for request in requests if request.expert == expert]
         assert prompts[expert] == sum(request.input_tokens for request in mine)
         assert generated[expert] == sum(request.output_tokens - 1 for request in mine)
+
+
+@EXAMPLES
+@given(workload=workloads())
+def test_prefetch_evicts_nobody_who_is_served_and_shares_the_host_link_in_turn(deploy, simulate, workload):
+    arguments, requests = workload
+    arguments["prefetch"] = True
+    outcome = simulate(deployed(deploy, arguments, requests), requests)
+    copies = []
+    for plans in outcome.planned.values():
+        copies += [plan for plan in plans if plan.command.kind == Kind.COPY]
+        freed = {(c.symbol, c.issued) for plan in plans if (c := plan.command).kind == Kind.FREE}
+        for row in outcome.rows:  # its call comes before its prefill, so it is served for longer still
+            served = sum(row.charges[what] for what in ("switch", "prefill", "decode", "stall"))
+            times = [at for symbol, at in freed if symbol == row.request.expert]
+            assert not any(row.end - served < at < row.end for at in times)
+    if arguments["machine"] == "dgx-a100":
+        for first, then in pairwise(sorted(copies, key=lambda plan: plan.command.issued)):
+            assert max(done.time for done in first.completions) <= then.command.issued
 
 
 @EXAMPLES

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from cluster.disagreement import DisagreementError, compare
 from node.events import Command, Ints, Kind
+from node.hardware.sockets import Planned
 from node.hardware.tiers import Completion
-from node.simulation import Planned
 
 FIELDS = ("time", "address", "bytes", "occupancy")
 COUNT = 20

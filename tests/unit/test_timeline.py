@@ -17,15 +17,15 @@ from cluster.config_file import read_config
 from cluster.runner import Run, prepare, run
 from cluster.timeline import Timeline
 from node.events import Command, Kind
+from node.hardware.sockets import Planned
 from node.hardware.tiers import Completion
-from node.simulation import Planned
 
 NO_LIMIT = 10**6
 DEGREE = 2  # 4 groups of 2 sockets
 Serve = Callable[..., Run]
 
 
-def config(window: str = "1 s") -> Config:
+def config(window: str = "1 s", **more: object) -> Config:
     settings = {
         "cluster.backend": "local",
         "cluster.window": window,
@@ -33,6 +33,7 @@ def config(window: str = "1 s") -> Config:
         "workload.rate": 4.0,
         "experts.count": 30,
         "sharding.tensor_parallel": DEGREE,
+        **more,
     }
     return read_config(None, settings.items())
 
@@ -95,6 +96,23 @@ def test_no_engine_does_two_things_at_once(events: list[dict[str, Any]]) -> None
     assert set(tracks) == {(socket, tid) for socket in range(8) for tid in (0, 1, 2)}
     for spans in tracks.values():
         assert all(end <= start for (_, end), (start, _) in pairwise(spans))  # in order, too
+
+
+def test_a_prefetch_is_shown_beside_the_runs_that_it_slows_down(tmp_path: Path) -> None:
+    """No engine does two things at once, and each is as long as it was busy, but two engines are."""
+    more = {"runtime.prefetch": True, "workload.rate": 20.0, "workload.popularity": "uniform"}
+    altered = config("10 ms", **more)
+    run_of = run(altered, LocalBackend(), prepare(altered), timeline_limit=NO_LIMIT)
+    events = [event for event in trace(run_of, tmp_path)["traceEvents"] if event["ph"] == "X"]
+    dma, tile = (
+        [(start := ps(e["ts"]), start + ps(e["dur"])) for e in events if (e["pid"], e["tid"]) == (0, tid)]
+        for tid in (0, 1)
+    )
+    found: Any = run_of.summary["sockets"]
+    for spans, busy in ((dma, found[0]["dma_busy_s"]), (tile, found[0]["tile_busy_s"])):
+        assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+        assert sum(end - start for start, end in spans) == round(busy * 10**12)
+    assert any(copy < end and start < copied for copy, copied in dma for start, end in tile)
 
 
 def test_a_track_is_as_long_as_its_engine_was_busy(runs: dict[int, Run], events: list[dict[str, Any]]) -> None:

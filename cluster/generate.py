@@ -1,0 +1,158 @@
+"""Functional mode: real weights in the tiers of emulated sockets, and the answers that their kernels compute."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+from cluster.requests_table import RequestsTable
+from cluster.tiers import tiers_of
+from node.dataflow.form import Step, causal_pairs
+from node.dataflow.graph import Operator
+from node.deployment import Deployment, RuntimeOptions
+from node.errors import InputError
+from node.events import Ints
+from node.expert import Catalogue, ExpertGroup
+from node.functional.members import LocalMembers
+from node.functional.planned import Planned
+from node.functional.serve import Sampling
+from node.functional.socket import ContentSocket, Shards
+from node.functional.texts import Texts
+from node.models.checkpoint import Tensors, weights_of
+from node.models.shape import Shape
+from node.models.weights import Array, shard
+from node.request import Request
+from node.simulation import Simulation
+from node.spec import Machine
+from node.units import Bytes, show_bytes
+
+KV_RESERVE: Bytes = 2 * 2**30  # of a socket
+WORKSPACE_SHARE = 4  # one part in so many of it lies between kernels
+Emit = Callable[[int, int], None]  # number of the prompt, token
+
+
+@dataclass(frozen=True)
+class Expert:
+    """A checkpoint: ``tensors`` by the names of its architecture."""
+
+    name: str
+    shape: Shape
+    tensors: Tensors
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Tokens for one of the experts, by number."""
+
+    expert: int
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to generate: up to ``most`` tokens for each prompt, all asked at once, on all sockets of ``machine``."""
+
+    machine: Machine
+    experts: Sequence[Expert]
+    prompts: Sequence[Prompt]
+    most: int
+    sampling: Sampling = field(default_factory=Sampling)
+    options: RuntimeOptions = field(default_factory=RuntimeOptions)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """``answers`` by prompt; the emulated times of each by column, and what the groups did."""
+
+    answers: list[list[int]]
+    columns: dict[str, Ints]
+    simulation: Simulation
+
+
+def generate(asked: Asked, emit: Emit = lambda _prompt, _token: None) -> Generated:
+    """All answers; raises ``InputError`` where experts or prompts do not fit."""
+    deployment = _deployment(asked)
+    requests = [
+        Request(number, 0, len(prompt.tokens), asked.most, prompt.expert) for number, prompt in enumerate(asked.prompts)
+    ]
+    _check(asked, deployment)
+    table, programs = RequestsTable(), deployment.settings.programs
+    prompts = {request.id: prompt.tokens for request, prompt in zip(requests, asked.prompts, strict=True)}
+    with tempfile.TemporaryDirectory(prefix="coe-tiers-") as folder:
+        sockets = _sockets(asked, deployment, Path(folder))
+        texts = Texts(LocalMembers(sockets, programs, asked.sampling), prompts, programs, asked.sampling, emit)
+        simulation = deployment.simulation(requests, table.add, texts.perform)
+        while not simulation.over:
+            due = simulation.next_event()
+            assert due is not None
+            simulation.advance(due + 1)
+            for _ in simulation.take(0):
+                pass
+    return Generated([texts.answers[request.id] for request in requests], table.columns(), simulation)
+
+
+def _deployment(asked: Asked) -> Deployment:
+    """One group of all sockets; experts of one shape share their programs."""
+    shapes: dict[Shape, str] = {}
+    for expert in asked.experts:
+        shapes.setdefault(replace(expert.shape, name=""), expert.name)
+    groups = tuple(ExpertGroup(shapes[replace(expert.shape, name="")], 1) for expert in asked.experts)
+    named = {name: replace(shape, name=name) for shape, name in shapes.items()}
+    workspace = asked.options.kv_reserve // WORKSPACE_SHARE // 64 * 64
+    options = replace(asked.options, workspace=workspace)
+    return Deployment(asked.machine, Catalogue(groups, None), named, asked.machine.sockets, options)
+
+
+def _check(asked: Asked, deployment: Deployment) -> None:
+    """``InputError`` for prompts that no expert can take."""
+    for number, prompt in enumerate(asked.prompts):
+        shape = asked.experts[prompt.expert].shape
+        tokens = len(prompt.tokens) + asked.most
+        if not prompt.tokens:
+            raise InputError(f"prompt {number} has no tokens: give a text")
+        if tokens > shape.context:
+            raise InputError(
+                f"prompt {number}: {len(prompt.tokens)} tokens and {asked.most} to generate exceed the context of "
+                f"{shape.context} of {asked.experts[prompt.expert].name}; lower --max-tokens"
+            )
+        if shape.sliding_window is not None and tokens > shape.sliding_window:
+            raise InputError(
+                f"prompt {number}: {tokens} tokens exceed the attention window of {shape.sliding_window}: "
+                "functional mode does not leave older keys out"
+            )
+        if wrong := [token for token in prompt.tokens if not 0 <= token < shape.vocabulary]:
+            raise InputError(f"prompt {number}: token {wrong[0]} is not among the {shape.vocabulary} of the model")
+    deployment.check_fits()
+    largest = sorted((len(prompt.tokens) for prompt in asked.prompts), reverse=True)[: asked.options.batch]
+    pairs = sum(causal_pairs(length, None) for length in largest)
+    step = Step(sum(largest), pairs, sum(largest), len(largest))
+    for rank in sorted(set(deployment.rank_kinds)):
+        for program in deployment.programs(rank):
+            size = Planned.of(program, step, decoding=False).size
+            if size > deployment.options.workspace:
+                raise InputError(
+                    f"{show_bytes(size)} lie between the kernels of a prefill of {sum(largest)} tokens, but "
+                    f"{show_bytes(deployment.options.workspace)} are kept for it; lower --batch"
+                )
+
+
+def _sockets(asked: Asked, deployment: Deployment, folder: Path) -> list[ContentSocket]:
+    @lru_cache(maxsize=1)
+    def whole(expert: int, layer: int, operator: str) -> Array:
+        of = asked.experts[expert]
+        return weights_of(operator, layer, of.shape, of.tensors)
+
+    def shards(rank: int) -> Shards:
+        def of_rank(expert: int, layer: int, op: Operator) -> Array:
+            found = whole(expert, layer, op.name)
+            return shard(op, found, asked.experts[expert].shape, deployment.degree, rank)
+
+        return of_rank
+
+    return [
+        deployment.content(rank, tiers_of(asked.machine, rank, folder), shards(rank))
+        for rank in range(deployment.degree)
+    ]

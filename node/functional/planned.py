@@ -1,0 +1,58 @@
+"""Where things lie: an operator's weights in its expert's range, what kernels hand on in the workspace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from node.dataflow.form import Step
+from node.dataflow.graph import Graph, Operator
+from node.dataflow.memory_plan import plan_memory
+from node.dataflow.program import Program
+from node.dataflow.schedule import Launch, schedule
+from node.units import Bytes
+
+ENDLESS: Bytes = 2**62  # a pass is planned first; then it is seen whether the workspace has room for it
+
+
+class Weights(NamedTuple):
+    """Where an operator's weights begin in its expert's range, and their shape."""
+
+    offset: Bytes
+    rows: int
+    columns: int
+    layer: int
+    operator: Operator
+
+
+def weight_layout(graph: Graph) -> dict[str, Weights]:
+    """Of each symbol of weights its place, in the order of the graph."""
+    found, offset = {}, 0
+    for block in graph.blocks:
+        for layer in range(block.repeat):
+            label = f"{block.name}[{layer}]" if block.repeat > 1 else block.name
+            for op in block.operators:
+                if op.weights:
+                    assert op.matrix is not None
+                    held = Weights(offset, op.matrix.rows + op.matrix.bias, op.matrix.columns, layer, op)
+                    found[f"{label}.{op.name}.weights"] = held
+                    offset += op.weights
+    return found
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A pass: its launches, and where in the workspace what they hand on lies."""
+
+    launches: list[Launch]
+    addresses: dict[str, int]
+    size: Bytes
+
+    @classmethod
+    def of(cls, program: Program, step: Step, decoding: bool) -> Planned:
+        """The plan of a pass of ``program``."""
+        kernels = program.decode_kernels(step.sequences, step.context) if decoding else program.prefill_kernels(step)
+        planned = schedule(kernels, step)
+        names = {access.symbol for launch in planned.launches for access in launch.writes}
+        plan = plan_memory([symbol for symbol in planned.symbols if symbol.name in names], ENDLESS, 0)
+        return cls(planned.launches, plan.hbm, plan.hbm_bytes)
