@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check bench test-deps lock format golden
+.PHONY: run test check bench model test-deps lock format golden
 .DEFAULT_GOAL := run
 
 .venv/run.stamp: requirements.lock pyproject.toml
@@ -33,7 +33,10 @@ bench: .venv/dev.stamp  ## measurements, never asserts
 	$(BIN)/python -m tests.benchmarks.engine
 	$(BIN)/python -m tests.benchmarks.compile
 
-test-deps: .venv-reference/stamp  ## what some tests compare with: PyTorch and transformers, in a venv of their own
+model: .venv/run.stamp  ## SmolLM2-135M-Instruct (Apache-2.0, 98 MB) into ~/.cache/samba-coe, once
+	$(BIN)/python -m cluster.checkpoints.smollm2
+
+test-deps: .venv-reference/stamp model  ## what some tests need: a model; PyTorch and transformers, in a venv of their own
 
 .venv-reference/stamp: requirements-reference.lock
 	$(PYTHON) -m venv .venv-reference

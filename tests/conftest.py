@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
+from cluster.checkpoints.smollm2 import cached
 from node.conservation import verify
 from node.deployment import Deployment, RuntimeOptions
 from node.events import Kind, to_columns
@@ -27,6 +29,15 @@ CLOCK = Shape("clock", layers=8, hidden=64, heads=8, kv_heads=8, head_dim=8, ffn
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-golden", action="store_true", help="write the golden traces anew")
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The file of SmolLM2-135M-Instruct."""
+    path = cached()
+    if not path.exists():
+        pytest.skip(f"no {path}: make model fetches it")
+    return path
 
 
 @dataclass(frozen=True)

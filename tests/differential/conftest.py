@@ -38,8 +38,8 @@ CONFIGS = {
 }
 
 
-def reference(script: str, folder: Path) -> Path:
-    """Run a script of ``tests/reference`` on a folder; skips where the interpreter is missing."""
+def run_reference(script: str, folder: Path) -> Path:
+    """What a script of tests/reference makes in ``folder``."""
     python = Path(os.environ.get("REFERENCE_PYTHON", PYTHON))
     if not python.exists():
         pytest.skip(f"no {python}: make test-deps installs PyTorch and transformers there")
@@ -56,13 +56,13 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     for name, config in CONFIGS.items():
         (folder / f"{name}.json").write_text(json.dumps(config))
-    return reference("transformers_logits.py", folder)
+    return run_reference("transformers_logits.py", folder)
 
 
 @pytest.fixture(scope="session")
 def llava_answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights and answers of a LLaVA."""
-    return reference("transformers_llava.py", tmp_path_factory.mktemp("llava"))
+    return run_reference("transformers_llava.py", tmp_path_factory.mktemp("llava"))
 
 
 @pytest.fixture(scope="session")

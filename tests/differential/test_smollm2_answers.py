@@ -20,7 +20,7 @@ from cluster.generate import KV_RESERVE, Asked, Prompt, generate
 from node.deployment import RuntimeOptions
 from node.functional.serve import Sampling
 from node.spec_file import load_machine
-from tests.differential.conftest import reference
+from tests.differential.conftest import run_reference
 
 MOST = 48
 QUESTIONS = (
@@ -50,7 +50,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Known:
     prompts = [prompt_of(question, 0, tokenizer) for question in QUESTIONS]
     asked = {"path": str(cached()), "prompts": [prompt.tokens for prompt in prompts], "most": MOST}
     (folder / "asked.json").write_text(json.dumps(asked))
-    reference("smollm2_greedy.py", folder)
+    run_reference("smollm2_greedy.py", folder)
     return Known(prompts, dict(np.load(folder / "greedy.npz")))
 
 

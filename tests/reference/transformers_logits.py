@@ -1,12 +1,14 @@
 """Run by an interpreter that has PyTorch and transformers: small random models, and what they answer.
 
 usage: python transformers_logits.py FOLDER
-Of each FOLDER/NAME.json makes NAME/config.json, weights.npz (float32), answers.npz (prompts, tokens and logits of
-greedy decoding) and gradients.npz (targets of each prompt's tokens, the mean cross-entropy and each weight's gradient).
+Of each FOLDER/NAME.json makes NAME/config.json, model.safetensors and weights.npz (float32), answers.npz (prompts,
+tokens and logits of greedy decoding) and gradients.npz (targets of each prompt's tokens, the mean cross-entropy and
+each weight's gradient); in NAME/bf16 and NAME/f16 the model once more, in several files.
 """
 
 import json
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ def answer(given: dict[str, object], folder: Path) -> None:
             centre = 1.0 if "norm" in name or "ln_" in name else 0.0
             parameter.copy_(centre * ("bias" not in name) + 0.1 * torch.randn_like(parameter))
     folder.mkdir(parents=True, exist_ok=True)
-    model.config.save_pretrained(folder)
+    model.save_pretrained(folder)
     np.savez(folder / "weights.npz", **{name: value.numpy() for name, value in model.state_dict().items()})
     prompts = [torch.randint(0, config.vocab_size, (length,)) for length in (7, 1, 11)]
     found = {}
@@ -42,6 +44,8 @@ def answer(given: dict[str, object], folder: Path) -> None:
         found[f"logits{number}"] = np.stack(logits)
     np.savez(folder / "answers.npz", **found)
     np.savez(folder / "gradients.npz", **gradients(model, prompts, config.vocab_size))
+    for name, kind in (("bf16", torch.bfloat16), ("f16", torch.float16)):
+        deepcopy(model).to(kind).save_pretrained(folder / name, max_shard_size="20KB")
 
 
 def gradients(model: torch.nn.Module, prompts: list[torch.Tensor], words: int) -> dict[str, np.ndarray]:

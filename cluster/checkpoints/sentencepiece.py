@@ -1,0 +1,16 @@
+"""The merges of a SentencePiece BPE, which keeps none: any two words that make a third, the best of these first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def merges_of(words: Sequence[str], scores: Sequence[float]) -> list[tuple[str, str]]:
+    """Pairs of words by falling score of what they make, then by where they stand in the vocabulary."""
+    number = {word: at for at, word in enumerate(words)}
+    found = []
+    for at, word in enumerate(words):
+        pairs = ((word[:cut], word[cut:]) for cut in range(1, len(word)))
+        known = [pair for pair in pairs if pair[0] in number and pair[1] in number]
+        found += [(-scores[at], at, number[left], number[right], left, right) for left, right in known]
+    return [(left, right) for *_, left, right in sorted(found)]
