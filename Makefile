@@ -32,6 +32,7 @@ check: .venv/dev.stamp  ## lint, types, layers, lock
 bench: .venv/dev.stamp  ## measurements, never asserts
 	$(BIN)/python -m tests.benchmarks.engine
 	$(BIN)/python -m tests.benchmarks.compile
+	$(BIN)/python -m tests.benchmarks.links
 
 test-deps: .venv-reference/stamp  ## what some tests compare with: PyTorch and transformers, in a venv of their own
 
