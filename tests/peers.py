@@ -18,6 +18,7 @@ from cluster.peer_links.links import Links
 from node.dataflow.batch import Batch
 from node.dataflow.execute import Exchange, run
 from node.dataflow.graph import Operator
+from node.dataflow.meaning.exchange import exchange
 from node.dataflow.operators import activation
 from node.dataflow.operators import collective as operator
 from node.dataflow.schedule import schedule
@@ -59,6 +60,20 @@ def together(links: Sequence[Links], runs: Sequence[Exchange]) -> list[Future[No
     """Drive the runs, by rank, each party's in a thread; all have ended."""
     with ThreadPoolExecutor(len(links)) as pool:
         return [pool.submit(drive, [runs[rank] for rank in one.here], one) for one in links]
+
+
+def _bits(array: Array) -> tuple[tuple[int, ...], bytes]:
+    return array.shape, array.tobytes()
+
+
+def check(links: Sequence[Links], ops: Sequence[Operator], arrays: Sequence[Array]) -> None:
+    """One collective over ``links``, by rank: the bits that ``exchange`` makes of whole arrays."""
+    made: list[list[Array]] = [[] for _ in ops]
+    ends = together(links, [bringing([one], to) for one, to in zip(zip(ops, arrays, strict=True), made, strict=True)])
+    for end in ends:
+        end.result()
+    expected = exchange(list(zip(ops, arrays, strict=True)))
+    assert [_bits(one) for (one,) in made] == [_bits(one) for one in expected]
 
 
 @contextmanager

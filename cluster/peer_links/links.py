@@ -54,26 +54,26 @@ class Links:
         self.refused: Counter[str] = Counter() if refused is None else refused
         self._connections, self._limit_s = connections, limit_s
 
-    def swap(self, posts: Sequence[Post]) -> list[Received]:
-        """What each rank here gets of its sources; arrays are valid until the next call.
+    def swap(self, posts: Mapping[int, Post]) -> dict[int, Received]:
+        """By rank here what it gets of its sources; arrays are valid until the next call.
 
         Raises ``InvariantError`` where sockets are at different collectives, ``LinkError`` where a link is lost.
         """
         local: dict[Pair, Frame] = {}
         sending: list[Connection] = []
-        for rank, post in zip(self.here, posts, strict=True):
+        for rank, post in posts.items():
             for peer, array in post.outgoing.items():
                 self.sent[rank, peer] += array.nbytes
                 if peer in self.here:
                     local[rank, peer] = Frame(post.label, array)
                 elif not (link := self._connections[rank, peer]).post(post.label, array):
                     sending.append(link)
-        remote = [(rank, peer) for rank, post in zip(self.here, posts, strict=True) for peer in post.sources]
+        remote = [(rank, peer) for rank, post in posts.items() for peer in post.sources]
         arrived = self._arrived(sending, [self._connections[pair] for pair in remote if pair[1] not in self.here])
-        received = []
-        for rank, post in zip(self.here, posts, strict=True):
+        received = {}
+        for rank, post in posts.items():
             frames = {peer: local.get((peer, rank)) or arrived.get((rank, peer)) for peer in post.sources}
-            received.append({peer: _checked(rank, post.label, peer, frame) for peer, frame in frames.items()})
+            received[rank] = {peer: _checked(rank, post.label, peer, frame) for peer, frame in frames.items()}
         return received
 
     def stop(self, error: BaseException) -> None:

@@ -66,9 +66,9 @@ def once(links: Links, way: str, array: Array) -> Array:
     steps = WAYS[way](OP, array, links.here[0], MEMBERS)
     post = next(steps)
     while True:
-        (came,) = links.swap([post])
+        came = links.swap({links.here[0]: post})
         try:
-            post = steps.send(came)
+            post = steps.send(came[links.here[0]])
         except StopIteration as end:
             made: Array = end.value
             return made

@@ -171,11 +171,10 @@ def test_a_bad_frame_of_a_peer_ends_the_run_and_names_both(send: Callable[[Links
     """After one that is good."""
     good, bad = joined([[0], [1]], limit_s=5.0)
     send(bad)
-    post = Post(LABEL, {}, [1])
-    (received,) = good.swap([post])
-    np.testing.assert_array_equal(received[1], ONE)
+    post = {0: Post(LABEL, {}, [1])}
+    np.testing.assert_array_equal(good.swap(post)[0][1], ONE)
     with pytest.raises(LinkError, match=f"^link of socket 0 to socket 1: frame refused: {reason}$"):
-        good.swap([post])
+        good.swap(post)
     assert good.refused == {reason: 1} and not good._connections[0, 1].open
     bad.close()
 
@@ -184,7 +183,7 @@ def test_more_than_the_limit_is_not_sent() -> None:
     links = joined([[0], [1]], payload_limit=100)
     array: Array = np.zeros(26, np.float32)
     with pytest.raises(LinkError, match="socket 0 to socket 1: name would send 104 bytes, above the limit of 100"):
-        links[0].swap([Post(LABEL, {1: array}, [])])
+        links[0].swap({0: Post(LABEL, {1: array}, [])})
     for one in links:
         one.close()
 
@@ -194,5 +193,5 @@ def test_a_reason_is_told_to_all_peers() -> None:
     links[0].stop(ValueError(os.urandom(300).hex()))
     for one in links[1:]:
         with pytest.raises(LinkError, match=r"^socket \d: socket 0 stopped: [0-9a-f]{256}$"):
-            one.swap([Post(LABEL, {}, [0])])
+            one.swap({one.here[0]: Post(LABEL, {}, [0])})
         one.close()
