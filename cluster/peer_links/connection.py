@@ -33,6 +33,11 @@ class Connection:
         link.setblocking(False)
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
+    @property
+    def open(self) -> bool:
+        """Whether it is."""
+        return self._socket.fileno() >= 0
+
     def fileno(self) -> int:
         """For select."""
         return self._socket.fileno()

@@ -12,7 +12,7 @@ import hmac
 import math
 import struct
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import msgpack
 import numpy as np
@@ -25,7 +25,8 @@ PREFIX = struct.Struct(">BBHI")
 BIN = struct.Struct(">BI")  # how a msgpack bin of up to 4 GiB starts: 0xc6 and its length
 TAG = 16
 HEADER_LIMIT = 2048
-DTYPE = "<f4"
+DTYPE, DIMENSIONS = "<f4", 8
+FIELDS = [int, str, str, str, list]  # exactly: a bool is no number
 Buffer = bytes | bytearray | memoryview
 Label = tuple[str, str]  # name and meaning of a collective
 Reason = Literal[
@@ -122,9 +123,10 @@ def tag(mac: hmac.HMAC, head: Buffer, rest: Buffer) -> bytes:
 
 
 def _fields(data: Buffer) -> tuple[int, Label, list[int]]:
-    match decoded(data):
-        case [int(sequence), str(name), str(meaning), str(dtype), list(shape)] if dtype == DTYPE:
-            sizes = [size for size in shape if type(size) is int and size >= 0]
-            if len(sizes) == len(shape) and len(sizes) <= 8:
-                return sequence, (name, meaning), sizes
-    raise FrameError("malformed")
+    fields = decoded(data)
+    if [type(field) for field in fields] != FIELDS:
+        raise FrameError("malformed")
+    sequence, name, meaning, dtype, shape = cast(tuple[int, str, str, str, list[int]], tuple(fields))
+    if dtype != DTYPE or len(shape) > DIMENSIONS or not all(type(size) is int and size >= 0 for size in shape):
+        raise FrameError("malformed")
+    return sequence, (name, meaning), shape

@@ -35,6 +35,10 @@ class Listener:
         host, port = self.socket.getsockname()[:2]
         return host, port
 
+    def close(self) -> None:
+        """Listen no more."""
+        self.socket.close()
+
 
 def join(
     listener: Listener,
@@ -144,7 +148,7 @@ class _Joining:
         for guest in self._guests[:]:
             self._refuse(guest, FrameError("silent"))
         self._selector.close()
-        self._listener.socket.close()
+        self._listener.close()
 
     def _call(self, pair: Pair, limit_s: float) -> None:
         try:

@@ -18,6 +18,8 @@ from node.dataflow.meaning.operands import Array
 from node.errors import InvariantError
 
 NOTHING: Array = np.zeros(0, dtype=np.float32)
+REASON = 256  # letters of what a peer is told of a fault
+STOP_LIMIT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,34 +54,38 @@ class Links:
         self.refused: Counter[str] = Counter() if refused is None else refused
         self._connections, self._limit_s = connections, limit_s
 
-    def swap(self, posts: Sequence[Post]) -> list[Received]:
-        """What each rank here gets of its sources; arrays are valid until the next call.
+    def swap(self, posts: Mapping[int, Post]) -> dict[int, Received]:
+        """By rank here what it gets of its sources; arrays are valid until the next call.
 
         Raises ``InvariantError`` where sockets are at different collectives, ``LinkError`` where a link is lost.
         """
         local: dict[Pair, Frame] = {}
         sending: list[Connection] = []
-        for rank, post in zip(self.here, posts, strict=True):
+        for rank, post in posts.items():
             for peer, array in post.outgoing.items():
                 self.sent[rank, peer] += array.nbytes
                 if peer in self.here:
                     local[rank, peer] = Frame(post.label, array)
                 elif not (link := self._connections[rank, peer]).post(post.label, array):
                     sending.append(link)
-        remote = [(rank, peer) for rank, post in zip(self.here, posts, strict=True) for peer in post.sources]
+        remote = [(rank, peer) for rank, post in posts.items() for peer in post.sources]
         arrived = self._arrived(sending, [self._connections[pair] for pair in remote if pair[1] not in self.here])
-        received = []
-        for rank, post in zip(self.here, posts, strict=True):
+        received = {}
+        for rank, post in posts.items():
             frames = {peer: local.get((peer, rank)) or arrived.get((rank, peer)) for peer in post.sources}
-            received.append({peer: _checked(rank, post.label, peer, frame) for peer, frame in frames.items()})
+            received[rank] = {peer: _checked(rank, post.label, peer, frame) for peer, frame in frames.items()}
         return received
 
     def stop(self, error: BaseException) -> None:
-        """Tell all peers why this process goes no further, as far as they can be told, and close."""
-        text = str(getattr(error, "cause", None) or error) or type(error).__name__
-        for link in self._connections.values():
-            with contextlib.suppress(OSError):
-                link.post((text[:256], "stop"), NOTHING)
+        """Tell all peers why this process goes no further, as far as they take it within a second, and close."""
+        text = (error.cause if isinstance(error, LinkError) else str(error)) or type(error).__name__
+        sending = [link for link in self._connections.values() if link.open]
+        sending = [link for link in sending if not link.post((text[:REASON], "stop"), NOTHING)]
+        with contextlib.suppress(LinkError):
+            deadline = time.monotonic() + STOP_LIMIT_S
+            while sending:
+                self._wait(sending, [], deadline)
+                sending = [link for link in sending if not link.push()]
         self.close()
 
     def close(self) -> None:
@@ -95,7 +101,7 @@ class Links:
         deadline = time.monotonic() + self._limit_s
         arrived: dict[Pair, Frame] = {}
         while sending or awaited:
-            self._wait(sending, awaited if sending else awaited[:1], deadline)
+            self._wait(sending, awaited, deadline)
             sending = [link for link in sending if not link.push()]
             left = []
             for link in awaited:
@@ -118,10 +124,12 @@ class Links:
     def _wait(self, sending: list[Connection], awaited: list[Connection], deadline: float) -> None:
         """Until one of these can go on."""
         poll = select.poll()
-        for link in {*sending, *awaited}:
+        for link in {*sending, *awaited} if sending else awaited[:1]:
             poll.register(link, (link in sending and select.POLLOUT) | (link in awaited and select.POLLIN))
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            raise (awaited or sending)[0].lost(f"nothing came within {self._limit_s:g} s")
+            late = sorted((link.own, link.peer) for link in {*awaited, *sending})
+            own, peers = late[0][0], ", ".join(str(peer) for _, peer in late)
+            raise LinkError(f"link of socket {own} to socket {peers}: nothing came within {self._limit_s:g} s")
 
 
 def in_process(members: int) -> Links:
@@ -135,6 +143,3 @@ def _checked(rank: int, label: Label, peer: int, frame: Frame | None) -> Array:
         other = "none that needs it" if frame is None else " ".join(frame.label)
         raise InvariantError(f"socket {rank} is at {' '.join(label)}, socket {peer} at {other}")
     return frame.array
-
-
-__all__ = ["LinkError", "Links", "Post", "Received", "in_process"]
