@@ -184,6 +184,4 @@ def test_shards_of_uneven_heads_are_shown_one_by_one(coe: Coe, tmp_path: Path) -
     flops = [sum(kernel["launches"] * kernel["flops"] for kernel in found["kernels"]) for found in (first, last)]
     assert (first["rank"], last["rank"]) == (0, 7)
     assert flops[0] > flops[1] * 1.2
-    assert (
-        refused(coe(f"kernels {path} --rank 8")) == "--rank 8: must be below 8, the sockets of sn40l-node"
-    )
+    assert refused(coe(f"kernels {path} --rank 8")) == "--rank 8: must be below 8, the sockets of sn40l-node"
