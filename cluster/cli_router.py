@@ -13,6 +13,7 @@ from cluster.routing.encoders import ENCODERS
 from cluster.routing.prompts import OWN, load_prompts
 from cluster.routing.report import Report, Row, as_json
 from cluster.routing.report import report as measure
+from cluster.routing.router import BOUND
 
 MEASURED = {"held_out": "prompts held out", "leave_one_out": "prompts, each by a router fitted without it"}
 
@@ -22,13 +23,10 @@ MEASURED = {"held_out": "prompts held out", "leave_one_out": "prompts, each by a
     "--prompts", "file", type=click.Path(path_type=Path), default=OWN, help="A TOML file.  [default: the project's]"
 )
 @click.option("--encoder", type=click.Choice(list(ENCODERS)), default="ngrams", show_default=True)
-@click.option(
-    "--bound",
-    type=click.FloatRange(0, 1),
-    help="Confidence below which the general expert answers.  [default: its own]",
-)
+@click.option("--bound", type=click.FloatRange(0, 1), default=BOUND, show_default=True,
+              help="Confidence below which the general expert answers.")  # fmt: skip
 @click.option("--json", "as_text", is_flag=True, help="Print JSON.")
-def router(file: Path, encoder: str, bound: float | None, as_text: bool) -> None:
+def router(file: Path, encoder: str, bound: float, as_text: bool) -> None:
     """Fit a router to labelled prompts and say how often it is right.
 
     A file of prompts has general = "NAME" and a table [experts.NAME] each, with train = [...] and held_out = [...];

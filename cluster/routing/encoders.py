@@ -1,7 +1,6 @@
-"""How a prompt becomes numbers. An encoder is a pure function of prompts, with what was chosen for it.
+"""How a prompt becomes numbers: an encoder is a pure function of prompts, with the ridge of its regression.
 
-``ridge`` and ``bound`` were chosen by leave-one-out on the training prompts of ``prompts.toml``: the ridge of the best
-accuracy, then the bound of the best accuracy where the general expert has no examples of its own (docs/design.md).
+The ridge is the one of best accuracy by leave-one-out on the training prompts of ``prompts.toml`` (docs/design.md).
 """
 
 from __future__ import annotations
@@ -22,10 +21,9 @@ class Encoder:
 
     rows: Callable[[Sequence[str]], npt.NDArray[np.float32]]
     ridge: float
-    bound: float
 
 
 ENCODERS: dict[str, Encoder] = {
-    "ngrams": Encoder(ngrams, ridge=0.2, bound=0.26),
-    "minilm": Encoder(minilm, ridge=0.5, bound=0.36),
+    "ngrams": Encoder(ngrams, ridge=0.2),
+    "minilm": Encoder(minilm, ridge=0.5),
 }

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from cluster.routing.encoders import ENCODERS
 from cluster.routing.prompts import Prompts
-from cluster.routing.router import fit, leave_one_out
+from cluster.routing.router import BOUND, fit, leave_one_out
 
 Z_95 = 1.959964  # of the normal distribution, two-sided
 
@@ -49,7 +49,7 @@ class Report:
     overall: Row
 
 
-def report(prompts: Prompts, encoder: str = "ngrams", bound: float | None = None) -> Report:
+def report(prompts: Prompts, encoder: str = "ngrams", bound: float = BOUND) -> Report:
     """Fit a router to the training prompts and count what it does with those held out.
 
     Where none are, every training prompt is judged by a router that was fitted without it.

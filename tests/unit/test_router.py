@@ -11,7 +11,7 @@ import pytest
 
 from cluster.routing.encoders import ENCODERS
 from cluster.routing.prompts import Prompts, load_prompts
-from cluster.routing.router import Router, fit, leave_one_out
+from cluster.routing.router import BOUND, Router, fit, leave_one_out
 from node.errors import InputError
 
 FOOD = ["how to boil an egg", "recipe for tomato soup", "roast a chicken in the oven"]
@@ -33,7 +33,7 @@ def test_each_prompt_goes_to_its_expert() -> None:
     router = fit(TWO, None)
     assert router.route("boil tomato soup").expert == "cook"
     choice = router.route("a python parser")
-    assert choice.expert == "code" and choice.confidence == choice.scores["code"] > choice.scores["cook"]
+    assert choice.expert == "code" and choice.scores["code"] > choice.scores["cook"]
 
 
 def test_scores_are_those_of_a_ridge_regression_by_hand() -> None:
@@ -79,24 +79,27 @@ def test_of_experts_with_the_same_examples_the_first_is_taken() -> None:
 
 
 def test_a_repeated_example_counts_once() -> None:
-    once, often = fit(TWO, None), fit({"cook": [*FOOD, *FOOD, FOOD[0].upper()], "code": CODE}, None)
+    once, often = (
+        fit(TWO, None),
+        fit({"cook": [*FOOD, *FOOD, FOOD[0].upper(), "ｈｏｗ to  boil an egg"], "code": CODE}, None),
+    )
     assert once.route("egg parser") == often.route("egg parser")
 
 
 @pytest.mark.parametrize(
     ("examples", "general", "bound", "message"),
     [
-        ({}, None, None, "a router needs experts"),
-        (TWO, "any", None, "general expert 'any': no such expert; there are cook, code"),
-        ({**TWO, "law": []}, None, None, "expert 'law' has no examples"),
-        ({**TWO, "law": [], "any": []}, "any", None, "expert 'law' has no examples"),
-        ({**TWO, "law": ["sue", " \n"]}, None, None, r"expert 'law': example ' \\n' says nothing"),
+        ({}, None, BOUND, "a router needs experts"),
+        (TWO, "any", BOUND, "general expert 'any': no such expert; there are cook, code"),
+        ({**TWO, "law": []}, None, BOUND, "expert 'law' has no examples"),
+        ({**TWO, "law": [], "any": []}, "any", BOUND, "expert 'law' has no examples"),
+        ({**TWO, "law": ["sue", " \n"]}, None, BOUND, r"expert 'law': example ' \\n' says nothing"),
         (TWO, None, 1.01, "bound 1.01: must be from 0"),
         (TWO, None, math.nan, "bound nan: must be from 0"),
     ],
 )
 def test_an_error_names_who_is_to_blame(
-    examples: dict[str, Sequence[str]], general: str | None, bound: float | None, message: str
+    examples: dict[str, Sequence[str]], general: str | None, bound: float, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         fit(examples, general, bound=bound)
@@ -120,9 +123,30 @@ def test_a_copy_of_a_prompt_does_not_vouch_for_it() -> None:
         {"cook": [*FOOD, odd], "code": [*CODE, odd]},
     ):
         router = fit({**examples, "any": []}, "any")
-        left_out = [choice for _, prompt, choice in leave_one_out(router, examples | {"any": []}) if prompt == odd]
-        assert left_out and all(choice.expert == "any" and choice.confidence < 0.1 for choice in left_out)
-        assert router.route(odd).confidence > 0.3  # it would, had it not been left out
+        left_out = [
+            choice
+            for _, prompt, choice in leave_one_out(router, examples | {"any": []})
+            if prompt.split()[-1] == "plugh"
+        ]
+        assert left_out and all(max(choice.scores.values()) < 0.1 for choice in left_out)
+        assert max(router.route(odd).scores.values()) > 0.4  # it does, where it is not left out
+
+
+def test_confidence_is_the_share_of_examples_that_are_no_clearer() -> None:
+    """Left out, a and c have only each other, at 45 degrees: 0.707 / (1 + ridge); b is like nothing: 0."""
+    half = 2**-0.5
+    axes = {"a": (1.0, 0, 0), "b": (0, 1.0, 0), "c": (half, 0, half), "x": (0.2, 0, 0), "y": (0, 0, 1.0)}
+    encoder = replace(ENCODERS["ngrams"], ridge=0.25, rows=lambda texts: np.array([axes[text] for text in texts]))
+    router = fit({"first": ["a", "c"], "second": ["b"], "any": []}, "any", encoder)
+    assert router.typical == pytest.approx([0, half / 1.25, half / 1.25], abs=1e-6)
+    assert [router.route(text).confidence for text in ("x", "a", "b")] == pytest.approx([1 / 3, 1, 1])
+
+
+def test_the_bound_is_the_share_of_their_own_that_experts_lose(own: Prompts, router: Router) -> None:
+    left_out = leave_one_out(router, own.train)
+    confidences = np.array([choice.confidence for owner, _, choice in left_out if owner != "general"])
+    for bound in (0.05, 0.2, 0.5):
+        assert np.mean(confidences < bound) == pytest.approx(bound, abs=0.002)
 
 
 def test_a_higher_bound_only_ever_sends_more_to_the_general_expert(own: Prompts, router: Router) -> None:
@@ -134,12 +158,12 @@ def test_a_higher_bound_only_ever_sends_more_to_the_general_expert(own: Prompts,
         now = {index for index, row in enumerate(scores) if at.choose(row).expert == own.general}
         assert before <= now
         before = now
-    assert before == {index for index, row in enumerate(scores) if row.argmax() == 10 or row.max() < 1}
+    assert before == {index for index, row in enumerate(scores) if row.argmax() == 10 or row.max() < router.typical[-1]}
 
 
 def test_the_bound_alone_keeps_strange_prompts_from_the_experts(own: Prompts) -> None:
     """A general expert without examples: most of what is nobody's goes to it from some bound, most of the rest not."""
-    router = fit({**own.train, "general": []}, "general", bound=0.3)
+    router = fit({**own.train, "general": []}, "general", bound=0.2)
     sent = {name: [router.route(text).expert == "general" for text in texts] for name, texts in own.held_out.items()}
     strange = sent.pop("general")
     theirs = [to_general for row in sent.values() for to_general in row]
@@ -148,6 +172,6 @@ def test_the_bound_alone_keeps_strange_prompts_from_the_experts(own: Prompts) ->
 
 
 def test_held_out_prompts_find_their_expert_far_above_chance(own: Prompts, router: Router) -> None:
-    """Measured: 88 of 120 (73.3 %). Chance is 9 %, always the largest domain 17 %."""
+    """Measured: 87 of 120 (72.5 %). Chance is 9 %, always the largest domain 17 %."""
     pairs = [(name, router.route(text).expert) for name, texts in own.held_out.items() for text in texts]
     assert len(pairs) == 120 and sum(name == chosen for name, chosen in pairs) / len(pairs) >= 0.65
