@@ -13,11 +13,12 @@ from node.units import PS_PER_S
 class Answer:
     """One prompt's; seconds are virtual, those of the emulated machine.
 
-    ``tpot_s``: from the first token on, the time of each further one; None for an answer of one token.
+    ``confidence``: the router's, where it chose; ``tpot_s``: time of each token after the first, None without one.
     """
 
     prompt: str
     expert: str
+    confidence: float | None
     text: str
     tokens: list[int]
     input_tokens: int
@@ -46,19 +47,27 @@ class Answers:
         return asdict(self)
 
 
-def answers_of(
-    asked: Asked, found: Generated, prompts: Sequence[str], texts: Sequence[str], evictions: int, wall_s: float
-) -> Answers:
-    """The answers with their ``texts``, to ``prompts`` as they were given."""
+@dataclass(frozen=True)
+class Spoken:
+    """A prompt as it was given, the answer's text, and how sure the router was."""
+
+    prompt: str
+    text: str
+    confidence: float | None
+
+
+def answers_of(asked: Asked, found: Generated, spoken: Sequence[Spoken], evictions: int, wall_s: float) -> Answers:
+    """The answers of ``found`` with what was ``spoken``, by prompt."""
     columns, group = found.columns, found.simulation.runtime.groups[0]
     rows = []
-    for number, (prompt, text, tokens) in enumerate(zip(prompts, texts, found.answers, strict=True)):
+    for number, (said, tokens) in enumerate(zip(spoken, found.answers, strict=True)):
         ps = {name: int(columns[name][number]) for name in ("queue", "switch", "ttft", "e2e")}
         rows.append(
             Answer(
-                prompt=prompt,
+                prompt=said.prompt,
                 expert=asked.experts[asked.prompts[number].expert].name,
-                text=text,
+                confidence=said.confidence,
+                text=said.text,
                 tokens=tokens,
                 input_tokens=len(asked.prompts[number].tokens),
                 queue_s=ps["queue"] / PS_PER_S,

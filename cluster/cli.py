@@ -9,6 +9,7 @@ import click
 from cluster.cli_ask import footprint, machines, reproduce
 from cluster.cli_generate import generate_command
 from cluster.cli_model import estimate, kernels
+from cluster.cli_router import router
 from cluster.cli_serve import compare, run
 
 
@@ -18,5 +19,5 @@ def coe() -> None:
     """Emulate SambaNova SN40L nodes that serve a Composition of Experts."""
 
 
-for command in (run, compare, generate_command, estimate, kernels, footprint, reproduce, machines):
+for command in (run, compare, generate_command, estimate, kernels, footprint, reproduce, router, machines):
     coe.add_command(command)

@@ -12,17 +12,15 @@ from pathlib import Path
 import click
 
 from cluster import show_answers
-from cluster.answers import answers_of
+from cluster.answers import Spoken, answers_of
 from cluster.backends import ray_session
-from cluster.checkpoints.catalogue import Composition
 from cluster.checkpoints.load import load_checkpoint
 from cluster.cli_options import OUT, Model, machine_options, model_options
 from cluster.content import Start, local_members
 from cluster.content_actor import ray_members
-from cluster.dialog import Terminal, composition_of, expert_of, prompt_of, prompts_of
+from cluster.dialog import Terminal, chosen, composition_of, expert_of, prompt_of, prompts_of
 from cluster.generate import KV_RESERVE, Asked, generate
 from node.deployment import RuntimeOptions
-from node.errors import InputError
 from node.functional.serve import Sampling
 
 
@@ -51,7 +49,7 @@ class _Said:
 )
 @click.option("--prompt", help="What to ask.")
 @click.option("--prompts", "file", type=click.Path(path_type=Path), help="A file with a prompt in each line.")
-@click.option("--expert", help="Who answers.  [default: the only one]")
+@click.option("--expert", help="Who answers.  [default: the only one, or the router's choice]")
 @click.option("--max-tokens", "most", type=click.IntRange(1), default=48, show_default=True)
 @click.option(
     "--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0: always the likeliest."
@@ -68,12 +66,12 @@ def generate_command(settings: tuple[str, ...], as_json: bool, **rest: object) -
     options = Model(**rest)  # type: ignore[arg-type]
     texts, composition = prompts_of(said.prompt, said.file), composition_of(said.path)
     checkpoints = [load_checkpoint(one.path) for one in composition.experts]
-    chosen = [_chosen(composition, said.expert) for _ in texts]
-    tokenizers = [checkpoints[expert].tokenizer for expert in chosen]
+    choices = chosen(composition, said.expert, texts)
+    tokenizers = [checkpoints[expert].tokenizer for expert, _ in choices]
     asked = Asked(
         options.machine(settings),
         [expert_of(one, checkpoint) for one, checkpoint in zip(composition.experts, checkpoints, strict=True)],
-        [prompt_of(*one) for one in zip(texts, chosen, tokenizers, strict=True)],
+        [prompt_of(text, expert, one) for text, (expert, _), one in zip(texts, choices, tokenizers, strict=True)],
         said.most,
         Sampling(said.temperature, said.seed, frozenset().union(*(tokenizer.ends for tokenizer in tokenizers))),
         RuntimeOptions(
@@ -92,8 +90,11 @@ def generate_command(settings: tuple[str, ...], as_json: bool, **rest: object) -
     with _started(said) as start:
         found = generate(asked, terminal.token, start, terminal.command)
     wall = time.perf_counter() - began
-    spoken = [one.decode(tokens) for one, tokens in zip(tokenizers, found.answers, strict=True)]
-    answers = answers_of(asked, found, texts, spoken, terminal.evictions, wall)
+    spoken = [
+        Spoken(text, one.decode(tokens), sure)
+        for text, one, tokens, (_, sure) in zip(texts, tokenizers, found.answers, choices, strict=True)
+    ]
+    answers = answers_of(asked, found, spoken, terminal.evictions, wall)
     if as_json:
         click.echo(json.dumps(answers.as_json(), indent=2, ensure_ascii=False))
     else:
@@ -108,13 +109,3 @@ def _started(said: _Said) -> Iterator[Start]:
         return
     with ray_session(said.address):
         yield ray_members
-
-
-def _chosen(composition: Composition, name: str | None) -> int:
-    """The expert of ``--expert``, or the only one; raises ``InputError``."""
-    names = [one.name for one in composition.experts]
-    if name is None and len(names) == 1:
-        return 0
-    if name not in names:
-        raise InputError(f"--expert {name!r}: must be one of {', '.join(names)}")
-    return names.index(name)

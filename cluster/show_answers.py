@@ -14,7 +14,9 @@ def answers_table(console: Console, found: Answers) -> None:
     console.print()
     if len(found.answers) > 1:
         for number, answer in enumerate(found.answers, 1):
-            console.print(f"\n[{number}] {answer.expert}: {answer.prompt}\n{answer.text.strip()}", highlight=False)
+            sure = "" if answer.confidence is None else f" (confidence {answer.confidence:.2f})"
+            console.print(f"\n[{number}] {answer.expert}{sure}: {answer.prompt}", style="bold", highlight=False)
+            console.print(answer.text.strip(), highlight=False)
     title = f"Emulated: {found.sockets} sockets of {found.machine}"
     heads = ("", "expert", "tokens in", "out", "waited", "switch", "TTFT", "TPOT", "whole")
     rows = [_row(number, answer) for number, answer in enumerate(found.answers, 1)]
