@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cluster.checkpoints.tokenizer import Tokenizer
 from node.dataflow.graph import Operator
+from node.dataflow.meaning.pointwise import frequencies
 from node.errors import InputError
 from node.models.checkpoint import NAMES, QKV, TABLES
 from node.models.decoder import decoder
@@ -39,6 +40,10 @@ class Checkpoint:
 
     def __post_init__(self) -> None:
         """Every weight that a graph of the shape needs is there, in its size; raises ``InputError``."""
+        try:
+            frequencies(self.shape.rope, self.shape.head_dim)
+        except InputError as error:
+            raise InputError(f"{self.path}: {error}") from None
         for name, shape in _needed(self.shape):
             if name not in self.stored:
                 raise InputError(f"{self.path}: has no tensor {name}")

@@ -62,6 +62,8 @@ def read_header(data: Data, path: Path) -> tuple[Metadata, dict[str, Place]]:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: its header breaks off or is damaged at byte {cursor.at:,}: {error}") from None
+    if len(found) != tensors:
+        raise InputError(f"{path}: has {tensors} tensors, but {len(found)} names for them")
     align = metadata.get("general.alignment", ALIGNMENT)
     if not isinstance(align, int) or align < 1:
         raise InputError(f"{path}: general.alignment = {align!r}: must be a positive int")

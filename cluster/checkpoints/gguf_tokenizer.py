@@ -55,9 +55,12 @@ def _vocabulary(
     """The words and how a text becomes them; control tokens and the user's own are whole, whatever is beside them."""
     try:
         made = build(metadata, words, path)
-        for word, kind in zip(words, kinds, strict=True):
-            if kind in (UNKNOWN, CONTROL, USER_DEFINED):
-                made.add_tokens([AddedToken(word, normalized=False, special=kind != USER_DEFINED)])
+        whole = [
+            AddedToken(word, normalized=False, special=kind != USER_DEFINED)
+            for word, kind in zip(words, kinds, strict=True)
+            if kind in (UNKNOWN, CONTROL, USER_DEFINED)
+        ]
+        made.add_tokens(whole)
     except InputError:
         raise
     except Exception as error:  # the package raises no other

@@ -1,22 +1,25 @@
 """A real model, SmolLM2-135M-Instruct in Q4_1: is it read as transformers and llama.cpp read it?
 
 transformers brings dequantisation and a tokenizer of its own. It does not know that this vocabulary splits digits from
-the spaces before them, so that there llama.cpp has the last word: ``smollm2_tokens.json`` holds its tokens of every
-text (llama_tokenize with parse_special, of the wheel llama-cpp-cffi 0.4.42).
+the spaces before them, and splits texts as GPT-2 does, so that llama.cpp has the last word: ``smollm2_tokens.json``
+holds its tokens of each text (llama_tokenize with parse_special, of the wheel llama-cpp-cffi 0.4.42), with the file as
+it is and with another ``tokenizer.ggml.pre`` in it.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cluster.checkpoints.checkpoint import Checkpoint
+from cluster.checkpoints.gguf_header import read_header
+from cluster.checkpoints.gguf_tokenizer import gguf_tokenizer
 from cluster.checkpoints.hugging_face_folder import read_tokenizer
 from cluster.checkpoints.load import load_checkpoint
+from cluster.checkpoints.mapped import map_file
 from node.dataflow.batch import Batch
 from node.dataflow.graph import Operator
 from node.models.checkpoint import weights_of
@@ -25,8 +28,8 @@ from node.models.weights import Array, shard
 from tests.differential.conftest import run_reference
 from tests.functional import group
 
-KNOWN: list[tuple[str, list[int]]] = json.loads(Path(__file__).with_name("smollm2_tokens.json").read_text())
-SPACED_DIGIT = re.compile(r"\s[\d²½Ⅷ]")
+ENTRIES = json.loads(Path(__file__).with_name("smollm2_tokens.json").read_text())
+KNOWN: list[tuple[str, list[int]]] = [(entry["text"], entry["smollm"]) for entry in ENTRIES]
 CHATS = [
     [{"role": "user", "content": "What is a dataflow architecture?"}],
     [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Grüezi 🙂\n"}],
@@ -77,12 +80,22 @@ def test_tokens_are_llama_cpps(model: Checkpoint, text: str, tokens: list[int]) 
     assert "".join(stream.push(token) for token in tokens) == model.tokenizer.decode(tokens)
 
 
+@pytest.mark.parametrize("pre", ["gpt-2", "llama-bpe"])
+def test_other_ways_to_split_are_llama_cpps(smollm2: Path, pre: str) -> None:
+    metadata, _ = read_header(map_file(smollm2), smollm2)
+    found = gguf_tokenizer(metadata | {"tokenizer.ggml.pre": pre}, smollm2)
+    for entry in ENTRIES:
+        assert found.encode(entry["text"]) == entry[pre], entry["text"]
+
+
 def test_tokens_are_transformers(model: Checkpoint, known: tuple[dict[str, list[object]], object]) -> None:
     answers, _ = known
-    for (text, tokens), found, decoded in zip(KNOWN, answers["tokens"], answers["decoded"], strict=True):
-        assert decoded == text
-        assert SPACED_DIGIT.search(text) or found == tokens
-    assert sum(SPACED_DIGIT.search(text) is None for text, _ in KNOWN) >= 30
+    same = 0
+    for entry, found, decoded in zip(ENTRIES, answers["tokens"], answers["decoded"], strict=True):
+        assert decoded == entry["text"]
+        assert found == entry["gpt-2"]
+        same += model.tokenizer.encode(entry["text"]) == found
+    assert same >= 30
     assert answers["end"] in model.tokenizer.ends
 
 

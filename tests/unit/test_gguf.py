@@ -15,7 +15,7 @@ from cluster.checkpoints.mapped import map_file
 from node.dataflow.attributes import Rope
 from node.models.weights import Array
 from tests import small_gguf
-from tests.small_gguf import HEAD, KV_HEADS, WORDS, weights, write
+from tests.small_gguf import HEAD, HIDDEN, KV_HEADS, WORDS, weights, write
 
 # of each format: the largest error over a block of 32, as a share of its largest number or (Q4_1) of its range
 ERROR = {Kind.Q8_0: 0.5 / 127, Kind.Q4_0: 1 / 8, Kind.Q4_1: 0.5 / 15}
@@ -98,6 +98,31 @@ def test_the_header_is_what_the_packages_reader_finds(tmp_path: Path) -> None:
     assert metadata == fields
     expected = {entry.name: (entry.tensor_type, entry.data_offset, entry.n_bytes) for entry in known.tensors}
     assert {name: (place.kind, place.offset, place.size) for name, place in places.items()} == expected
+
+
+def test_a_model_larger_than_memory_is_opened(tmp_path: Path) -> None:
+    """48 GiB, of which the disk holds the header: a file with a hole behind it."""
+    path, ffn = write(tmp_path / "small.gguf", weights()), 2**25
+    _, places = read_header(map_file(path), path)
+    wide = {"ffn_gate": (ffn, HIDDEN), "ffn_up": (ffn, HIDDEN), "ffn_down": (HIDDEN, ffn)}
+    writer = gguf.GGUFWriter(tmp_path / "large.gguf", "llama")
+    sizes = {"block_count": 2, "embedding_length": HIDDEN, "feed_forward_length": ffn, "context_length": 128}
+    for key, value in (sizes | {"attention.head_count": 4, "attention.head_count_kv": KV_HEADS}).items():
+        writer.add_uint32(f"llama.{key}", value)
+    end = 0
+    for name, place in places.items():
+        shape = next((size for part, size in wide.items() if part in name), place.shape)
+        end += 4 * int(np.prod(shape))
+        writer.add_tensor_info(name, shape, np.dtype(np.float32), 4 * int(np.prod(shape)))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+    with (tmp_path / "large.gguf").open("r+b") as file:
+        file.truncate(file.seek(0, 2) + end + 32)
+    found = load_checkpoint(tmp_path / "large.gguf")
+    assert 4 * found.parameters > 48 * 2**30
+    assert not found.tensor("model.layers.1.self_attn.q_proj.weight").any()
 
 
 def test_words_and_chat(tmp_path: Path) -> None:

@@ -60,6 +60,10 @@ def _keep(size: int) -> Callable[[bytes], bytes]:
     return lambda content: content[:size]
 
 
+def _renamed(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    return lambda content: content.replace(old, new)
+
+
 def _with(at: int, what: bytes) -> Callable[[bytes], bytes]:
     return lambda content: content[:at] + what + content[at + len(what) :]
 
@@ -71,6 +75,7 @@ def _with(at: int, what: bytes) -> Callable[[bytes], bytes]:
         (_keep(10), "its header breaks off or is damaged at byte 0"),
         (_keep(3000), "its header breaks off or is damaged at byte"),
         (_keep(-1), "but tensor"),
+        (_renamed(b"blk.1.attn_norm", b"blk.0.attn_norm"), "has 20 tensors, but 19 names for them"),
         (_with(0, b"PK\x03\x04"), "is not a GGUF file: it begins with b'PK\\x03\\x04'"),
         (_with(4, b"\x01"), "GGUF version 1: must be 2 or 3"),
         (_with(4, b"\0\0\0\x03"), "GGUF version 50331648: must be 2 or 3, little-endian"),

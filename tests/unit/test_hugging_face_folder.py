@@ -106,6 +106,7 @@ def _cut(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
 
 
+YARN = {"type": "yarn", "factor": 4.0}
 INDEX = "model.safetensors.index.json"
 
 
@@ -117,6 +118,7 @@ INDEX = "model.safetensors.index.json"
         (_text("config.json", '{"model_type": "mamba"}'), "model_type = 'mamba': must be one of llama"),
         (_text("config.json", json.dumps(CONFIG | {"hidden_size": 128})), "is (300, 64): must be (300, 128)"),
         (_text("config.json", json.dumps(CONFIG | {"tie_word_embeddings": False})), "has no tensor lm_head.weight"),
+        (_text("config.json", json.dumps(CONFIG | {"rope_scaling": YARN})), "rope scaling 'yarn': is not supported"),
         (_text(INDEX, "[1]"), f"{INDEX}: must be a table"),
         (_text(INDEX, "{}"), f"{INDEX}: weight_map: must be a table"),
         (_text(INDEX, '{"weight_map": {"a": "none.safetensors"}}'), "none.safetensors: cannot be read: No such file"),
