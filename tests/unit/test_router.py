@@ -140,6 +140,8 @@ def test_confidence_is_the_share_of_examples_that_are_no_clearer() -> None:
     router = fit({"first": ["a", "c"], "second": ["b"], "any": []}, "any", encoder)
     assert router.typical == pytest.approx([0, half / 1.25, half / 1.25], abs=1e-6)
     assert [router.route(text).confidence for text in ("x", "a", "b")] == pytest.approx([1 / 3, 1, 1])
+    as_clear = router.at(1).choose(np.array([router.typical[-1], 0]))
+    assert (as_clear.expert, as_clear.confidence) == ("first", 1)  # no clearer than it; and at the bound is enough
 
 
 def test_the_bound_is_the_share_of_their_own_that_experts_lose(own: Prompts, router: Router) -> None:
