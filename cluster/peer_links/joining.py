@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from cluster.peer_links.connection import PAYLOAD_LIMIT, Connection, LinkError
-from cluster.peer_links.frames import PREFIX, FrameError, lengths
-from cluster.peer_links.handshake import HELLO_LIMIT, SECRET, Agreed, Pair, Talk, answer, call
+from cluster.peer_links.frames import FrameError
+from cluster.peer_links.handshake import SECRET, Pair, answer, call
 from cluster.peer_links.links import Links
+from cluster.peer_links.talking import Talking
 from node.errors import InputError
 
 Address = tuple[str, int]
@@ -69,51 +70,6 @@ def join(
     return Links(here, len(addresses), joining.made, limit_s, joining.refused)
 
 
-class _Talking:
-    """A connection whose other side has not proven yet who it is; ``pair``: whom we called."""
-
-    def __init__(self, link: socket.socket, talk: Talk, pair: Pair | None) -> None:
-        self.link, self.pair = link, pair
-        self._talk = talk
-        self._waiting, self._message = False, bytearray()
-        link.setblocking(False)
-
-    def go_on(self) -> Agreed | None:
-        """As far as it goes now; what was agreed, when it was."""
-        while True:
-            try:
-                if self._waiting and not self._received():
-                    return None
-                message, self._message = bytes(self._message[PREFIX.size :]), bytearray()
-                said = self._talk.send(message) if self._waiting else next(self._talk)
-                self._waiting = said is None
-                if said is not None:
-                    self.link.sendall(said)
-            except StopIteration as end:
-                agreed: Agreed = end.value
-                return agreed
-            except OSError:
-                raise FrameError("truncated") from None
-
-    def _received(self) -> bool:
-        """Whether the message is complete; not a byte more is read."""
-        while left := self._left():
-            try:
-                more = self.link.recv(left)
-            except BlockingIOError:
-                return False
-            if not more:
-                raise FrameError("truncated")
-            self._message += more
-        return True
-
-    def _left(self) -> int:
-        if len(self._message) < PREFIX.size:
-            return PREFIX.size - len(self._message)
-        size, _ = lengths(self._message[: PREFIX.size], HELLO_LIMIT, 0)
-        return PREFIX.size + size - len(self._message)
-
-
 class _Joining:
     """All handshakes of a process at once, so that none waits for another."""
 
@@ -125,7 +81,8 @@ class _Joining:
         self._listener, self._addresses, self._secret, self._limit = listener, addresses, secret, limit
         self._missing = {(rank, peer) for rank in here for peer in addresses if peer not in here}
         self._selector = selectors.DefaultSelector()
-        self._guests: list[_Talking] = []
+        self._guests: list[Talking] = []
+        self._calls: list[Talking] = []
 
     def until(self, deadline: float, limit_s: float) -> None:
         """Join all who are missing."""
@@ -144,9 +101,11 @@ class _Joining:
                     self._go_on(key.data)
 
     def close(self) -> None:
-        """No more guests."""
+        """No more guests, and no more calls."""
         for guest in self._guests[:]:
             self._refuse(guest, FrameError("silent"))
+        for talking in self._calls:
+            talking.link.close()
         self._selector.close()
         self._listener.close()
 
@@ -155,7 +114,8 @@ class _Joining:
             link = socket.create_connection(self._addresses[pair[1]], timeout=limit_s)
         except OSError as error:
             raise LinkError(f"link of socket {pair[0]} to socket {pair[1]}: {error.strerror or error}") from None
-        self._begin(_Talking(link, call(pair, self._secret), pair))
+        self._calls.append(Talking(link, call(pair, self._secret), pair))
+        self._begin(self._calls[-1])
 
     def _welcome(self) -> None:
         try:
@@ -164,15 +124,15 @@ class _Joining:
             return
         if len(self._guests) == GUESTS:
             self._refuse(self._guests[0], FrameError("silent"))
-        guest = _Talking(link, answer(self._secret, lambda pair: pair[::-1] in self._missing), None)
+        guest = Talking(link, answer(self._secret, lambda pair: pair[::-1] in self._missing), None)
         self._guests.append(guest)
         self._begin(guest)
 
-    def _begin(self, talking: _Talking) -> None:
+    def _begin(self, talking: Talking) -> None:
         self._selector.register(talking.link, selectors.EVENT_READ, talking)
         self._go_on(talking)
 
-    def _go_on(self, talking: _Talking) -> None:
+    def _go_on(self, talking: Talking) -> None:
         if talking.link.fileno() < 0:  # refused since it was selected
             return
         try:
@@ -183,16 +143,20 @@ class _Joining:
         if agreed is not None:
             own, peer = talking.pair or agreed.pair[::-1]
             self._selector.unregister(talking.link)
-            self._guests = [guest for guest in self._guests if guest is not talking]
+            self._forget(talking)
             self.made[own, peer] = Connection(own, peer, talking.link, agreed, self._limit)
             self._missing.discard((own, peer))
 
-    def _refuse(self, talking: _Talking, error: FrameError) -> None:
+    def _refuse(self, talking: Talking, error: FrameError) -> None:
         """Somebody who came is counted; if it is who we called, that is the end."""
         self._selector.unregister(talking.link)
         talking.link.close()
-        self._guests = [guest for guest in self._guests if guest is not talking]
+        self._forget(talking)
         self.refused[error.reason] += 1
         if talking.pair is not None:
             own, peer = talking.pair
             raise LinkError(f"link of socket {own} to socket {peer}: {error} in its handshake")
+
+    def _forget(self, talking: Talking) -> None:
+        with_whom = self._guests if talking.pair is None else self._calls
+        with_whom.remove(talking)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable
@@ -68,8 +69,9 @@ def test_strangers_are_refused_and_counted_and_disturb_nobody() -> None:
         time.sleep(0.1)
         for said in STRANGERS:
             with socket.create_connection(addresses[0], timeout=5) as stranger:
-                stranger.sendall(said)
-                stranger.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(OSError):  # it may be refused before it has said all
+                    stranger.sendall(said)
+                    stranger.shutdown(socket.SHUT_WR)
                 assert _ends(stranger)
         with pytest.raises(LinkError, match=r"link of socket 2 to socket [01]: frame refused: unauthenticated"):
             join(Listener(), [2], addresses, OTHER)
@@ -146,6 +148,24 @@ def test_a_peer_that_reflects_what_it_is_sent_is_found() -> None:
         mine = Listener()
         with pytest.raises(LinkError, match="malformed"):
             join(mine, [1], {0: server.getsockname(), 1: mine.address}, SECRET)
+
+
+def test_other_calls_are_closed_when_one_fails() -> None:
+    """The exception, and with it the frames that know the calls, lives on."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as garbling,
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        pool.submit(_answering(b"SSH-2.0-x\r\n"), garbling)
+        mine = Listener()
+        addresses = {0: silent.getsockname(), 1: garbling.getsockname(), 2: mine.address}
+        with pytest.raises(LinkError, match="socket 2 to socket 1") as kept:
+            join(mine, [2], addresses, SECRET)
+        link, _ = silent.accept()
+        link.settimeout(2)
+        assert _ends(link) and kept.value.__traceback__
+        link.close()
 
 
 def test_a_peer_that_does_not_come_is_named() -> None:
