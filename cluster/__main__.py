@@ -9,6 +9,7 @@ import click
 from cluster.backends import SocketLostError
 from cluster.cli import coe
 from cluster.disagreement import DisagreementError
+from cluster.peer_links.connection import LinkError
 from node.errors import InputError
 
 
@@ -29,7 +30,7 @@ def main() -> None:
     except InputError as error:
         print(f"coe: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-    except (DisagreementError, SocketLostError) as error:
+    except (DisagreementError, SocketLostError, LinkError) as error:
         print(f"coe: {error}", file=sys.stderr)
         sys.exit(1)
 

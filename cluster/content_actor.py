@@ -12,6 +12,7 @@ from typing import Any
 import ray
 import ray.exceptions
 
+from cluster.backends import SocketLostError
 from cluster.content import Expert, Whole, agreed, apply, socket_of
 from cluster.peer_links.drive import drive
 from cluster.peer_links.joining import Address, Listener, join
@@ -89,11 +90,13 @@ class RayMembers:
 
 
 def got(references: Sequence[Any]) -> list[Any]:
-    """What Ray calls return; what one of them raises, as it was raised there."""
+    """What Ray calls return; what one of them raises, as it was raised there; ``SocketLostError`` without an answer."""
     try:
         found: list[Any] = ray.get(list(references), timeout=TIME_LIMIT_S)
     except ray.exceptions.RayTaskError as error:
         raise (error.cause or error) from None
+    except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
+        raise SocketLostError(f"the actor of a socket is lost: {type(error).__name__}") from None
     return found
 
 

@@ -8,16 +8,19 @@ from functools import partial
 
 import numpy as np
 import pytest
+import ray
 
+from cluster.backends import SocketLostError
 from cluster.checkpoints.load import load_checkpoint
 from cluster.checkpoints.smollm2 import cached
 from cluster.content import Expert
-from cluster.content_actor import ray_members
+from cluster.content_actor import RayMembers, ray_members
 from cluster.dialog import prompt_of, tensors_of
 from cluster.generate import KV_RESERVE, Asked, Prompt, generate
+from cluster.peer_links.connection import LinkError
 from node.deployment import RuntimeOptions
 from node.errors import InputError, InvariantError
-from node.functional.serve import Sampling
+from node.functional.serve import Sampling, Work
 from node.models.checkpoint import Tensors
 from node.models.weights import Array
 from node.spec_file import load_machine
@@ -82,6 +85,19 @@ def test_what_an_actor_refuses_is_one_line_of_the_user() -> None:
     ) as caught:
         generate(wrong, start=ray_members)
     assert "\n" not in str(caught.value)
+
+
+def test_a_socket_that_dies_ends_the_run_with_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after the weights are there; either Ray or a peer notices first."""
+    began = RayMembers.serve
+
+    def serve(self: RayMembers, work: Work) -> list[list[int]]:
+        ray.kill(self._actors[1])
+        return began(self, work)
+
+    monkeypatch.setattr(RayMembers, "serve", serve)
+    with pytest.raises((SocketLostError, LinkError), match="socket"):
+        generate(asked(3, 2, 1, prompts(3, 2)), start=ray_members)
 
 
 QUESTIONS: Sequence[str] = (
