@@ -32,6 +32,7 @@ check: .venv/dev.stamp  ## lint, types, layers, lock
 bench: .venv/dev.stamp  ## measurements, never asserts
 	$(BIN)/python -m tests.benchmarks.engine
 	$(BIN)/python -m tests.benchmarks.compile
+	$(BIN)/python -m tests.benchmarks.generate
 	$(BIN)/python -m tests.benchmarks.links
 
 model: .venv/run.stamp  ## SmolLM2-135M-Instruct (Apache-2.0, 98 MB) into ~/.cache/samba-coe, once
