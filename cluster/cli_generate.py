@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import click
@@ -37,6 +38,7 @@ class _Said:
     seed: int
     backend: str
     address: str | None
+    per_actor: int
 
 
 @click.command("generate")
@@ -57,6 +59,9 @@ class _Said:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is drawn.")
 @click.option("--backend", type=click.Choice(["ray", "local"]), default="ray", show_default=True)
 @click.option("--address", help="Ray cluster to use; without it one is started on this machine.")
+@click.option(
+    "--sockets-per-actor", "per_actor", type=click.IntRange(1), default=1, show_default=True, help="Of Ray actors."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @machine_options
 @model_options
@@ -108,4 +113,4 @@ def _started(said: _Said) -> Iterator[Start]:
         yield local_members
         return
     with ray_session(said.address):
-        yield ray_members
+        yield partial(ray_members, sockets_per_actor=said.per_actor)

@@ -17,6 +17,7 @@ from cluster.content import Expert, Whole, agreed, apply, socket_of
 from cluster.peer_links.drive import drive
 from cluster.peer_links.joining import Address, Listener, join
 from cluster.peer_links.links import Links
+from cluster.socket_actor import share_out
 from node.deployment import Deployment
 from node.events import Command
 from node.functional.serve import Sampling, Work, serve
@@ -28,31 +29,34 @@ TIME_LIMIT_S = 600.0
 
 
 class ContentActor:
-    """The socket ``rank`` of ``deployment``'s one group."""
+    """The sockets ``ranks`` of ``deployment``'s one group; they exchange among themselves without a connection."""
 
-    def __init__(self, rank: int, deployment: Deployment, experts: Sequence[Expert], sampling: Sampling) -> None:
-        self._rank, self._sampling = rank, sampling
+    def __init__(
+        self, ranks: Sequence[int], deployment: Deployment, experts: Sequence[Expert], sampling: Sampling
+    ) -> None:
+        self._ranks, self._sampling = ranks, sampling
         self._programs = deployment.settings.programs
         self._folder = tempfile.TemporaryDirectory(prefix="coe-tiers-")
-        self._socket = socket_of(Whole(experts), deployment, rank, Path(self._folder.name))
-        self._listener, self._links = Listener(), Links([rank], 1, {})
+        whole = Whole(experts)
+        self._sockets = [socket_of(whole, deployment, rank, Path(self._folder.name)) for rank in ranks]
+        self._listener, self._links = Listener(), Links(ranks, len(ranks), {})
 
     def address(self) -> Address:
         """Where its peers call."""
         return self._listener.address
 
     def join(self, addresses: Mapping[int, Address], secret: bytes) -> None:
-        """Make the links to all other sockets."""
-        self._links = join(self._listener, [self._rank], addresses, secret, connect_limit_s=60.0)
+        """Make the links to the sockets of other actors; ``addresses`` by rank."""
+        self._links = join(self._listener, self._ranks, addresses, secret, connect_limit_s=60.0)
 
     def apply(self, commands: Sequence[Command]) -> None:
         """Do commands that are no runs, in order."""
         for command in commands:
-            apply([self._socket], command, self._programs)
+            apply(self._sockets, command, self._programs)
 
-    def serve(self, work: Work) -> list[list[int]]:
-        """Do a run with all other sockets: the tokens of each request."""
-        return drive([serve(self._socket, work, self._sampling)], self._links)[0]
+    def serve(self, work: Work) -> list[list[list[int]]]:
+        """Do a run with all other sockets: of each here the tokens of each request."""
+        return drive([serve(socket, work, self._sampling) for socket in self._sockets], self._links)
 
     def stop(self) -> dict[tuple[int, int], int]:
         """End the links and the tiers; payload bytes sent, by (socket, peer)."""
@@ -62,7 +66,7 @@ class ContentActor:
 
 
 class RayMembers:
-    """A group of ``actors``, by rank. See ``node.functional.texts.Members``."""
+    """A group of ``actors``, in the order of their ranks. See ``node.functional.texts.Members``."""
 
     def __init__(self, actors: Sequence[Any]) -> None:
         self._actors = actors
@@ -81,7 +85,7 @@ class RayMembers:
         runs = [actor.serve.remote(work) for actor in self._actors]
         found = got([*self._pending, *runs])[len(self._pending) :]
         self._pending = []
-        return agreed(found)
+        return agreed([tokens for of_actor in found for tokens in of_actor])
 
     def _send(self) -> None:
         if self._commands:
@@ -101,12 +105,16 @@ def got(references: Sequence[Any]) -> list[Any]:
 
 
 @contextlib.contextmanager
-def ray_members(experts: Sequence[Expert], deployment: Deployment, sampling: Sampling) -> Iterator[Members]:
-    """A Ray actor for each socket, on the cluster that this process is connected to."""
+def ray_members(
+    experts: Sequence[Expert], deployment: Deployment, sampling: Sampling, sockets_per_actor: int = 1
+) -> Iterator[Members]:
+    """Ray actors with so many sockets each, on the cluster that this process is connected to."""
     remote = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(ContentActor)
-    actors: list[Any] = [remote.remote(rank, deployment, list(experts), sampling) for rank in range(deployment.degree)]
+    shares = share_out(deployment.degree, sockets_per_actor)
+    actors: list[Any] = [remote.remote(ranks, deployment, list(experts), sampling) for ranks in shares]
     try:
-        addresses = dict(enumerate(got([actor.address.remote() for actor in actors])))
+        found = got([actor.address.remote() for actor in actors])
+        addresses = {rank: address for ranks, address in zip(shares, found, strict=True) for rank in ranks}
         secret = os.urandom(SECRET_BYTES)
         got([actor.join.remote(addresses, secret) for actor in actors])
         yield RayMembers(actors)

@@ -52,7 +52,7 @@ class TimedActor(ContentActor):
         super().join(*arguments)
         self.clock = Clock(self._links)
 
-    def serve(self, work: Work) -> list[list[int]]:
+    def serve(self, work: Work) -> list[list[list[int]]]:
         if not work.steps:
             found = super().serve(work)
             self.clock.seconds = dict.fromkeys(self.clock.seconds, 0.0)
@@ -103,7 +103,8 @@ def main() -> None:
         for name, sockets, start in (
             ("1 socket, local", 1, local_members),
             ("8 sockets, local", 8, local_members),
-            ("8 sockets, Ray", 8, ray_members),
+            ("8 sockets, 8 Ray actors", 8, ray_members),
+            ("8 sockets, 2 Ray actors", 8, partial(ray_members, sockets_per_actor=4)),
         ):
             rate, times = measured(sockets, start)
             first = first or rate

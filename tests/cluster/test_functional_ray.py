@@ -41,6 +41,13 @@ def test_a_composition_over_ray_answers_as_its_experts_alone(sockets: int) -> No
     assert found.simulation.runtime.groups[0].misses > 3
 
 
+@pytest.mark.parametrize("per_actor", [2, 3, 5])
+def test_sockets_of_one_actor_need_no_connection(per_actor: int) -> None:
+    given = prompts(6, 3)
+    found = generate(asked(5, 3, 2, given), start=partial(ray_members, sockets_per_actor=per_actor))
+    assert found.answers == [generate(alone(prompt)).answers[0] for prompt in given]
+
+
 def test_times_are_those_of_one_process() -> None:
     """Timing is the planner's, wherever the content is."""
     given = prompts(8, 4)
