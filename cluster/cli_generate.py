@@ -39,6 +39,7 @@ class _Said:
     backend: str
     address: str | None
     per_actor: int
+    precision: str
 
 
 @click.command("generate")
@@ -57,6 +58,13 @@ class _Said:
     "--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0: always the likeliest."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is drawn.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bf16"]),
+    default="float32",
+    show_default=True,
+    help="bf16: weights and what operators make are rounded, as on the machine.",
+)
 @click.option("--backend", type=click.Choice(["ray", "local"]), default="ray", show_default=True)
 @click.option("--address", help="Ray cluster to use; without it one is started on this machine.")
 @click.option(
@@ -84,6 +92,7 @@ def generate_command(settings: tuple[str, ...], as_json: bool, **rest: object) -
             kv_reserve=KV_RESERVE,
             fusion=options.fusion,
             orchestration=options.orchestration,
+            precision=said.precision,
         ),
     )
     terminal = Terminal(

@@ -32,7 +32,8 @@ from node.units import Bytes, Picoseconds
 class RuntimeOptions:
     """The choices of the CoE runtime; names are those of the config's ``[runtime]`` table, checked there.
 
-    ``workspace``: bytes at the start of ``kv_reserve`` that functional mode keeps for what lies between kernels.
+    Of functional mode: ``workspace``, bytes at the start of ``kv_reserve`` for what lies between kernels;
+    ``precision``, float32, or bf16 to round where the machine does.
     """
 
     scheduler: str = "affinity"
@@ -46,6 +47,7 @@ class RuntimeOptions:
     router_tokens: int = 20
     prefetch: bool = False
     workspace: Bytes = 0
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class Deployment:
             shards,
             Range(start, self.options.workspace),
             [kinds[kind] for kind in range(len(kinds))],
+            rounds=self.options.precision == "bf16",
         )
 
     def socket(self, index: int) -> Rdu:

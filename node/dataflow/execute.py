@@ -15,6 +15,7 @@ from node.dataflow.graph import Operator
 from node.dataflow.meaning.compute import compute, shape_of
 from node.dataflow.meaning.exchange import exchange
 from node.dataflow.meaning.operands import Array, Operands
+from node.dataflow.meaning.rounding import to_bf16
 from node.dataflow.schedule import Access, Launch
 from node.errors import InvariantError
 
@@ -35,17 +36,24 @@ class Content(Protocol):
         """Weights, tokens and KV cache of a launch."""
 
 
-def run(launches: Iterable[Launch], content: Content) -> Exchange[None]:
-    """Run ``launches`` in order. Yields (collective, array brought), takes the array that came of it."""
+def run(launches: Iterable[Launch], content: Content, *, rounds: bool = False) -> Exchange[None]:
+    """Run ``launches`` in order. Yields (collective, array brought), takes the array that came of it.
+
+    ``rounds``: what operators make is rounded where the machine keeps it in BF16, that is, as its tensor says, when it
+    leaves the operator; sums within one are FP32, as in a PCU.
+    """
     for launch in launches:
         operands = content.operands(launch)
         values = {access.tensor.name: _entering(content, access, operands) for access in launch.reads}
         for op in launch.kernel.operators:
             inputs = [values[tensor.name] for tensor in op.inputs]
             if op.collective:
-                values[op.outputs[0].name] = _checked(op, (yield op, inputs[0]), operands)
+                brought = inputs[0].copy()  # a peer may look at it when this socket's memory has gone on
+                made: tuple[Array, ...] = (_checked(op, (yield op, brought), operands),)
             else:
-                values |= zip((tensor.name for tensor in op.outputs), compute(op, inputs, operands), strict=True)
+                made = compute(op, inputs, operands)
+            for tensor, array in zip(op.outputs, made, strict=True):
+                values[tensor.name] = to_bf16(array) if rounds and tensor.dtype == "bf16" else array
         for access in launch.writes:
             content.write(access, values[access.tensor.name])
 

@@ -18,6 +18,7 @@ from node.dataflow.execute import Exchange, run
 from node.dataflow.form import Step
 from node.dataflow.graph import Operator
 from node.dataflow.meaning.operands import Array
+from node.dataflow.meaning.rounding import to_bf16
 from node.dataflow.program import Program
 from node.dataflow.schedule import Access, Launch
 from node.errors import HardwareError, InputError
@@ -39,7 +40,8 @@ class Range(NamedTuple):
 class ContentSocket:
     """Socket ``name``: ``programs`` of its rank, its tiers' content, and where experts' weights come from at first.
 
-    ``workspace`` is a range in HBM; ``kv_token``: of each program the bytes of a token in a KV range.
+    ``workspace`` is a range in HBM; ``kv_token``: of each program the bytes of a token in a KV range; ``rounds``:
+    weights, and what operators make, are rounded to BF16.
     """
 
     def __init__(
@@ -49,11 +51,13 @@ class ContentSocket:
         shards: Shards,
         workspace: Range,
         kv_token: Sequence[Bytes],
+        *,
+        rounds: bool = False,
     ) -> None:
         self.programs, self.workspace, self.kv_token = programs, workspace, kv_token
         self.ddr, self.hbm = tiers
         self.layouts = [weight_layout(program.graph) for program in programs]
-        self._shards = shards
+        self._shards, self._rounds = shards, rounds
         self._decodes: dict[tuple[int, int, int], Planned] = {}
 
     def apply(self, command: Command, program: int) -> None:
@@ -73,7 +77,7 @@ class ContentSocket:
             if weights.shape != shape:
                 what = f"{held.operator.name} of layer {held.layer}"
                 raise InputError(f"expert {command.symbol}: {what} has shape {weights.shape}, not {shape}")
-            store.write(command.address + held.offset, weights)
+            store.write(command.address + held.offset, to_bf16(weights) if self._rounds else weights)
             yield
 
     def prefill(self, program: int, weights: int, batch: Batch, tokens: Ints, kv: Sequence[Range]) -> Exchange[Array]:
@@ -91,7 +95,7 @@ class ContentSocket:
             raise HardwareError(
                 f"{planned.size:,} bytes between kernels, but the workspace has {self.workspace.size:,}"
             )
-        yield from run(planned.launches, content)
+        yield from run(planned.launches, content, rounds=self._rounds)
         last = planned.launches[-1].writes[-1]
         return content.read(last)
 
