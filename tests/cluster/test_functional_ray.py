@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -57,17 +58,17 @@ def test_times_are_those_of_one_process() -> None:
 
 
 def altered(number: int, name: str) -> Tensors:
-    """An expert's tensors, one of them wrong in every other process that opens it."""
+    """An expert's tensors, one of them wrong, and in each process otherwise."""
 
     def tensor(asked_for: str) -> Array:
         found = tensors(number, expert(number).shape)(asked_for)
-        return found * np.float32(id(found) % 7 + 1) if asked_for == name else found
+        return found * np.float32(2 + os.getpid() % 3) if asked_for == name else found
 
     return tensor
 
 
 def test_a_socket_with_other_weights_is_found() -> None:
-    """Each process scales its shard of the head by a factor of its own: sockets see equal logits, but wrong ones."""
+    """Each process scales its shard by a factor of its own, which is never 1."""
     given = prompts(6, 1)
     wrong = [replace(expert(0), open=partial(altered, 0, "model.layers.1.mlp.down_proj.weight"))]
     request = replace(asked(3, 1, 1, given), experts=wrong)
