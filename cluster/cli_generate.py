@@ -112,7 +112,7 @@ def generate_command(settings: tuple[str, ...], as_json: bool, **rest: object) -
     if as_json:
         click.echo(json.dumps(answers.as_json(), indent=2, ensure_ascii=False))
     else:
-        show_answers.answers_table(OUT, answers)
+        show_answers.answers_table(OUT, answers, asked.machine)
 
 
 @contextlib.contextmanager

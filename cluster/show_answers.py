@@ -5,11 +5,12 @@ from __future__ import annotations
 from rich.console import Console
 
 from cluster.answers import Answer, Answers
-from cluster.show import print_table
+from cluster.show import assumptions, print_table
+from node.spec import Machine
 from node.units import show_seconds
 
 
-def answers_table(console: Console, found: Answers) -> None:
+def answers_table(console: Console, found: Answers, machine: Machine) -> None:
     """The answers where there are several (a single one was shown as it came), and the time of each."""
     console.print()
     if len(found.answers) > 1:
@@ -26,6 +27,7 @@ def answers_table(console: Console, found: Answers) -> None:
         f"here {found.wall_s:.1f} s, {found.wall_tokens_per_s:.1f} tokens/s",
         highlight=False,
     )
+    console.print(f"\n{assumptions(machine)}", style="dim", highlight=False)
 
 
 def _row(number: int, answer: Answer) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ class Found:
         return self.content.weights[self.launch.weights[operator]]
 
     def append(self, keys: Array, values: Array) -> None:
-        for sequence, span in enumerate(self.batch.spans(self.batch.new)):
+        for sequence, span in enumerate(self.batch.of_tokens):
             for what, array in (("k", keys), ("v", values)):
                 cache = self.content.cache.setdefault((self.launch.iteration, what, sequence), array[:0])
                 held = np.concatenate([cache[: self.batch.before[sequence]], array[span]])

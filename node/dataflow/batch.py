@@ -55,20 +55,35 @@ class Batch:
         return _joined([first + query - key for first, (query, key) in zip(self.before, found, strict=True)])
 
     @cached_property
+    def seen(self) -> Ints:
+        """(tokens,): how many keys each token sees."""
+        return _joined([mask.sum(axis=1) for mask in self.masks])
+
+    @cached_property
     def first_pairs(self) -> Ints:
         """(tokens,): of each token which of the pairs is its first."""
-        seen = _joined([mask.sum(axis=1) for mask in self.masks])
-        return np.cumsum(seen) - seen
+        return np.cumsum(self.seen) - self.seen
+
+    @cached_property
+    def of_tokens(self) -> list[slice]:
+        """Where each sequence's new tokens lie in an array per token."""
+        return _spans(self.new)
+
+    @cached_property
+    def of_pairs(self) -> list[slice]:
+        """Where each sequence's pairs lie in an array per pair."""
+        return _spans([int(mask.sum()) for mask in self.masks])
 
     @property
     def each(self) -> list[tuple[int, int]]:
         """(before, new) of each sequence."""
         return list(zip(self.before, self.new, strict=True))
 
-    def spans(self, counts: Sequence[int]) -> list[slice]:
-        """Where each sequence's part lies in an array that has ``counts`` rows of each."""
-        ends = np.cumsum(counts).tolist()
-        return [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
+
+def _spans(counts: Sequence[int]) -> list[slice]:
+    """Where each part lies in an array that has ``counts`` rows of each."""
+    ends = np.cumsum(counts).tolist()
+    return [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
 
 
 def _mask(first: int, new: int, window: int | None) -> Mask:

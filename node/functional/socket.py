@@ -151,7 +151,7 @@ class _Pass:
 
     def append(self, keys: Array, values: Array) -> None:
         """Each sequence's new keys and values go to its range."""
-        for sequence, span in enumerate(self.batch.spans(self.batch.new)):
+        for sequence, span in enumerate(self.batch.of_tokens):
             for which, array in enumerate((keys, values)):
                 before = self.batch.before[sequence] * array.shape[1] * ELEMENT
                 self.socket.hbm.write(self._cache(sequence, which, array.shape[1]) + before, array[span])

@@ -40,7 +40,10 @@ def test_a_window_leaves_out_older_keys(length: int) -> None:
 
 
 def test_spans_lie_one_after_another() -> None:
-    assert Batch((2, 0, 3), (0, 0, 0)).spans((2, 0, 3)) == [slice(0, 2), slice(2, 2), slice(2, 5)]
+    batch = Batch((2, 0, 3), (1, 4, 0))
+    assert batch.of_tokens == [slice(0, 2), slice(2, 2), slice(2, 5)]
+    assert batch.seen.tolist() == [2, 3, 1, 2, 3]
+    assert batch.of_pairs == [slice(0, 5), slice(5, 5), slice(5, 11)]
 
 
 def test_an_empty_batch_has_no_tokens() -> None:

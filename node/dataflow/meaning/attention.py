@@ -114,14 +114,14 @@ def _heads(op: Operator) -> Heads:
 
 def _split(array: Array, batch: Batch, dim: int) -> Iterator[Array]:
     """Of each sequence (new, heads, dim)."""
-    for span in batch.spans(batch.new):
+    for span in batch.of_tokens:
         yield array[span].reshape(span.stop - span.start, -1, dim)
 
 
 def _stationary(inputs: Sequence[Array], cached: object, sequence: int, operands: Operands, heads: Heads) -> Array:
     """(context, query heads, dim): the keys or values that each query head reads."""
     if len(inputs) > 1:
-        held = inputs[1][operands.batch.spans(operands.batch.new)[sequence]]
+        held = inputs[1][operands.batch.of_tokens[sequence]]
     else:
         assert callable(cached)
         held = cached(sequence)
@@ -130,7 +130,7 @@ def _stationary(inputs: Sequence[Array], cached: object, sequence: int, operands
 
 def _dense(array: Array, batch: Batch) -> Iterator[Array]:
     """Of each sequence (heads, new, context), zero where the query does not see the key."""
-    for mask, span in zip(batch.masks, batch.spans([int(mask.sum()) for mask in batch.masks]), strict=True):
+    for mask, span in zip(batch.masks, batch.of_pairs, strict=True):
         dense = np.zeros((array.shape[1], *mask.shape), dtype=np.float32)
         dense[:, mask] = array[span].T
         yield dense
@@ -138,9 +138,7 @@ def _dense(array: Array, batch: Batch) -> Iterator[Array]:
 
 def _spread(over: np.ufunc, array: Array, batch: Batch) -> Array:
     """Of each pair what ``over`` makes of all pairs of its query."""
-    first = batch.first_pairs
-    counts = np.diff(first, append=len(array))
-    return np.asarray(np.repeat(over.reduceat(array, first, axis=0), counts, axis=0))
+    return np.asarray(np.repeat(over.reduceat(array, batch.first_pairs, axis=0), batch.seen, axis=0))
 
 
 def _of_image(array: Array, heads: Heads) -> Array:

@@ -33,7 +33,7 @@ def compute(op: Operator, inputs: Sequence[Array], operands: Operands) -> tuple[
     for tensor, array in zip(op.outputs, made, strict=True):
         if array.shape != (shape := shape_of(tensor, step)):
             raise InvariantError(f"operator {op.name} made {tensor.name} of shape {array.shape}, not {shape}")
-    return tuple(array.astype(np.float32, copy=False) for array in made)
+    return tuple(array if array.dtype == np.float32 else array.astype(np.float32) for array in made)
 
 
 def _empty(op: Operator, inputs: Sequence[Array]) -> bool:
