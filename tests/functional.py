@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from node.dataflow.batch import Batch
 from node.dataflow.compiler import Compiler
-from node.dataflow.execute import lockstep, run
+from node.dataflow.execute import run
 from node.dataflow.graph import Graph, Operator
 from node.dataflow.kernel import Kernel
 from node.dataflow.schedule import Access, Launch, schedule
 from node.spec_file import load_machine
+from tests.lockstep import lockstep
 
 Array = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -6,14 +6,13 @@ these and sends back what came of it. So the same run serves any transport, and 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from typing import Protocol, TypeVar
 
 import numpy as np
 
 from node.dataflow.graph import Operator
 from node.dataflow.meaning.compute import compute, shape_of
-from node.dataflow.meaning.exchange import exchange
 from node.dataflow.meaning.operands import Array, Operands
 from node.dataflow.meaning.rounding import to_bf16
 from node.dataflow.schedule import Access, Launch
@@ -72,24 +71,3 @@ def _checked(op: Operator, array: Array, operands: Operands) -> Array:
     if array.shape != shape:
         raise InvariantError(f"operator {op.name} made {op.outputs[0].name} of shape {array.shape}, not {shape}")
     return array
-
-
-def lockstep(runs: Sequence[Exchange[T]]) -> list[T]:
-    """The runs of all ranks of a group in one process, from collective to collective; what each returns."""
-    ended: dict[int, T] = {}
-    brought = [_advance(one, None, rank, ended) for rank, one in enumerate(runs)]
-    while len(ended) < len(runs):
-        if ended:
-            raise InvariantError(f"{len(ended)} of {len(runs)} sockets ended before the others")
-        made = exchange([item for item in brought if item is not None])
-        brought = [_advance(one, made[rank], rank, ended) for rank, one in enumerate(runs)]
-    return [ended[rank] for rank in range(len(runs))]
-
-
-def _advance(one: Exchange[T], made: Array | None, rank: int, ended: dict[int, T]) -> tuple[Operator, Array] | None:
-    """To the next collective, or to its end."""
-    try:
-        return next(one) if made is None else one.send(made)
-    except StopIteration as stop:
-        ended[rank] = stop.value
-        return None

@@ -1,35 +1,21 @@
 """One tier of one socket: which symbols live where, checked at every step.
 
-Content (functional mode) has its place here: a tier made with a ``Content`` keeps the bytes of what lives in it.
+What lies there is not kept here: functional mode has its own stores (``node.functional.store``).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from typing import Protocol
 
 from node.errors import HardwareError
 from node.units import Bytes, Picoseconds
 
 
-class Content(Protocol):
-    """The bytes behind a tier's addresses."""
-
-    def read(self, address: int, size: Bytes) -> memoryview:
-        """The bytes at ``address``; raises ``HardwareError`` where they were never written."""
-
-    def write(self, address: int, data: memoryview) -> None:
-        """Put ``data`` at ``address``."""
-
-    def forget(self, address: int, size: Bytes) -> None:
-        """What was at ``address`` may not be read again."""
-
-
 class Memory:
     """Addresses [0, capacity). A live range belongs to one symbol and is valid from a time on."""
 
-    def __init__(self, name: str, capacity: Bytes, content: Content | None = None) -> None:
-        self.name, self.capacity, self.content = name, capacity, content
+    def __init__(self, name: str, capacity: Bytes) -> None:
+        self.name, self.capacity = name, capacity
         self.used = self.peak = 0
         self._starts: list[int] = []
         self._ends: list[int] = []
@@ -73,8 +59,6 @@ class Memory:
         del self._starts[index], self._ends[index], self._symbols[address], self._addresses[symbol]
         self._valid.pop(symbol, None)
         self.used -= size
-        if self.content is not None:
-            self.content.forget(address, size)
         return address
 
     def address(self, symbol: int) -> int:

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from node.dataflow.execute import lockstep
+from tests.lockstep import lockstep
 from tests.peers import prefill, processes, served, serving, without_end
 
 

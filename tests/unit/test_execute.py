@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from node.dataflow.batch import Batch
-from node.dataflow.execute import lockstep, run
+from node.dataflow.execute import run
 from node.dataflow.fusion import LEVELS
 from node.dataflow.graph import Operator
 from node.dataflow.meaning.compute import MEANINGS
@@ -24,6 +24,7 @@ from node.models.shape import Shape
 from node.models.training import train
 from node.models.weights import shard
 from tests.functional import Array, Group, group
+from tests.lockstep import lockstep
 
 LENGTHS, TOKENS = (5, 2), [3, 1, 4, 1, 5, 9, 2]
 X, Y = activation("x", 2), activation("y", 2)

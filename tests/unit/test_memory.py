@@ -10,22 +10,6 @@ from node.errors import HardwareError
 from node.hardware.memory import Memory
 
 
-class Forgetful:
-    """A content that notes what it was told to forget."""
-
-    def __init__(self) -> None:
-        self.forgotten: list[tuple[int, int]] = []
-
-    def read(self, address: int, size: int) -> memoryview:
-        raise NotImplementedError
-
-    def write(self, address: int, data: memoryview) -> None:
-        raise NotImplementedError
-
-    def forget(self, address: int, size: int) -> None:
-        self.forgotten.append((address, size))
-
-
 @pytest.fixture
 def tier() -> Memory:
     """100 bytes; symbol 1 in [20, 40), symbol 2 in [60, 80)."""
@@ -145,12 +129,3 @@ def test_a_snapshot_does_not_change_with_the_tier(tier: Memory) -> None:
     before = tier.snapshot()
     tier.free(1)
     assert before["ranges"] == [[1, 20, 20, -1], [2, 60, 20, 5]]
-
-
-def test_the_content_of_a_freed_range_is_forgotten() -> None:
-    content = Forgetful()
-    memory = Memory("HBM", 100, content)
-    memory.allocate(7, 10, 5)
-    assert content.forgotten == []
-    memory.free(7)
-    assert content.forgotten == [(10, 5)]
