@@ -58,7 +58,7 @@ class Spoken:
 
 def answers_of(asked: Asked, found: Generated, spoken: Sequence[Spoken], evictions: int, wall_s: float) -> Answers:
     """The answers of ``found`` with what was ``spoken``, by prompt."""
-    columns, group = found.columns, found.simulation.runtime.groups[0]
+    columns, group = found.columns, found.simulation.groups[0]
     rows = []
     for number, (said, tokens) in enumerate(zip(spoken, found.answers, strict=True)):
         ps = {name: int(columns[name][number]) for name in ("queue", "switch", "ttft", "e2e")}

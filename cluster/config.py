@@ -11,9 +11,9 @@ from cluster.workload import WorkloadConfig
 from node.dataflow.fusion import LEVELS
 from node.errors import InputError
 from node.expert import DTYPE_BYTES, Catalogue, ExpertGroup
-from node.runtime.orders import CALL_OVERHEADS
 from node.runtime.policies import EVICTION
 from node.runtime.scheduler import SCHEDULERS
+from node.runtime.settings import CALL_OVERHEADS
 
 
 @dataclass(frozen=True)

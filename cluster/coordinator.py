@@ -18,14 +18,15 @@ from cluster.disagreement import compare
 from cluster.socket_actor import share_out
 from cluster.wire import pack, unpack
 from node.deployment import Deployment
-from node.events import Ints, to_columns
-from node.hardware.sockets import Planned
+from node.events import COLUMNS, Ints
 from node.hardware.tiers import Completion
+from node.planned import Planned
 from node.simulation import Simulation
 from node.units import Picoseconds
 
 CHECKPOINT_WINDOWS = 16
 MAX_RECOVERIES = 8
+NO_COMMANDS = np.empty((len(COLUMNS), 0), dtype=np.int64)
 NOTHING = np.empty((len(Completion._fields), 0), dtype=np.int64)
 
 
@@ -46,7 +47,7 @@ class Actor:
 class Window:
     """A window as sent: what was planned by group, and by group and kind of socket what should come back."""
 
-    planned: dict[int, list[Planned]]
+    planned: dict[int, Planned]
     expected: dict[tuple[int, int], Ints]
     message: bytes
     checkpoint: bool
@@ -64,7 +65,7 @@ class Coordinator:
     backend: Backend
     window: Picoseconds
     sockets_per_actor: int
-    observe: Callable[[dict[int, list[Planned]]], None]
+    observe: Callable[[dict[int, Planned]], None]
     actors: list[Actor] = field(default_factory=list)
     counters: dict[int, dict[str, int]] = field(default_factory=dict)
 
@@ -93,18 +94,16 @@ class Coordinator:
             due = simulation.next_event()
             assert due is not None
             simulation.advance((due // self.window + 1) * self.window)
-            planned = {g: commands for g in range(self.deployment.groups) if (commands := list(simulation.take(g)))}
+            planned = {g: found for g in range(self.deployment.groups) if len(found := simulation.take(g))}
             if planned:
                 count += 1
                 yield self._window(planned, count % CHECKPOINT_WINDOWS == 0)
 
-    def _window(self, planned: dict[int, list[Planned]], checkpoint: bool) -> Window:
-        streams = {group: to_columns(plan.command for plan in plans) for group, plans in planned.items()}
+    def _window(self, planned: dict[int, Planned], checkpoint: bool) -> Window:
+        streams = {group: plan.columns for group, plan in planned.items()}
         kinds = sorted(set(self.deployment.rank_kinds))
         expected = {
-            (group, rank): np.array([plan.completions[kind] for plan in plans], dtype=np.int64).T
-            for group, plans in planned.items()
-            for kind, rank in enumerate(kinds)
+            (group, rank): plan.expected[kind] for group, plan in planned.items() for kind, rank in enumerate(kinds)
         }
         return Window(planned, expected, pack({"streams": streams, "checkpoint": checkpoint}), checkpoint)
 
@@ -122,7 +121,7 @@ class Coordinator:
 
     def _compare(self, window: Window, socket: int, reply: dict[str, Any]) -> None:
         group, rank = divmod(socket, self.deployment.degree)
-        planned = window.planned.get(group, [])
+        planned = window.planned[group].columns if group in window.planned else NO_COMMANDS
         expected = window.expected.get((group, self.deployment.rank_kinds[rank]), NOTHING)
         compare(socket, planned, expected, reply["results"].get(socket), reply["refusals"].get(socket))
 

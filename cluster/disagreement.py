@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from node.events import Ints, Kind
-from node.hardware.sockets import Planned
+from node.events import ROW, Command, Ints, Kind
 from node.hardware.tiers import Completion
 
 _SHOWN = 6
@@ -17,12 +14,11 @@ class DisagreementError(RuntimeError):
     """Plan and socket differ: a fault of the emulator or of a socket, with both histories in its text."""
 
 
-def compare(
-    socket: int, planned: Sequence[Planned], expected: Ints, found: Ints | None, refusal: str | None = None
-) -> None:
+def compare(socket: int, planned: Ints, expected: Ints, found: Ints | None, refusal: str | None = None) -> None:
     """Raise ``DisagreementError`` at the first command whose completion, address, bytes or occupancy differs.
 
-    ``found`` is None where the socket did nothing; ``refusal`` is why it did no more.
+    ``planned`` are the commands as columns. ``found`` is None where the socket did nothing, ``refusal`` why it did no
+    more.
     """
     done = expected[:, :0] if found is None else found
     count = min(expected.shape[1], done.shape[1])
@@ -34,7 +30,7 @@ def compare(
             for row, name in enumerate(Completion._fields)
             if expected[row, first] != done[row, first]
         ]
-        what = f"disagrees with the plan: command {planned[first].command.sequence}: {'; '.join(fields)}"
+        what = f"disagrees with the plan: command {planned[ROW['sequence'], first]}: {'; '.join(fields)}"
     elif refusal is not None:
         first, what = count, f"refused what was planned: {refusal}"
     elif expected.shape[1] != done.shape[1]:
@@ -44,23 +40,23 @@ def compare(
         return
     shown = range(max(0, first - _SHOWN), first + 1)
     lines = [f"socket {socket} {what}", "  planned:"]
-    lines += [f"    {_planned(planned[i], expected[:, i])}" for i in shown if i < expected.shape[1]]
+    lines += [f"    {_planned(planned[:, i], expected[:, i])}" for i in shown if i < expected.shape[1]]
     lines += ["  found:"]
     lines += [f"    {_shown(planned, i, done[:, i])}" for i in shown if i < done.shape[1]]
     lines += [f"    {refusal}"] if refusal is not None and first == count else []
     raise DisagreementError("\n".join(lines))
 
 
-def _shown(planned: Sequence[Planned], index: int, completion: Ints) -> str:
+def _shown(planned: Ints, index: int, completion: Ints) -> str:
     """What came of a command; one that was not planned is shown without it."""
-    if index < len(planned):
-        return _planned(planned[index], completion)
+    if index < planned.shape[1]:
+        return _planned(planned[:, index], completion)
     fields = zip(Completion._fields, completion.tolist(), strict=True)
     return f"not planned: {', '.join(f'{name} {value:,}' for name, value in fields)}"
 
 
-def _planned(plan: Planned, completion: Ints) -> str:
-    command = plan.command
+def _planned(column: Ints, completion: Ints) -> str:
+    command = Command(*column.tolist())
     time, address, size, occupancy = (int(value) for value in completion)
     return (
         f"{command.sequence:>8} {Kind(command.kind).name:<8} symbol {command.symbol} issued {command.issued:,} ps "

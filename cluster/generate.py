@@ -6,18 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from cluster.content import Expert, Start, local_members
-from cluster.requests_table import RequestsTable
+from cluster.requests_table import columns_of
 from node.dataflow.form import Step, causal_pairs
 from node.deployment import Deployment, RuntimeOptions
 from node.errors import InputError
-from node.events import Command, Ints
+from node.events import Command, Ints, Performed, Serving
 from node.expert import Catalogue, ExpertGroup
 from node.functional.planned import Planned
 from node.functional.serve import Sampling
 from node.functional.texts import Texts
 from node.models.shape import Shape
 from node.request import Request
-from node.runtime.served import Served
 from node.simulation import Simulation
 from node.spec import Machine
 from node.units import Bytes, show_bytes
@@ -69,23 +68,22 @@ def generate(
         Request(number, 0, len(prompt.tokens), asked.most, prompt.expert) for number, prompt in enumerate(asked.prompts)
     ]
     _check(asked, deployment)
-    table, programs = RequestsTable(), deployment.settings.programs
+    programs = deployment.settings.programs
     prompts = {request.id: prompt.tokens for request, prompt in zip(requests, asked.prompts, strict=True)}
     with start(asked.experts, deployment, asked.sampling) as members:
         texts = Texts(members, prompts, programs, asked.sampling, emit)
 
-        def perform(command: Command, serving: Sequence[Served]) -> Command:
+        def perform(command: Command, serving: Sequence[Serving]) -> Performed:
             observe(command)
             return texts.perform(command, serving)
 
-        simulation = deployment.simulation(requests, table.add, perform)
+        simulation = deployment.simulation(requests, perform)
         while not simulation.over:
             due = simulation.next_event()
             assert due is not None
             simulation.advance(due + 1)
-            for _ in simulation.take(0):
-                pass
-    return Generated([texts.answers[request.id] for request in requests], table.columns(), simulation)
+            simulation.take(0)
+    return Generated([texts.answers[request.id] for request in requests], columns_of(simulation), simulation)
 
 
 def _deployment(asked: Asked) -> Deployment:

@@ -9,7 +9,7 @@ from cluster.deploy import deployment_of
 from cluster.footprint import capacity, row
 from cluster.fusion_study import fusion_rows, monarch_rows, placement_rows
 from cluster.published import Published, Row, Runs, call_s, call_settings, makespan_s, samba_settings
-from node.runtime.orders import CALL_OVERHEADS
+from node.runtime.settings import CALL_OVERHEADS
 from node.units import parse
 
 FOOTPRINT_EXPERTS = 850

@@ -5,48 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
 from node.events import Ints
 from node.request import Request
-from node.runtime.served import CHARGES, Served
-from node.units import Picoseconds
+from node.runtime.ledger import CHARGES
+from node.simulation import Simulation
 
 _OF_REQUEST = ("request", "arrival", "expert", "group", "input_tokens", "output_tokens")
 COLUMNS = (*_OF_REQUEST, *CHARGES, "e2e", "ttft")
 
 
-class RequestsTable:
-    """Rows as requests end; times in integer picoseconds."""
-
-    def __init__(self) -> None:
-        self._rows: list[tuple[int, ...]] = []
-
-    def add(self, served: Served, now: Picoseconds) -> None:
-        """A request that ended ``now``; its charges add up to its end-to-end time."""
-        request = served.request
-        self._rows.append(
-            (
-                request.id,
-                request.arrival,
-                request.expert,
-                served.group,
-                request.input_tokens,
-                request.output_tokens,
-                *served.charges.values(),
-                served.e2e(now),
-                served.ttft,
-            )
-        )
-
-    def columns(self) -> dict[str, Ints]:
-        """The completed requests by column, in the order of their numbers."""
-        table = np.array(self._rows, dtype=np.int64).reshape(len(self._rows), len(COLUMNS))
-        table = table[np.argsort(table[:, 0], kind="stable")]
-        return {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(COLUMNS)}
+def columns_of(simulation: Simulation) -> dict[str, Ints]:
+    """The requests of a run that is over, in the order of their numbers; times in integer picoseconds."""
+    requests, found = simulation.requests, simulation.columns()
+    names = {"request": "id", **{name: name for name in _OF_REQUEST if name not in ("request", "group")}}
+    columns = {name: getattr(requests, attribute) for name, attribute in names.items()} | found
+    return {name: columns[name] for name in COLUMNS}
 
 
 def write_requests(columns: dict[str, Ints], refused: Sequence[Request], path: Path) -> None:

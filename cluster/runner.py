@@ -10,7 +10,7 @@ from cluster.backends import Backend, LocalBackend, RayBackend, ray_session
 from cluster.config import Config
 from cluster.coordinator import Coordinator
 from cluster.deploy import deployment_of, window_of, workload_of
-from cluster.requests_table import RequestsTable
+from cluster.requests_table import columns_of
 from cluster.summary import Summary, summarise
 from cluster.timeline import Timeline
 from cluster.workload import Workload
@@ -19,10 +19,10 @@ from node.dataflow.fusion import LEVELS
 from node.deployment import Deployment
 from node.errors import InputError
 from node.events import Ints
-from node.hardware.sockets import Planned
+from node.planned import Planned
 from node.simulation import Simulation
 from node.spec import Machine
-from node.units import PS_PER_S, exact_sum, show_seconds
+from node.units import PS_PER_S, show_seconds
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,10 @@ def run(
 ) -> Run:
     """Run the workload on ``backend``, check every conservation law, and sum up. The backend is stopped."""
     deployment, workload = prepared
-    table = RequestsTable()
-    simulation = deployment.simulation(workload.requests, table.add)
+    simulation = deployment.simulation(workload.requests)
     timeline = Timeline(deployment, timeline_limit)
 
-    def observe(planned: dict[int, list[Planned]]) -> None:
+    def observe(planned: dict[int, Planned]) -> None:
         timeline.observe(planned)
         watch(_progress(simulation, len(workload.requests)))
 
@@ -107,8 +106,8 @@ def run(
         coordinator.run()
     finally:
         backend.stop()
-    columns = table.columns()
-    verify(deployment, simulation, coordinator.counters, exact_sum(columns["e2e"]))
+    columns = columns_of(simulation)
+    verify(deployment, simulation, coordinator.counters, columns)
     summary = summarise(deployment, workload, simulation, columns, coordinator.counters, config.workload.warmup)
     return Run(deployment, workload, summary, columns, timeline)
 
@@ -131,7 +130,7 @@ def notes(result: Run, over_context: str) -> tuple[str, ...]:
 
 
 def _progress(simulation: Simulation, requests: int) -> Progress:
-    groups = simulation.runtime.groups
+    groups = simulation.groups
     return Progress(
         now=simulation.now,
         completed=simulation.completed,

@@ -14,7 +14,7 @@ from cluster.kernels import Memory, Pass
 from cluster.published import Row, headline
 from cluster.runner import Run
 from node.estimate import Estimate
-from node.runtime.served import CHARGES
+from node.runtime.ledger import CHARGES
 from node.spec import Machine
 from node.units import PS_PER_S, exact_sum, show_bytes, show_seconds
 

@@ -37,7 +37,7 @@ def summarise(
     e2e, ttft, tokens = (columns[name][measured] for name in ("e2e", "ttft", "output_tokens"))
     several = tokens > 1
     tpot = (e2e - ttft)[several] / (tokens[several] - 1)
-    groups = simulation.runtime.groups
+    groups = simulation.groups
     activations = sum(group.activations.total() for group in groups)
     hits, misses = (sum(getattr(group, what) for group in groups) for what in ("hits", "misses"))
     switching = sum(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+
 from node.deployment import Deployment
-from node.events import Command, Kind
+from node.events import ROW, Command, Kind
 from node.hardware.costs import Costs
-from node.hardware.sockets import Planned
+from node.planned import Planned
+from node.units import Picoseconds
 
 ENGINES = ("dma", "tile", "link")
 DMA, TILE, LINK = range(len(ENGINES))
@@ -30,18 +33,16 @@ class Timeline:
         self._free: dict[tuple[int, int], int] = {}
         self.dropped = 0
 
-    def observe(self, planned: dict[int, list[Planned]]) -> None:
+    def observe(self, planned: dict[int, Planned]) -> None:
         """Take a window's commands, by group; every socket of a group does the same."""
-        for group, plans in planned.items():
-            for plan in plans:
-                engine = _ENGINE.get(Kind(plan.command.kind))
-                if engine is not None:
-                    self._add(group, engine, plan)
+        for group, plan in planned.items():
+            kind = plan.columns[ROW["kind"]]
+            for place in np.flatnonzero(np.isin(kind, list(_ENGINE))).tolist():
+                command = Command(*plan.columns[:, place].tolist())
+                self._add(group, _ENGINE[Kind(command.kind)], command, int(plan.ends[place]))
 
-    def _add(self, group: int, engine: int, plan: Planned) -> None:
-        command = plan.command
+    def _add(self, group: int, engine: int, command: Command, end: Picoseconds) -> None:
         start = max(command.issued, self._free.get((group, engine), 0))
-        end = max(completion.time for completion in plan.completions)
         self._free[group, engine] = end
         router = command.symbol == self._deployment.catalogue.count
         whose = "router" if router else f"expert {command.symbol}"

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from node.deployment import Deployment
 from node.errors import InvariantError
+from node.runtime.ledger import CHARGES, Ints
 from node.simulation import Simulation
-from node.units import Picoseconds
+from node.units import Picoseconds, exact_sum
 
 
 def verify(
-    deployment: Deployment, simulation: Simulation, counters: Mapping[int, Mapping[str, int]], e2e_total: Picoseconds
+    deployment: Deployment,
+    simulation: Simulation,
+    counters: Mapping[int, Mapping[str, int]],
+    columns: Mapping[str, Ints],
 ) -> None:
-    """Raise ``InvariantError`` where a law is broken.
+    """Raise ``InvariantError`` where a law is broken; ``columns`` are those of the simulation.
 
     Little's law: the integral of requests in the system over time is the sum of their end-to-end times. Bytes: each
     group's sockets copied activations x expert bytes; an activation is a miss or a prefetch, and a prefetch is used or
@@ -21,12 +27,15 @@ def verify(
     idle time never exceed the makespan, nor do both engines where nothing is prefetched. Memory: no tier was ever over
     its capacity, and only weights are left. ``counters`` are the sockets' own.
     """
-    totals, makespan = simulation.totals, simulation.now
-    _same("Little's law: request time", totals.request_ps, e2e_total)
-    _same("requests left in the system", totals.in_system, 0)
-    served = sum(group.hits + group.misses for group in simulation.runtime.groups)
+    makespan = simulation.now
+    arrival = simulation.requests.arrival
+    in_system = request_time(arrival, arrival + columns["e2e"])
+    _same("Little's law: request time", in_system, sum(exact_sum(columns[charge]) for charge in CHARGES))
+    _same("requests left in the system", len(arrival) - simulation.completed, 0)
+    _same("end of the last request", int((arrival + columns["e2e"]).max()), makespan)
+    served = sum(group.hits + group.misses for group in simulation.groups)
     _same("hits and misses", served, simulation.completed)
-    for group in simulation.runtime.groups:
+    for group in simulation.groups:
         index = group.layout.group
         members = range(index * deployment.degree, (index + 1) * deployment.degree)
         copied = sum(counters[socket]["copied"] for socket in members)
@@ -49,8 +58,18 @@ def verify(
             _at_most(f"DDR peak of socket {socket}", found["ddr_peak"], deployment.machine.ddr.capacity)
             engines = found["dma_busy"], found["tile_busy"]
             busy = max(engines) if deployment.options.prefetch else sum(engines)
-            _at_most(f"DMA, tile and idle time of socket {socket}", busy + totals.idle_ps[index], makespan)
+            _at_most(f"DMA, tile and idle time of socket {socket}", busy + simulation.idle_ps[index], makespan)
             _at_most(f"link time of socket {socket}", found["link_busy"], makespan)
+
+
+def request_time(arrival: Ints, end: Ints) -> Picoseconds:
+    """The integral over time of how many requests are in the system."""
+    times = np.concatenate([arrival, end])
+    order = np.argsort(times, kind="stable")
+    spans = np.diff(times[order])
+    inside = np.cumsum(np.where(order < len(arrival), 1, -1))[:-1]
+    # int64 would overflow: the upper and the lower half of each span by themselves
+    return (exact_sum(inside * (spans >> 32)) << 32) + exact_sum(inside * (spans & 0xFFFFFFFF))
 
 
 def _same(what: str, found: int, expected: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -16,15 +16,14 @@ from node.hardware.rdu import Rdu
 from node.models.decoder import decoder
 from node.models.shape import Shape
 from node.models.shard import Shard
-from node.request import Request
-from node.runtime.coe import check_lengths
-from node.runtime.orders import Settings
+from node.request import Request, Requests
 from node.runtime.policies import EVICTION
 from node.runtime.scheduler import NEXT, SCHEDULERS
-from node.runtime.served import Served
+from node.runtime.settings import Settings, check_lengths
 from node.runtime.sharding import Layout, ModelSize, Region, groups_of, lay_out
-from node.simulation import Perform, Simulation, as_it_is
+from node.simulation import Simulation
 from node.spec import Machine
+from node.stream import Perform
 from node.units import Bytes, Picoseconds
 
 
@@ -173,14 +172,9 @@ class Deployment:
 
     def check_lengths(self, requests: Sequence[Request]) -> None:
         """``InputError`` for a request whose KV cache, its expert's or the router's, would never fit."""
-        check_lengths(requests, self.settings, self.options.kv_reserve - self.options.workspace)
+        check_lengths(Requests.of(requests), self.settings, self.options.kv_reserve - self.options.workspace)
 
-    def simulation(
-        self,
-        requests: Sequence[Request],
-        finished: Callable[[Served, Picoseconds], None],
-        perform: Perform = as_it_is,
-    ) -> Simulation:
+    def simulation(self, requests: Sequence[Request], perform: Perform | None = None) -> Simulation:
         """The planner of a run of at least one request, all of which pass ``check_lengths``."""
         if not requests:
             raise InputError("the workload has no request to serve")
@@ -189,4 +183,4 @@ class Deployment:
             [self._rdu(f"group {group}, rank {rank}", programs) for rank, programs in self._by_kind.items()]
             for group in range(self.groups)
         ]
-        return Simulation(self.layouts, self.settings, kinds, Host(self.machine), requests, finished, perform)
+        return Simulation(self.layouts, self.settings, kinds, Host(self.machine), requests, perform)

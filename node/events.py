@@ -1,15 +1,14 @@
-"""The vocabulary between those who decide and those who do: commands (what to do) and events (what happened)."""
+"""The vocabulary between those who decide and those who do: commands (what to do), and what came of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from node.request import Request
 from node.units import Bytes, Picoseconds
 
 Ints = npt.NDArray[np.int64]
@@ -72,40 +71,16 @@ def to_columns(commands: Iterable[Command]) -> Ints:
     return np.ascontiguousarray(table.T)
 
 
-class HostCall(NamedTuple):
-    """The host spends its fixed cost on ``calls`` calls for a group before the sockets may go on."""
+class Serving(NamedTuple):
+    """A request that a run is for: its number, the tokens generated so far, the symbol of its KV range."""
 
-    group: int
-    calls: int
-
-
-class Cut(NamedTuple):
-    """End the group's running decode at the end of the step it is in."""
-
-    group: int
+    request: int
+    generated: int
+    kv: int
 
 
-Order = Command | HostCall | Cut
+class Performed(NamedTuple):
+    """What came of a run with content: the steps that were done, and whose answers ended with the last of them."""
 
-
-class RequestsArrived(NamedTuple):
-    """The requests that reached the node at one moment."""
-
-    requests: tuple[Request, ...]
-
-
-class GroupDone(NamedTuple):
-    """The run of ``group`` or the host's call for it is complete; ``steps`` of a decode were run."""
-
-    group: int
     steps: int = 0
-
-
-class CopyDone(NamedTuple):
-    """``expert`` is in the HBM of all sockets of ``group``."""
-
-    group: int
-    expert: int
-
-
-Event = RequestsArrived | GroupDone | CopyDone
+    ended: Collection[int] = ()

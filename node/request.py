@@ -1,10 +1,17 @@
-"""What flows through the node: one request of the workload."""
+"""What flows through the node: the requests of a workload, one by one and as columns."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
 
 from node.units import Picoseconds
+
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +27,49 @@ class Request:
     input_tokens: int
     output_tokens: int
     expert: int
+
+
+@dataclass(frozen=True)
+class Requests(Sequence[Request]):
+    """Many requests in order of arrival: a sequence of ``Request``, held as one int64 column of each field."""
+
+    id: Ints
+    arrival: Ints
+    input_tokens: Ints
+    output_tokens: Ints
+    expert: Ints
+
+    @classmethod
+    def of(cls, requests: Sequence[Request]) -> Requests:
+        """The columns of ``requests``; columns as they are."""
+        if isinstance(requests, Requests):
+            return requests
+        names = [field.name for field in fields(cls)]
+        return cls(*(np.array([getattr(one, name) for one in requests], dtype=np.int64) for name in names))
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> Requests:
+        """Those that are chosen."""
+        return Requests(*(column[chosen] for column in self._columns()))
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    @overload
+    def __getitem__(self, index: int) -> Request: ...
+    @overload
+    def __getitem__(self, index: slice) -> Requests: ...
+    def __getitem__(self, index: int | slice) -> Request | Requests:
+        if isinstance(index, slice):
+            return Requests(*(column[index] for column in self._columns()))
+        return Request(*(int(column[index]) for column in self._columns()))
+
+    def __iter__(self) -> Iterator[Request]:
+        return map(Request, *(column.tolist() for column in self._columns()))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _columns(self) -> tuple[Ints, ...]:
+        return self.id, self.arrival, self.input_tokens, self.output_tokens, self.expert

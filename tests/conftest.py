@@ -11,14 +11,15 @@ import pytest
 from cluster.checkpoints.smollm2 import cached
 from node.conservation import verify
 from node.deployment import Deployment, RuntimeOptions
-from node.events import Kind, to_columns
+from node.events import Command, Kind
 from node.expert import Catalogue, ExpertGroup
-from node.hardware.sockets import Planned
+from node.hardware.tiers import Completion
 from node.models.decoder import decoder
 from node.models.hugging_face import load_shape
 from node.models.shape import Shape
+from node.planned import Planned
 from node.request import Request
-from node.runtime.served import CHARGES, Served
+from node.runtime.ledger import CHARGES
 from node.simulation import Simulation
 from node.spec_file import load_machine
 from node.units import MS, Picoseconds
@@ -55,6 +56,14 @@ class Row:
         return self.end - self.request.arrival
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A command as planned, and what each kind of socket in the group answered."""
+
+    command: Command
+    completions: list[Completion]
+
+
 @dataclass
 class Outcome:
     """A simulation that was run to its end, checked."""
@@ -62,7 +71,7 @@ class Outcome:
     deployment: Deployment
     simulation: Simulation
     rows: list[Row] = field(default_factory=list)  # in the order in which they ended
-    planned: dict[int, list[Planned]] = field(default_factory=dict)
+    planned: dict[int, list[Plan]] = field(default_factory=dict)
     counters: dict[int, dict[str, int]] = field(default_factory=dict)
 
     def row(self, request: int) -> Row:
@@ -77,7 +86,7 @@ class Outcome:
         names = [Kind(plan.command.kind).name for plan in self.planned[group]]
         return [name for name in names if name != "LOAD"]
 
-    def of_kind(self, kind: Kind, group: int = 0) -> list[Planned]:
+    def of_kind(self, kind: Kind, group: int = 0) -> list[Plan]:
         return [plan for plan in self.planned[group] if plan.command.kind == kind]
 
     def trace(self) -> list[tuple[int, ...]]:
@@ -97,37 +106,42 @@ def simulate() -> Callable[..., Outcome]:
 
 
 def _simulate(deployment: Deployment, requests: Sequence[Request], until: Iterable[Picoseconds] = ()) -> Outcome:
-    rows: list[Row] = []
-
-    def finished(served: Served, now: Picoseconds) -> None:
-        assert served.e2e(now) == sum(served.charges.values()) == now - served.request.arrival
-        rows.append(Row(served.request, served.group, now, served.ttft, dict(served.charges)))
-
-    simulation = deployment.simulation(requests, finished)
-    outcome = Outcome(deployment, simulation, rows, {group: [] for group in range(deployment.groups)})
+    simulation = deployment.simulation(requests)
+    outcome = Outcome(deployment, simulation, [], {group: [] for group in range(deployment.groups)})
     sockets = [deployment.socket(index) for index in range(deployment.machine.sockets)]
     kinds = sorted(set(deployment.rank_kinds))
     for time in (*until, FOREVER):
         simulation.advance(time)
         for group in range(deployment.groups):
-            plans = list(simulation.take(group))
-            outcome.planned[group] += plans
+            window = simulation.take(group)
+            outcome.planned[group] += plans_of(window)
             for rank, kind in enumerate(deployment.rank_kinds):
                 socket = sockets[group * deployment.degree + rank]
-                found = socket.replay(to_columns(plan.command for plan in plans))
-                planned = [plan.completions[kinds.index(kind)] for plan in plans]
-                assert found.T.tolist() == [list(completion) for completion in planned], socket.name
+                found = socket.replay(window.columns)
+                assert found.tolist() == window.expected[kinds.index(kind)].tolist(), socket.name
     assert simulation.over and simulation.next_event() is None
-    assert sorted(row.request.id for row in rows) == [request.id for request in requests]
-    for row in rows:
-        assert set(row.charges) == set(CHARGES) and min(row.charges.values()) >= 0, row
+    columns = simulation.columns()
+    for number, request in enumerate(requests):
+        times = {name: int(column[number]) for name, column in columns.items()}
+        charges = {what: times[what] for what in CHARGES}
+        row = Row(request, times["group"], request.arrival + times["e2e"], times["ttft"], charges)
+        assert sum(charges.values()) == row.e2e and min(charges.values()) >= 0, row
         assert 0 < row.ttft <= row.e2e, row
+        outcome.rows.append(row)
+    outcome.rows.sort(key=lambda row: row.end)
     outcome.counters = {index: socket.counters() for index, socket in enumerate(sockets)}
     for index, counters in outcome.counters.items():
         group, rank = divmod(index, deployment.degree)
-        assert counters == simulation._sockets[group].kinds[kinds.index(deployment.rank_kinds[rank])].counters()
-    verify(deployment, simulation, outcome.counters, sum(row.e2e for row in rows))
+        assert counters == simulation.kinds[group][kinds.index(deployment.rank_kinds[rank])].counters()
+    verify(deployment, simulation, outcome.counters, columns)
     return outcome
+
+
+def plans_of(window: Planned) -> list[Plan]:
+    """Command by command."""
+    answers = [[Completion(*column) for column in found.T.tolist()] for found in window.expected]
+    commands = map(Command._make, window.columns.T.tolist())
+    return [Plan(command, list(of)) for command, *of in zip(commands, *answers, strict=True)]
 
 
 @pytest.fixture(scope="session")

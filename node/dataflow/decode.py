@@ -5,8 +5,9 @@ Segments are rounded once when made; a run of steps is then an arithmetic series
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -33,14 +34,27 @@ class DecodeCost:
 
     segments: tuple[Segment, ...]
     link_ps: Picoseconds
+    firsts: tuple[int, ...] = field(init=False)  # of the segments
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "firsts", tuple(segment.first for segment in self.segments))
 
     def line(self, context: int) -> tuple[Picoseconds, int]:
         """Time of a step at ``context``, and what one more token adds to it."""
         segment = next(found for found in reversed(self.segments) if found.first <= context)
         return segment.base + segment.slope * (context - segment.first), segment.slope
 
+    def _around(self, context: int) -> tuple[Segment, int]:
+        """The segment of a context, and where the next one begins."""
+        index = bisect_right(self.firsts, context)
+        return self.segments[index - 1], self.firsts[index] if index < len(self.firsts) else FAR
+
     def run_ps(self, context: int, growth: int, steps: int) -> Picoseconds:
         """Time of ``steps`` steps; the first reads ``context`` tokens, each next one ``growth`` more."""
+        segment, following = self._around(context)
+        if following >= context + growth * steps:  # most runs: all steps on one line
+            last = segment.base + segment.slope * (context - segment.first)
+            return steps * last + segment.slope * growth * (steps * (steps - 1) // 2)
         time = 0
         for index, segment in enumerate(self.segments):
             end = self.segments[index + 1].first if index + 1 < len(self.segments) else FAR

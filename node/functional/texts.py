@@ -10,21 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from node.errors import InvariantError
-from node.events import Command, Kind
+from node.events import Command, Kind, Performed, Serving
 from node.functional.serve import Part, Sampling, Work
 from node.functional.socket import Range
-from node.request import Request
 
 CHUNK = 8  # decode steps between two looks at what came
-
-
-class Serving(Protocol):
-    """A request as the runtime has it."""
-
-    request: Request
-    generated: int
-    kv: int
-    limit: int | None
 
 
 class Members(Protocol):
@@ -53,13 +43,13 @@ class Texts:
         self._sampling, self._emit = sampling, emit
         self._ranges: dict[int, Range] = {}  # KV ranges by symbol
 
-    def perform(self, command: Command, serving: Sequence[Serving]) -> Command:
-        """Do a command, a run for those whom it serves; it comes back with the steps that were done."""
+    def perform(self, command: Command, serving: Sequence[Serving]) -> Performed:
+        """Do a command, a run for those whom it serves."""
         if command.kind not in (Kind.PREFILL, Kind.DECODE):
             if command.kind == Kind.ALLOCATE:
                 self._ranges[command.symbol] = Range(command.address, command.size)
             self._members.apply(command)
-            return command
+            return Performed()
         steps = min(command.steps, CHUNK)
         parts = tuple(self._part(one, prefill=command.kind == Kind.PREFILL) for one in serving)
         work = Work(self._programs[command.symbol], command.address, parts, steps)
@@ -68,11 +58,11 @@ class Texts:
             raise InvariantError(f"a run gave its requests {sorted({len(tokens) for tokens in found})} tokens")
         for one, tokens in zip(serving, found, strict=True):
             self._add(one, tokens)
-        return command._replace(steps=len(found[0])) if command.kind == Kind.DECODE else command
+        ended = [one.request for one, tokens in zip(serving, found, strict=True) if self._ends(tokens)]
+        return Performed(len(found[0]), ended)
 
     def _part(self, one: Serving, *, prefill: bool) -> Part:
-        request = one.request.id
-        kv = self._ranges[one.kv]
+        request, kv = one.request, self._ranges[one.kv]
         if prefill:
             return Part(request, tuple(self._prompts[request]), 0, kv)
         last = self.answers[request][one.generated - 1]
@@ -80,7 +70,7 @@ class Texts:
 
     def _add(self, one: Serving, tokens: Sequence[int]) -> None:
         """New tokens of a request, after those that it has; some may be known already."""
-        request, answer = one.request.id, self.answers[one.request.id]
+        request, answer = one.request, self.answers[one.request]
         for place, token in enumerate(tokens, one.generated):
             if place < len(answer):
                 if answer[place] != token:
@@ -88,5 +78,6 @@ class Texts:
                 continue
             answer.append(token)
             self._emit(request, token)
-        if tokens and tokens[-1] in self._sampling.ends:
-            one.limit = one.generated + len(tokens)
+
+    def _ends(self, tokens: Sequence[int]) -> bool:
+        return bool(tokens) and tokens[-1] in self._sampling.ends

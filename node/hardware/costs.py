@@ -19,13 +19,14 @@ class Costs:
     """Durations on a socket with these ``programs``; ``sharers`` sockets copy at once where the host link is shared."""
 
     def __init__(self, machine: Machine, programs: Sequence[Program], sharers: int) -> None:
-        self._programs = programs
+        self.programs = programs
+        self._prefills: dict[tuple[int, ...], tuple[Picoseconds, Picoseconds]] = {}
         self.hbm_share = machine.hbm_share(sharers)  # what a copy leaves
         self.copy_ps = np.array([machine.copy_ps(p.weight_bytes, sharers) for p in programs], dtype=np.int64)
 
     def run(self, command: Command) -> tuple[Picoseconds, Picoseconds]:
         """Time of a PREFILL or DECODE, and how much of it the link is sending."""
-        program = self._programs[command.program]
+        program = self.programs[command.program]
         if command.kind == Kind.PREFILL:
             return program.prefill(Step(command.tokens, command.pairs, command.context, command.sequences))
         decode = program.decode(command.sequences)
@@ -37,26 +38,38 @@ class Costs:
         return Run(alone, beside, command.context, command.growth)
 
     def _steps(self, command: Command, hbm_share: float) -> DecodeCost:
-        program = self._programs[command.program]
+        program = self.programs[command.program]
         if command.kind == Kind.DECODE:
             return program.decode(command.sequences, hbm_share)
         step = Step(command.tokens, command.pairs, command.context, command.sequences)
         time, link = program.prefill(step, hbm_share)
         return DecodeCost((Segment(0, time, 0),), link)
 
+    def _prefill(self, shape: tuple[int, ...]) -> tuple[Picoseconds, Picoseconds]:
+        """``run`` of a PREFILL of program, tokens, pairs, context and sequences."""
+        known = self._prefills.get(shape)
+        if known is None:
+            known = self._prefills[shape] = self.programs[shape[0]].prefill(Step(*shape[1:]))
+        return known
+
     def runs(self, columns: Ints) -> tuple[Ints, Ints]:
         """``run`` of many: decode runs by program and batch size as whole columns, prefills by their shapes."""
         kind, program = columns[ROW["kind"]], columns[ROW["program"]]
         batch, steps = columns[ROW["sequences"]], columns[ROW["steps"]]
         times, links = np.zeros_like(kind), np.zeros_like(kind)
-        for index in np.flatnonzero(kind == Kind.PREFILL).tolist():
-            times[index], links[index] = self.run(Command(*columns[:, index].tolist()))
+        prefills = np.flatnonzero(kind == Kind.PREFILL)
+        if len(prefills):
+            shapes = columns[[ROW[name] for name in ("program", "tokens", "pairs", "context", "sequences")]][
+                :, prefills
+            ]
+            taken = [self._prefill(shape) for shape in zip(*shapes.tolist(), strict=True)]
+            times[prefills], links[prefills] = np.array(taken, dtype=np.int64).T
         decodes = kind == Kind.DECODE
         for of_program in np.unique(program[decodes]).tolist():
             of_it = decodes & (program == of_program)
             for of_batch in np.unique(batch[of_it]).tolist():
                 chosen = of_it & (batch == of_batch)
-                cost = self._programs[of_program].decode(of_batch)
+                cost = self.programs[of_program].decode(of_batch)
                 context, growth = columns[ROW["context"], chosen], columns[ROW["growth"], chosen]
                 times[chosen] = cost.runs_ps(context, growth, steps[chosen])
                 links[chosen] = steps[chosen] * cost.link_ps
@@ -73,18 +86,18 @@ class GroupDecode:
         self._programs, self._hbm_share = programs, hbm_share
         self._costs: dict[tuple[int, int, float], DecodeCost] = {}
 
-    def cost(self, command: Command, hbm_share: float = 1.0) -> DecodeCost:
-        """The cost of a DECODE's steps: each takes as long as on its slowest member."""
-        key = (command.program, command.sequences, hbm_share)
+    def cost(self, program: int, sequences: int, hbm_share: float = 1.0) -> DecodeCost:
+        """The cost of decode steps of so many sequences: each takes as long as on its slowest member."""
+        key = (program, sequences, hbm_share)
         if key not in self._costs:
-            members = [programs[command.program].decode(command.sequences, hbm_share) for programs in self._programs]
+            members = [programs[program].decode(sequences, hbm_share) for programs in self._programs]
             self._costs[key] = members[0] if len(members) == 1 else slowest(members)
         return self._costs[key]
 
     def run(self, command: Command, copies: Sequence[Copying]) -> Run:
         """A DECODE beside ``copies``; what it takes beside them is worked out where there are any."""
-        alone = self.cost(command)
-        beside = self.cost(command, self._hbm_share) if copies else alone
+        alone = self.cost(command.program, command.sequences)
+        beside = self.cost(command.program, command.sequences, self._hbm_share) if copies else alone
         return Run(alone, beside, command.context, command.growth)
 
 

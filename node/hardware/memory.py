@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 
+import numpy as np
+
 from node.errors import HardwareError
+from node.events import Ints
 from node.units import Bytes, Picoseconds
 
 
@@ -85,6 +88,23 @@ class Memory:
             when = "never written" if valid is None else f"there from {valid:,} ps on"
             raise HardwareError(f"{self.name}: symbol {symbol} read at {now:,} ps, but it is {when}")
         return address
+
+    def ranges(self) -> tuple[Ints, Ints, Ints, Ints]:
+        """All live ranges by address: symbols, addresses, sizes, and since when their content is there (or -1)."""
+        start, end = (np.array(of, dtype=np.int64) for of in (self._starts, self._ends))
+        symbols = [self._symbols[at] for at in self._starts]
+        valid = [self._valid.get(symbol, -1) for symbol in symbols]
+        return np.array(symbols, dtype=np.int64), start, end - start, np.array(valid, dtype=np.int64)
+
+    def become(self, ranges: tuple[Ints, Ints, Ints, Ints], most_used: Bytes) -> None:
+        """These, as ``ranges`` gives them, are the live ranges from now on; meanwhile ``most_used`` bytes were."""
+        symbols, starts, sizes, valid = (of[np.argsort(ranges[1])].tolist() for of in ranges)
+        self._starts, self._ends = starts, [start + size for start, size in zip(starts, sizes, strict=True)]
+        self._symbols = dict(zip(starts, symbols, strict=True))
+        self._addresses = dict(zip(symbols, starts, strict=True))
+        self._valid = {symbol: since for symbol, since in zip(symbols, valid, strict=True) if since >= 0}
+        self.used = sum(sizes)
+        self.peak = max(self.peak, most_used)
 
     def snapshot(self) -> dict[str, list[list[int]] | int]:
         """All state as plain numbers; ``restore`` takes it back."""

@@ -22,6 +22,7 @@ from node.spec import Machine
 from node.units import Picoseconds
 
 RUN_KINDS = frozenset((Kind.PREFILL, Kind.DECODE))
+AT_ONCE = 64  # commands from which on a window is done all at once, which costs about as much as so many by themselves
 _MEMORY_KINDS = frozenset((Kind.ALLOCATE, Kind.LOAD, Kind.FREE))
 
 
@@ -35,6 +36,7 @@ class Rdu:
         self.name, self.programs = name, programs
         self.costs = Costs(machine, programs, sharers)
         self.tiers, self.tile = Tiers(name, machine), Tile(name, self.costs)
+        self._sizes = np.array([program.weight_bytes for program in programs], dtype=np.int64)
         self.dma_free = self.dma_busy = 0
         self.copied = self.commands = 0
 
@@ -73,8 +75,20 @@ class Rdu:
             self.dma_free = int(ends[copies[-1]])
         copying = map(Copying, starts[copies].tolist(), ends[copies].tolist())
         starts[runs], ends[runs] = self.tile.replay(legal[:, runs], copying)
+        table = None
+        if reason is None and len(kind) >= AT_ONCE:
+            table = self.tiers.do_at_once(legal, self._sizes, (starts, ends))
+        if table is None:
+            return self._one_by_one(legal, starts, ends, reason)
+        self.commands += len(kind)
+        self.dma_busy += int((ends[copies] - starts[copies]).sum())
+        self.copied += int(self._sizes[legal[ROW["program"], copies]].sum())
+        return np.concatenate([ends[None], table])
+
+    def _one_by_one(self, columns: Ints, starts: Ints, ends: Ints, reason: str | None) -> Ints:
+        """The rest of ``replay``, command by command: it finds the first that is refused, and why."""
         results: list[Completion] = []
-        for row, start, end in zip(legal.T.tolist(), starts.tolist(), ends.tolist(), strict=True):
+        for row, start, end in zip(columns.T.tolist(), starts.tolist(), ends.tolist(), strict=True):
             try:
                 results.append(self._apply(Command(*row), start, end))
             except HardwareError as error:

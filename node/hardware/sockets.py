@@ -1,4 +1,4 @@
-"""The sockets of one group, as planned: one representative of each kind, for sockets with equal shards are equal.
+"""How long the sockets of one group take for what they do together; sockets with equal shards are of one kind.
 
 A command is complete when its slowest member's is. In a decode run the members step together: a step takes as long as
 its slowest member's, alone as beside a copy, and a copy is under way until the slowest member's ends. A member's own
@@ -7,91 +7,113 @@ run goes by its own steps and its own copy, so that it never ends after the grou
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from node.errors import InvariantError
+import numpy as np
+
+from node.dataflow.decode import DecodeCost
+from node.dataflow.form import Step
 from node.events import Command, Kind
-from node.hardware.costs import GroupDecode
+from node.hardware.costs import Costs, GroupDecode
 from node.hardware.overlap import Copying, append
-from node.hardware.rdu import RUN_KINDS, Rdu
-from node.hardware.tiers import Completion
+from node.hardware.tile import Tile
 from node.units import Picoseconds
 
 
-@dataclass(slots=True)
-class Planned:
-    """A command as planned: what each kind of socket in the group should answer, and whether it may still change."""
-
-    command: Command
-    completions: list[Completion]
-    final: bool = True
-
-
 class Sockets:
-    """The group ``number``; ``kinds`` are its representatives."""
+    """Sockets that do one thing after another; ``kinds`` are the costs of each kind of them."""
 
-    def __init__(self, number: int, kinds: Sequence[Rdu]) -> None:
-        self.kinds = kinds
-        self._number = number
-        self._decode = GroupDecode([rdu.programs for rdu in kinds], kinds[0].costs.hbm_share)
-        self._planned: deque[Planned] = deque()
-        self._running: Planned | None = None
-        self._copies: list[Copying] = []  # those that a run may still meet
+    def __init__(self, kinds: Sequence[Costs]) -> None:
+        self._kinds = kinds
+        self._decodes = GroupDecode([costs.programs for costs in kinds], kinds[0].hbm_share)
+        self._prefills: dict[tuple[int, tuple[int, ...]], Picoseconds] = {}
+        self._copy_ps: list[int] = np.max([costs.copy_ps for costs in kinds], axis=0).tolist()
+        self._issued: Picoseconds = 0
+        self._run: tuple[DecodeCost, tuple[int, ...]] | None = None
 
-    def take(self) -> Iterator[Planned]:
-        """The commands that will not change any more, in order, each once."""
-        while self._planned and self._planned[0].final:
-            yield self._planned.popleft()
+    def copy(self, start: Picoseconds, program: int) -> Picoseconds:
+        """A copy of an expert begins: when it is complete."""
+        return start + self._copy_ps[program]
 
-    def execute(self, command: Command) -> Picoseconds:
-        """Do a command; when it is complete, a run as far as is known."""
-        planned = Planned(command, [rdu.execute(command) for rdu in self.kinds])
-        self._planned.append(planned)
-        if command.kind in RUN_KINDS:
-            planned.final, self._running = False, planned
-            if self._copies:
-                self._copies = [copy for copy in self._copies if copy.end > command.issued]
-            return self._end(planned)
-        if command.kind != Kind.COPY:
-            return command.issued
-        end = max(completion.time for completion in planned.completions)
-        append(self._copies, command.issued, end)
-        return end
+    def prefill(self, now: Picoseconds, program: int, step: tuple[int, ...]) -> Picoseconds:
+        """A pass begins (``step``: tokens, pairs, context, sequences and more): when it is complete."""
+        took = self._prefills.get((program, step))
+        if took is None:
+            shape = Step(*step[:4])
+            took = max(costs.programs[program].prefill(shape)[0] for costs in self._kinds)
+            self._prefills[program, step] = took
+        return now + took
 
-    def moved(self) -> tuple[Picoseconds, int] | None:
-        """After a COPY: when the run under way ends, and its steps; None where none is."""
-        planned = self._running
-        if planned is None:
-            return None
-        self._retime(planned, [rdu.tile.free for rdu in self.kinds])
-        return self._end(planned), planned.command.steps
+    def decode(self, now: Picoseconds, program: int, step: tuple[int, ...]) -> Picoseconds:
+        """A decode run begins (``step``: tokens, pairs, context, sequences, growth, steps): when it is complete."""
+        cost = self._decodes.cost(program, step[3])
+        self._issued, self._run = now, (cost, step)
+        return now + cost.run_ps(step[2], step[4], step[5])
 
     def cut(self, now: Picoseconds) -> tuple[Picoseconds, int]:
-        """End the decode under way with the step that it is in: when that is, and its steps."""
-        planned = self._running
-        if planned is None or planned.command.kind != Kind.DECODE:
-            raise InvariantError(f"group {self._number}: a decode is cut at {now:,} ps, but none runs")
-        command = planned.command
-        steps = self._decode.run(command, self._copies).steps_until(now, command.issued, command.steps, self._copies)
-        planned.command = command._replace(steps=steps)
-        self._retime(planned, [rdu.shorten(steps) for rdu in self.kinds])
-        return self._end(planned), steps
+        """End the decode run under way with the step that it is in: when that is, and its steps."""
+        assert self._run is not None
+        cost, step = self._run
+        steps = cost.steps_until(now - self._issued, step[2], step[4], step[5])
+        return self._issued + cost.run_ps(step[2], step[4], steps), steps
 
-    def complete(self) -> None:
-        """The run under way, if one is, is over."""
-        if self._running is not None:
-            self._running.final = True
-            self._running = None
 
-    def _retime(self, planned: Planned, ends: Sequence[Picoseconds]) -> None:
-        planned.completions = [was._replace(time=end) for was, end in zip(planned.completions, ends, strict=True)]
+class OverlappingSockets(Sockets):
+    """Sockets that copy beside runs: each takes its share of HBM bandwidth, so a copy moves the end of a run."""
 
-    def _end(self, planned: Planned) -> Picoseconds:
-        command, end = planned.command, max(completion.time for completion in planned.completions)
+    def __init__(self, kinds: Sequence[Costs]) -> None:
+        super().__init__(kinds)
+        self._tiles = [Tile("the plan", costs) for costs in kinds]
+        self._copies: list[Copying] = []  # those that a run may still meet
+        self._command: Command | None = None
+
+    def copy(self, start: Picoseconds, program: int) -> Picoseconds:
+        """See ``Sockets``."""
+        for tile, costs in zip(self._tiles, self._kinds, strict=True):
+            tile.copy(start, start + int(costs.copy_ps[program]))
+        end = super().copy(start, program)
+        append(self._copies, start, end)
+        return end
+
+    def prefill(self, now: Picoseconds, program: int, step: tuple[int, ...]) -> Picoseconds:
+        """See ``Sockets``."""
+        return self._begin(Kind.PREFILL, now, program, step)
+
+    def decode(self, now: Picoseconds, program: int, step: tuple[int, ...]) -> Picoseconds:
+        """See ``Sockets``."""
+        return self._begin(Kind.DECODE, now, program, step)
+
+    def moved(self) -> Picoseconds:
+        """When the run under way ends, the copies so far being known."""
+        command = self._command
+        assert command is not None
+        end = max(tile.free for tile in self._tiles)
         if command.kind == Kind.PREFILL:
             return end
         if not self._copies:
-            return command.issued + self._decode.cost(command).run_ps(command.context, command.growth, command.steps)
-        return max(end, self._decode.run(command, self._copies).end(command.issued, command.steps, self._copies))
+            cost = self._decodes.cost(command.program, command.sequences)
+            return command.issued + cost.run_ps(command.context, command.growth, command.steps)
+        return max(end, self._decodes.run(command, self._copies).end(command.issued, command.steps, self._copies))
+
+    def cut(self, now: Picoseconds) -> tuple[Picoseconds, int]:
+        """See ``Sockets``."""
+        command = self._command
+        assert command is not None
+        run = self._decodes.run(command, self._copies)
+        steps = run.steps_until(now, command.issued, command.steps, self._copies)
+        self._command = command._replace(steps=steps)
+        for tile in self._tiles:
+            tile.shorten(steps)
+        return self.moved(), steps
+
+    def _begin(self, kind: Kind, now: Picoseconds, program: int, step: tuple[int, ...]) -> Picoseconds:
+        tokens, pairs, context, sequences, growth, steps = step
+        self._command = Command(
+            0, 0, kind, now, program=program, tokens=tokens, pairs=pairs, context=context, sequences=sequences,
+            growth=growth, steps=steps,
+        )  # fmt: skip
+        for tile in self._tiles:
+            tile.execute(self._command)
+        if self._copies:
+            self._copies = [copy for copy in self._copies if copy.end > now]
+        return self.moved()

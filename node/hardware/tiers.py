@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from node.errors import HardwareError
-from node.events import Command, Kind, Tier
+from node.events import Command, Ints, Kind, Tier
+from node.hardware.at_once import do_at_once
 from node.hardware.memory import Memory
 from node.spec import Machine
 from node.units import Bytes, Picoseconds
@@ -60,13 +61,17 @@ class Tiers:
         self._in_use[command.symbol] = end
         return Completion(end, command.address, size, self.hbm.used)
 
+    def do_at_once(self, columns: Ints, sizes: Ints, spans: tuple[Ints, Ints]) -> Ints | None:
+        """A window of commands; see ``node.hardware.at_once``."""
+        return do_at_once((self.ddr, self.hbm), self._in_use, columns, sizes, spans)
+
     def retime(self, symbol: int, end: Picoseconds) -> None:
         """The run that reads ``symbol`` ends at another time than it did."""
         self._in_use[symbol] = end
 
     def snapshot(self) -> dict[str, object]:
         """All state as plain numbers."""
-        in_use = [list(use) for use in self._in_use.items()]
+        in_use = [list(use) for use in sorted(self._in_use.items())]
         return {"ddr": self.ddr.snapshot(), "hbm": self.hbm.snapshot(), "in_use": in_use}
 
     def restore(self, state: Mapping[str, object]) -> None:

@@ -1,231 +1,257 @@
-"""One tensor-parallel group as a state machine: its queues, its running batch, and the task its sockets are at.
+"""One tensor-parallel group: its queues, its running batch, its memory, and the decision what is next.
 
-A task is a sequence of stages; each stage is one thing that takes time (a copy, a call, a kernel run), and each
-request's time is charged by the stage it waits for. While a task runs, the running batch stalls, unless it is the
-task.
+It decides, addresses included, and never knows how long something takes: who does (``node.lane``) tells it when a task
+is over. Requests are numbers, their places in the workload.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from bisect import bisect_right
+from collections.abc import Collection, Sequence
+from itertools import islice
+from typing import Final, NamedTuple
 
+from node.dataflow.form import causal_pairs
 from node.errors import InvariantError
-from node.events import Order
-from node.runtime.admission import Waiting, admit, admit_to_router, wait
-from node.runtime.group_memory import GroupMemory
-from node.runtime.orders import Orders, Settings
-from node.runtime.scheduler import Decision, Decode, Route, Serve, View
-from node.runtime.served import Served
+from node.runtime.kv_cache import Range
+from node.runtime.memory import GroupMemory
+from node.runtime.scheduler import Decision, Route, Serve
+from node.runtime.settings import Settings
 from node.runtime.sharding import Layout
-from node.runtime.task import STAGES, Task, router_task, serve_task
+from node.runtime.task import Task, decode_task, router_task, serve_task
+from node.runtime.waiting import Waiting
+from node.stream import Perform, Stream
 from node.units import Picoseconds
 
+# A request in the running batch: its last step by the group's count of steps, its number, what that count is short of
+# the tokens that its next step attends to, its KV range
+Running = tuple[int, int, int, Range]
+LAST: Final = 0
+REQUEST: Final = 1
+OFFSET: Final = 2
+KV: Final = 3
 
-class Outcome(NamedTuple):
-    """What a completed stage brought: requests that ended, requests that now have their expert."""
 
-    finished: list[Served]
-    routed: list[Served]
+class Known(NamedTuple):
+    """The columns of a workload as lists."""
+
+    arrival: Sequence[Picoseconds]
+    input_tokens: Sequence[int]
+    output_tokens: Sequence[int]
+    expert: Sequence[int]
 
 
 class Group:
-    """A group of sockets with its queues, its expert cache and its KV cache."""
+    """A group of sockets; ``newcomers`` reach it by themselves, in order, the others are handed over to it."""
 
-    def __init__(self, layout: Layout, settings: Settings) -> None:
+    def __init__(
+        self, layout: Layout, settings: Settings, known: Known, newcomers: Sequence[int], perform: Perform | None = None
+    ) -> None:
         self.layout, self.settings = layout, settings
-        self.orders = Orders(layout, settings)
-        self._memory = GroupMemory(layout, settings, self.orders)
-        self.cache = self._memory.cache
-        self.unrouted: deque[Served] = deque()
-        self.waiting: Waiting = {}
-        self.running: list[Served] = []
+        self.arrival, self.fairness, self.batch = known.arrival, settings.fairness, settings.batch
+        self.stream = Stream(layout.group, perform)
+        self.memory = GroupMemory(layout, settings, self.stream)
+        self.cache = self.memory.cache
+        self.activations = self.memory.activations  # by expert
+        self.waiting = Waiting(settings.batch, self.cache.resident)
+        self.running: list[Running] = []  # in the order in which they end
         self.active: int | None = None
-        self.activations = self._memory.activations  # by expert
+        self.routed = False
+        self.batch_left = 0
+        self.steps = 0  # of decode, since the beginning
+        self._offsets = 0  # of the running batch, in all
         self.hits = self.misses = self.late = 0  # requests; a miss waits for a copy, of late ones begun before
-        self._task: Task | None = None
-        self._cut = False
-        self._batch_left = 0
-        self._routed = False
+        self._known = known
+        self._newcomers, self._times = newcomers, [known.arrival[number] for number in newcomers]
+        self._came = self._routing = 0  # how many of them have come, and have been taken by the router
 
     @property
-    def idle(self) -> bool:
-        """Nothing runs."""
-        return self._task is None
+    def unrouted(self) -> int:
+        """How many newcomers have no expert yet."""
+        return self._came - self._routing if self.settings.router is not None else 0
 
     @property
-    def serving(self) -> Sequence[Served]:
-        """The requests that the task under way is for."""
-        return self._task.requests if self._task is not None else ()
+    def newcomer(self) -> int:
+        """The newcomer that is routed next."""
+        return self._newcomers[self._routing]
 
-    def arrive(self, arrived: Sequence[Served], now: Picoseconds) -> list[Order]:
-        """Requests that have no expert yet."""
-        self.unrouted += arrived
-        return self._reconsider(now)
+    def next_arrival(self) -> Picoseconds | None:
+        """When the next newcomer comes."""
+        return self._times[self._came] if self._came < len(self._times) else None
 
-    def receive(self, routed: Sequence[Served], now: Picoseconds) -> list[Order]:
+    def welcome(self, now: Picoseconds) -> None:
+        """Newcomers up to ``now`` are there; where no router runs, they wait for their expert."""
+        came = self._came
+        self._came = bisect_right(self._times, now, came)
+        if self.settings.router is None:
+            self.receive(self._newcomers[came : self._came])
+
+    def receive(self, routed: Sequence[int]) -> None:
         """Requests whose expert lives here, from any group's router."""
-        for served in routed:
-            served.group = self.layout.group
-            wait(self.waiting, served)
-        return self._reconsider(now)
+        expert, add = self._known.expert, self.waiting.add
+        for request in routed:
+            add(expert[request], request)
 
-    def proceed(self, now: Picoseconds) -> list[Order]:
-        """Decide what is next, where nothing runs."""
-        if self._task is None:
-            self._decide(now)
-        if self.settings.next_expert is not None:
-            self._prefetch(self.settings.next_expert, now)
-        return self.orders.take()
+    def next(self, now: Picoseconds) -> Decision:
+        """What the scheduler wants."""
+        return self.settings.scheduler(self, now)
 
-    def arrived(self, expert: int, now: Picoseconds) -> None:
-        """The copy of ``expert`` is complete: the task that waits for it goes on, or has its own copy begin."""
-        self.cache.arrived(expert, now)
-        task = self._task
-        if task is not None and task.stages[0] == "copy":
-            if task.expert == expert:
-                self.done(0, now)
-            else:
-                self._start(task, now)
-
-    def done(self, steps: int, now: Picoseconds) -> Outcome:
-        """The stage under way is complete, a decode after ``steps``. The task's next stage begins, if it has one."""
-        task = self._task
-        assert task is not None
-        stage = task.stages.pop(0)
-        for served in task.requests:
-            served.charge(STAGES[stage], now)
-        if stage != "decode":
-            for served in self.running:
-                served.charge("stall", now)
-        outcome = self._complete(stage, task, steps, now)
-        if task.stages:
-            self._start(task, now)
-        else:
-            self._task = None
-        return outcome
-
-    def _reconsider(self, now: Picoseconds) -> list[Order]:
-        """Start something if idle; end a decode run early if there is something better to do."""
-        if self._task is None:
-            self._decide(now)
-        elif self._task.stages[0] == "decode" and not self._cut and not isinstance(self._next(now), Decode):
-            self._cut = True
-            self.orders.cut()
-        if self.settings.next_expert is not None:
-            self._prefetch(self.settings.next_expert, now)
-        return self.orders.take()
-
-    def _complete(self, stage: str, task: Task, steps: int, now: Picoseconds) -> Outcome:
-        if stage == "prefill":
-            for served in task.requests:
-                served.generated, served.ttft = 1, now - served.request.arrival
-            self.running += task.requests
-        elif stage == "decode":
-            self._cut = False
-            for served in self.running:
-                served.generated += steps
-        elif stage.startswith("router"):
-            task.steps -= steps
-            if task.steps:
-                task.stages.append("router_decode")
-                return Outcome([], [])
-            self._memory.release(task.kv, now)
-            return Outcome([], task.requests)
-        finished = [served for served in self.running if served.remaining == 0]
-        if finished:
-            self.running = [served for served in self.running if served.remaining]
-            for served in finished:
-                self._memory.release(served.kv, now)
-        return Outcome(finished, [])
-
-    def _next(self, now: Picoseconds) -> Decision:
-        return self.settings.scheduler(self._view(now, self.waiting))
-
-    def _prefetch(self, next_expert: Callable[[View], int], now: Picoseconds) -> None:
-        """Copy the expert that is served next while the sockets are at a task and their DMA at nothing."""
-        if self._task is None or self.cache.copying is not None:
-            return
-        in_use = {self._task.expert, *(served.request.expert for served in self.running[:1])}
-        waiting = {expert: queue for expert, queue in self.waiting.items() if expert not in in_use}
-        if waiting:
-            self._memory.prefetch(next_expert(self._view(now, waiting)), in_use, now)
-
-    def _view(self, now: Picoseconds, waiting: Mapping[int, deque[Served]]) -> View:
-        settings = self.settings
-        return View(
-            now=now,
-            unrouted=self.unrouted,
-            waiting=waiting,
-            running=self.running,
-            active=self.active,
-            routed=self._routed,
-            batch_left=self._batch_left,
-            batch=settings.batch,
-            fairness=settings.fairness,
-            resident=self.cache.resident,
-        )
-
-    def _decide(self, now: Picoseconds) -> None:
+    def decide(self, now: Picoseconds) -> Task | None:
         """Begin what the scheduler wants; where KV cache has no room for it, the running batch goes on instead."""
-        match self._next(now):
-            case None:
-                return
-            case Route(count=count):
-                task = self._route(count, now)
-            case Serve() as serve:
-                task = self._serve(serve, now)
-            case Decode():
-                task = None
+        decision = self.settings.scheduler(self, now)
+        if decision is None:
+            if self.running or self.waiting.count or self.unrouted:
+                raise InvariantError(f"group {self.layout.group} is idle at {now:,} ps with requests waiting")
+            return None
+        task = None
+        if isinstance(decision, Serve):
+            task = self._serve(decision, now)
+        elif isinstance(decision, Route):
+            task = self._route(decision.requests, now)
         if task is None:
             if not self.running:
                 raise InvariantError(f"group {self.layout.group}: no KV cache for anybody, and nobody to wait for")
-            expert = self.running[0].request.expert
-            steps = min(served.remaining for served in self.running)
-            task = Task(["decode"], self.running, expert, steps=steps)
-        self._task = task
-        self._start(task, now)
+            task = decode_task(self._known.expert[self.running[0][REQUEST]])
+        return task
 
-    def _route(self, count: int, now: Picoseconds) -> Task | None:
-        settings = self.settings
-        assert settings.router is not None
-        size, tokens = settings.sizes[settings.router], settings.router_tokens
-        chosen, kv = admit_to_router(self.unrouted, count, size, tokens, self._memory.reserve, now)
-        if not chosen:
+    def prefetch(self, now: Picoseconds, serving: int) -> int | None:
+        """The expert that is served next, where it is not in HBM and got room without evicting one in use."""
+        if self.cache.copying is not None or not self.waiting.count:
             return None
-        self._routed = True
-        return router_task(chosen, settings.router, kv, tokens, overhead=settings.call_overhead != "none")
+        in_use = {serving, *(self._known.expert[one[REQUEST]] for one in self.running[:1])}
+        assert self.settings.next_expert is not None
+        expert = self.settings.next_expert(self, now, in_use)
+        if expert is None or self.cache.resident(expert):
+            return None
+        return expert if self._activate(expert, now, in_use) else None
+
+    def activate(self, expert: int, now: Picoseconds) -> None:
+        """Give ``expert`` room in HBM, whoever has to leave for it."""
+        self._activate(expert, now, None)
+
+    def _activate(self, expert: int, now: Picoseconds, in_use: Collection[int] | None) -> bool:
+        evicted = self.memory.activate(expert, now, in_use)
+        for victim in evicted or ():
+            self.waiting.changed(victim)
+        return evicted is not None
+
+    def arrived(self, expert: int, now: Picoseconds) -> None:
+        """The copy of ``expert`` is complete."""
+        self.cache.arrived(expert, now)
+        self.waiting.changed(expert)
+
+    def join(self, task: Task, now: Picoseconds, ended: Collection[int] = ()) -> list[Running]:
+        """The prefill of ``task`` is over; those whose answer is complete with it, or has ``ended`` all the same."""
+        inputs, outputs = self._known.input_tokens, self._known.output_tokens
+        before = self.steps - 1
+        for request, kv in zip(task.who, task.kv, strict=True):
+            offset = inputs[request] - before
+            self._offsets += offset
+            self.running.append((before + (1 if request in ended else outputs[request]), request, offset, kv))
+        self.running.sort()
+        return self._end(now)
+
+    def generated(self, one: Running) -> int:
+        """How many tokens a request of the running batch has."""
+        return self.steps + one[OFFSET] - self._known.input_tokens[one[REQUEST]]
+
+    def stepped(self, steps: int, now: Picoseconds) -> list[Running]:
+        """The running batch did ``steps``; those whose answer is complete."""
+        self.steps += steps
+        return self._end(now)
+
+    def cut_short(self, ended: Collection[int], steps: int) -> None:
+        """The answers of ``ended`` turned out to end with step number ``steps``."""
+        self.running = sorted((steps, *one[1:]) if one[REQUEST] in ended else one for one in self.running)
+
+    def _end(self, now: Picoseconds) -> list[Running]:
+        running, steps, count = self.running, self.steps, 0
+        release = self.memory.kv.release
+        for last, _, offset, kv in running:
+            if last != steps:
+                break
+            release(kv, now)
+            self._offsets -= offset
+            count += 1
+        if not count:
+            return []
+        ended, self.running = running[:count], running[count:]
+        return ended
+
+    def _route(self, most: int, now: Picoseconds) -> Task | None:
+        """Take up to ``most`` newcomers, and one KV range for all of them and the router's tokens for each."""
+        settings, router = self.settings, self.settings.router
+        assert router is not None
+        size, tokens, inputs = settings.sizes[router], settings.router_tokens, self._known.input_tokens
+        for count in range(most, 0, -1):
+            who = self._newcomers[self._routing : self._routing + count]
+            kv = self.memory.kv.reserve(sum(size.kv_bytes(inputs[request] + tokens) for request in who), now)
+            if kv is not None:
+                self._routing += count
+                self.routed = True
+                return router_task(list(who), router, kv, tokens, overhead=settings.call_overhead != "none")
+        return None
 
     def _serve(self, serve: Serve, now: Picoseconds) -> Task | None:
-        expert, size = serve.expert, self.settings.sizes[serve.expert]
-        waiting = sum(map(len, self.waiting.values()))
-        chosen = admit(self.waiting, expert, serve.count, size, self._memory.reserve, now)
-        if not chosen:
+        """Take up to ``serve.requests`` who wait for an expert, each with a KV range for its whole length."""
+        expert, settings, waiting = serve.expert, self.settings, self.waiting
+        size, queue = settings.sizes[expert], waiting.queues[expert]
+        inputs, outputs = self._known.input_tokens, self._known.output_tokens
+        all_waiting, who, held, reserve = waiting.count, list[int](), list[Range](), self.memory.kv.reserve
+        for request in islice(queue, serve.requests):
+            kv = reserve(size.kv_bytes(inputs[request] + outputs[request]), now)
+            if kv is None:
+                break
+            who.append(request)
+            held.append(kv)
+        if not who:
             return None
+        waiting.take(expert, len(who))
         if serve.opens_batch:
-            self._batch_left = min(self.settings.batch, waiting)
-        self._batch_left -= len(chosen)
+            self.batch_left = min(settings.batch, all_waiting)
+        self.batch_left -= len(who)
         miss = not self.cache.resident(expert)
         self.misses += miss
         self.late += expert == self.cache.copying
-        self.hits += len(chosen) - miss
-        self.active, self._routed = expert, False
-        calls = {"per_request": len(chosen), "per_batch": int(serve.opens_batch), "none": 0}
-        return serve_task(chosen, expert, miss, calls[self.settings.call_overhead])
+        self.hits += len(who) - miss
+        self.active, self.routed = expert, False
+        overhead = settings.call_overhead
+        calls = len(who) if overhead == "per_request" else int(serve.opens_batch and overhead == "per_batch")
+        return serve_task(who, expert, miss, calls, held)
 
-    def _start(self, task: Task, now: Picoseconds) -> None:
-        """Give the orders of the task's next stage."""
-        stage, expert = task.stages[0], task.expert
-        if stage == "copy":
-            self._memory.activate(expert, now)
-        elif stage == "call":
-            self.orders.call(task.calls)
-        elif stage in ("prefill", "router_prefill"):
-            lengths = [served.request.input_tokens for served in task.requests]
-            self.orders.prefill(expert, self._memory.use(expert, now, len(lengths)), lengths, now)
-        else:
-            # a request has generated its first token when it decodes; the router's first came with its prefill
-            generated = self.settings.router_tokens - task.steps if stage == "router_decode" else 0
-            contexts = [served.context + generated for served in task.requests]
-            self.orders.decode(expert, self._memory.use(expert, now, 0), contexts, task.steps, now)
+    def prefill_step(self, task: Task) -> tuple[int, ...]:
+        """One pass over the prompts of ``task``: tokens, pairs, context, sequences, growth, steps."""
+        window, inputs = self.settings.sizes[task.expert].window, self._known.input_tokens
+        tokens = pairs = 0
+        for request in task.who:
+            length = inputs[request]
+            tokens += length
+            pairs += causal_pairs(length, window)
+        return tokens, pairs, tokens, len(task.who), 0, 0
+
+    def decode_step(self, task: Task) -> tuple[int, ...]:
+        """Steps of the running batch until somebody ends: the fields of ``prefill_step``."""
+        running, steps = self.running, self.steps
+        most = running[0][LAST] - steps
+        window = self.settings.sizes[task.expert].window
+        if window is None:
+            batch = len(running)
+            context = steps * batch + self._offsets
+            return batch, context, context, batch, batch, most
+        return _windowed([steps + one[OFFSET] for one in running], window, most)
+
+    def router_step(self, task: Task) -> tuple[int, ...]:
+        """The router's decode on the requests of ``task``; its first token came with its prefill."""
+        generated = self.settings.router_tokens - task.steps
+        contexts = [self._known.input_tokens[request] + generated for request in task.who]
+        window = self.settings.sizes[task.expert].window
+        if window is None:
+            return len(contexts), sum(contexts), sum(contexts), len(contexts), len(contexts), task.steps
+        return _windowed(contexts, window, task.steps)
+
+
+def _windowed(contexts: Sequence[int], window: int, steps: int) -> tuple[int, ...]:
+    """Decode steps with an attention window: at most until that of a sequence fills up, for its cost changes there."""
+    steps = min([steps, *(window - context for context in contexts if context < window)])
+    seen = sum(min(context, window) for context in contexts)
+    return len(contexts), seen, seen, len(contexts), sum(context < window for context in contexts), steps

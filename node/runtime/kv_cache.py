@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
-from itertools import count
-
 from node.allocator import Allocator
+from node.events import Kind
 from node.runtime.sharding import Region
-from node.units import Bytes
+from node.stream import Stream
+from node.units import Bytes, Picoseconds
+
+# Where the keys and values of a sequence lie: symbol (a number never used again), address, bytes
+Range = tuple[int, int, Bytes]
 
 
 class KvCache:
-    """Ranges by symbol; symbols are numbered from ``first_symbol`` on."""
+    """Ranges, their symbols numbered from ``first_symbol`` on; ``stream`` is told of each.
 
-    def __init__(self, region: Region, first_symbol: int) -> None:
-        self._allocator = Allocator(region.start, region.size)
-        self._symbols = count(first_symbol)
-        self._ranges: dict[int, int] = {}
+    A range that ended is given to the next that is as long, without a search. What no other wants is joined with its
+    neighbours when there is no room elsewhere, so nothing is refused that some hole could hold.
+    """
 
-    def reserve(self, size: Bytes) -> tuple[int, int] | None:
-        """(symbol, address) of a new range, or None where there is no room now."""
-        address = self._allocator.allocate(size)
+    def __init__(self, region: Region, first_symbol: int, stream: Stream) -> None:
+        self._allocator, self._stream = Allocator(region.start, region.size), stream
+        self._next = first_symbol
+        self._ended: dict[Bytes, list[int]] = {}  # by size, the addresses that are free
+
+    def reserve(self, size: Bytes, now: Picoseconds) -> Range | None:
+        """A new range, or None where there is no room now."""
+        ended = self._ended.get(size)
+        address = ended.pop() if ended else self._search(size)
         if address is None:
             return None
-        symbol = next(self._symbols)
-        self._ranges[symbol] = address
-        return symbol, address
+        symbol = self._next
+        self._next = symbol + 1
+        self._stream.range(Kind.ALLOCATE, now, symbol, address, size)
+        return symbol, address, size
 
-    def release(self, symbol: int) -> tuple[int, Bytes]:
-        """End a range: its address and size."""
-        address = self._ranges.pop(symbol)
-        return address, self._allocator.release(address)
+    def release(self, held: Range, now: Picoseconds) -> None:
+        """End a range."""
+        symbol, address, size = held
+        ended = self._ended.get(size)
+        if ended is None:
+            self._ended[size] = [address]
+        else:
+            ended.append(address)
+        self._stream.range(Kind.FREE, now, symbol, address, size)
+
+    def _search(self, size: Bytes) -> int | None:
+        address = self._allocator.allocate(size)
+        if address is None and self._ended:
+            for addresses in self._ended.values():
+                for ended in addresses:
+                    self._allocator.release(ended)
+            self._ended.clear()
+            address = self._allocator.allocate(size)
+        return address

@@ -2,74 +2,75 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple, Protocol
 
-from node.runtime.served import Served
+from node.runtime.waiting import Waiting
 from node.units import Picoseconds
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Run the router on the ``count`` oldest requests that have no expert yet."""
+class Route(NamedTuple):
+    """Run the router on the oldest ``requests`` that have no expert yet, so many of them."""
 
-    count: int
+    requests: int
 
 
-@dataclass(frozen=True, slots=True)
-class Serve:
-    """Make ``expert`` resident and start the ``count`` oldest requests that wait for it.
+class Serve(NamedTuple):
+    """Make ``expert`` resident and start the oldest ``requests`` that wait for it, so many of them.
 
     ``opens_batch``: they are the first of a batch (where calls are charged by batch).
     """
 
     expert: int
-    count: int
+    requests: int
     opens_batch: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Decode:
+class Decode(NamedTuple):
     """Generate tokens for the running batch until something changes."""
 
 
 Decision = Route | Serve | Decode | None
+DECODE = Decode()
 
 
-@dataclass(slots=True)
-class View:
+class View(Protocol):
     """What a scheduler may know of its group.
 
-    ``waiting``: by expert, in order of arrival, never empty queues; ``active``: the expert of the running batch or
-    the last one; ``routed``: nobody was served since the router ran; ``batch_left``: pairs of the batch under way that
-    are still to be served; ``fairness`` in ps.
+    ``arrival``: of each request by number, in ps; ``unrouted``: how many have no expert yet, ``newcomer`` the oldest of
+    them; ``waiting``: who has an expert; ``running``: how many are served; ``active``: the expert of the running batch
+    or the last one; ``routed``: nobody was served since the router ran; ``batch_left``: pairs of the batch under way
+    that are still to be served; ``fairness`` in ps.
     """
 
-    now: Picoseconds
-    unrouted: Sequence[Served]
-    waiting: Mapping[int, deque[Served]]
-    running: Sequence[Served]
+    arrival: Sequence[Picoseconds]
+    waiting: Waiting
     active: int | None
     routed: bool
     batch_left: int
     batch: int
     fairness: Picoseconds
-    resident: Callable[[int], bool]
+
+    @property
+    def unrouted(self) -> int: ...  # noqa: D102
+    @property
+    def newcomer(self) -> int: ...  # noqa: D102
+    @property
+    def running(self) -> Collection[object]: ...  # noqa: D102
 
 
-def paper(view: View) -> Decision:
+def paper(view: View, now: Picoseconds) -> Decision:
     """As published: route a batch, then its (prompt, expert) pairs one after another, nothing overlapped."""
     if view.running:
-        return Decode()
-    if view.waiting:
-        return Serve(_oldest(view), 1, opens_batch=view.batch_left == 0)
-    if view.unrouted:
-        return Route(min(view.batch, len(view.unrouted)))
-    return None
+        return DECODE
+    oldest = view.waiting.oldest()
+    if oldest is not None:
+        return Serve(oldest, 1, view.batch_left == 0)
+    unrouted = view.unrouted
+    return Route(min(view.batch, unrouted)) if unrouted else None
 
 
-def affinity(view: View) -> Decision:
+def affinity(view: View, now: Picoseconds) -> Decision:
     """Requests grouped by expert, continuous batching within the active one.
 
     The router stops the batch, so newcomers are routed once it has drained, or once a whole batch of them is there, or
@@ -78,48 +79,47 @@ def affinity(view: View) -> Decision:
     another expert, nobody joins any more and the batch drains for that one. Otherwise the next expert is the one most
     asked for; of equals a resident one, then the one waited for longest.
     """
-    room = view.batch - len(view.running)
-    oldest = _oldest(view) if view.waiting else None
-    overdue = oldest is not None and _overdue(view, oldest)
     if view.running:
-        late = bool(view.unrouted) and view.now - view.unrouted[0].request.arrival > view.fairness
-        if (late and not view.routed) or (not overdue and room and len(view.unrouted) >= view.batch):
-            return Route(min(view.batch, len(view.unrouted)))
-        joining = view.waiting.get(view.active) if view.active is not None else None
-        if joining and room and (not overdue or oldest == view.active):
-            return Serve(joining[0].request.expert, min(room, len(joining)), opens_batch=True)
-        return Decode()
-    if view.unrouted and not (view.waiting and view.routed):
-        return Route(min(view.batch, len(view.unrouted)))
-    if oldest is None:
-        return None
-    chosen = oldest if overdue else _preferred(view)
-    return Serve(chosen, min(view.batch, len(view.waiting[chosen])), opens_batch=True)
+        return _beside_a_batch(view, now)
+    unrouted, waiting = view.unrouted, view.waiting
+    if unrouted and not (waiting.count and view.routed):
+        return Route(min(view.batch, unrouted))
+    chosen = next_oldest_or_most_wanted(view, now)
+    return None if chosen is None else Serve(chosen, min(view.batch, len(waiting.queues[chosen])), True)
 
 
-def _oldest(view: View) -> int:
-    """The expert of the request that has waited longest."""
-    return min(view.waiting, key=lambda expert: view.waiting[expert][0].request.id)
+def _beside_a_batch(view: View, now: Picoseconds) -> Decision:
+    """Of ``affinity``, while a batch is running."""
+    unrouted, waiting, room = view.unrouted, view.waiting, view.batch - len(view.running)
+    if unrouted and not view.routed and now - view.arrival[view.newcomer] > view.fairness:
+        return Route(min(view.batch, unrouted))
+    if not room:
+        return DECODE
+    oldest, active = waiting.oldest(), view.active
+    overdue = oldest is not None and _overdue(view, now, oldest)
+    if not overdue and unrouted >= view.batch:
+        return Route(view.batch)
+    if active is not None and active in waiting.queues and (not overdue or oldest == active):
+        return Serve(active, min(room, len(waiting.queues[active])), True)
+    return DECODE
 
 
-def _overdue(view: View, oldest: int) -> bool:
-    return view.now - view.waiting[oldest][0].request.arrival > view.fairness
+def next_oldest(view: View, now: Picoseconds, without: Collection[int] = ()) -> int | None:
+    """The expert of the request that has waited longest, those ``without`` left out; None where nobody waits."""
+    return view.waiting.oldest(without)
 
 
-def _preferred(view: View) -> int:
-    return min(view.waiting, key=lambda expert: _preference(view, expert))
+def next_oldest_or_most_wanted(view: View, now: Picoseconds, without: Collection[int] = ()) -> int | None:
+    """The expert waited for longest if that is longer than ``fairness``, else the most wanted one."""
+    found = view.waiting.oldest(without)
+    return found if found is None or _overdue(view, now, found) else view.waiting.most_wanted(without)
 
 
-def _preference(view: View, expert: int) -> tuple[int, bool, int]:
-    queue = view.waiting[expert]
-    return -min(len(queue), view.batch), not view.resident(expert), queue[0].request.id
+def _overdue(view: View, now: Picoseconds, expert: int) -> bool:
+    return now - view.arrival[view.waiting.first(expert)] > view.fairness
 
 
-def _oldest_or_preferred(view: View) -> int:
-    oldest = _oldest(view)
-    return oldest if _overdue(view, oldest) else _preferred(view)
-
-
-SCHEDULERS: dict[str, Callable[[View], Decision]] = {"paper": paper, "affinity": affinity}
+Next = Callable[[View, Picoseconds, Collection[int]], int | None]
+SCHEDULERS: dict[str, Callable[[View, Picoseconds], Decision]] = {"paper": paper, "affinity": affinity}
 # of each scheduler: which of the experts that are waited for it would serve next, were the sockets free
-NEXT: dict[str, Callable[[View], int]] = {"paper": _oldest, "affinity": _oldest_or_preferred}
+NEXT: dict[str, Next] = {"paper": next_oldest, "affinity": next_oldest_or_most_wanted}

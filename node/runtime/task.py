@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from node.runtime.kv_cache import Range
+from node.units import Picoseconds
 
-from node.runtime.served import Served
-
-# stage -> what the time of the task's requests is charged to
-STAGES = {
-    "copy": "switch",
-    "call": "call_overhead",
-    "router_prefill": "router",
-    "router_decode": "router",
-    "prefill": "prefill",
-    "decode": "decode",
-}
+COPY, CALL, ROUTER_PREFILL, ROUTER_DECODE, PREFILL, DECODE = range(6)  # stages
 
 
-@dataclass(slots=True)
 class Task:
-    """The stages still to come, the one under way first, and the requests they are for.
+    """The ``stages`` still to come, the next one last, and the requests they are for, by number.
 
-    ``calls`` to the host, ``kv``: symbol of the router's KV range, ``steps`` of decode still to come.
+    ``kv``: their KV ranges (the router has one for all); ``calls`` to the host; ``steps`` of the router's decode still
+    to come; ``started``, ``copied``, ``called``: when it began, and when its copy and its calls were over.
     """
 
-    stages: list[str]
-    requests: list[Served]
-    expert: int
-    calls: int = 0
-    kv: int = 0
-    steps: int = 0
+    __slots__ = ("called", "calls", "copied", "expert", "kv", "stages", "started", "steps", "who")
+
+    def __init__(
+        self, stages: list[int], who: list[int], expert: int, kv: list[Range], calls: int = 0, steps: int = 0
+    ) -> None:
+        self.stages, self.who, self.expert, self.kv = stages, who, expert, kv
+        self.calls, self.steps = calls, steps
+        self.started: Picoseconds = 0
+        self.copied = self.called = self.started
 
 
-def router_task(requests: list[Served], router: int, kv: int, router_tokens: int, overhead: bool) -> Task:
+def router_task(who: list[int], router: int, kv: Range, router_tokens: int, overhead: bool) -> Task:
     """A run of the router: a call, a prefill of all prompts, then a decode step per further token."""
-    stages = ["call"] * overhead + ["router_prefill"]
-    return Task(stages, requests, router, int(overhead), kv, router_tokens - 1)
+    stages = [ROUTER_DECODE] * (router_tokens > 1) + [ROUTER_PREFILL] + [CALL] * overhead
+    return Task(stages, who, router, [kv], int(overhead), router_tokens - 1)
 
 
-def serve_task(requests: list[Served], expert: int, miss: bool, calls: int) -> Task:
+def serve_task(who: list[int], expert: int, miss: bool, calls: int, kv: list[Range]) -> Task:
     """The start of requests on their expert: its copy where it is missing, calls, a prefill of all prompts."""
-    return Task(["copy"] * miss + ["call"] * bool(calls) + ["prefill"], requests, expert, calls)
+    stages = [PREFILL]
+    if calls:
+        stages.append(CALL)
+    if miss:
+        stages.append(COPY)
+    return Task(stages, who, expert, kv, calls)
+
+
+def decode_task(expert: int) -> Task:
+    """Steps of the running batch."""
+    return Task([DECODE], [], expert, [])

@@ -39,7 +39,7 @@ def test_a_composition_over_ray_answers_as_its_experts_alone(sockets: int) -> No
         asked(sockets, 6, 2, given), lambda prompt, token: seen.setdefault(prompt, []).append(token), ray_members
     )
     assert found.answers == expected == [seen[number] for number in range(len(given))]
-    assert found.simulation.runtime.groups[0].misses > 3
+    assert found.simulation.groups[0].misses > 3
 
 
 @pytest.mark.parametrize("per_actor", [2, 3, 5])

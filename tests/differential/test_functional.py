@@ -15,7 +15,7 @@ def test_every_answer_of_a_composition_is_that_of_its_expert_alone() -> None:
     """150 experts, HBM for 12, 300 requests on two sockets: most come after a switch and an eviction."""
     given = prompts(300, EXPERTS)
     found = generate(asked(2, EXPERTS, IN_HBM, given))
-    group = found.simulation.runtime.groups[0]
+    group = found.simulation.groups[0]
     assert group.misses > 100 and group.misses + group.hits == 300
     assert len(set(map(tuple, found.answers))) > 200
     for prompt, answer in zip(given, found.answers, strict=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from node.dataflow.form import Step
 from node.dataflow.program import compile_graph
 from node.errors import HardwareError, RefusedError
 from node.events import COLUMNS, Command, Kind, Tier, to_columns
+from node.hardware import rdu as rdus
 from node.hardware.rdu import Rdu
 from node.models.decoder import decoder
 from node.models.shape import Shape
@@ -20,6 +23,14 @@ MACHINE = load_machine("sn40l-node", {"ddr.bandwidth": "2 GB/s", "hbm.bandwidth"
 SHAPES = [Shape("a", 1, 64, 8, 8, 8, 200, 90, 512), Shape("b", 2, 64, 8, 4, 8, 96, 100, 512)]
 PROGRAMS = [compile_graph(decoder(shape, 2), MACHINE, 2, "fused", "ho") for shape in SHAPES]
 SIZES = [program.weight_bytes for program in PROGRAMS]
+
+
+@pytest.fixture(scope="module", autouse=True, params=[1, 10**9], ids=["at_once", "one_by_one"])
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Windows of any size are done the one way, then the other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rdus, "AT_ONCE", request.param)
+        yield
 
 
 def rdu() -> Rdu:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.dataflow.form import Step
 from node.dataflow.program import compile_graph
 from node.events import Command, Kind, Tier, to_columns
+from node.hardware import rdu as rdus
 from node.hardware.rdu import Rdu
 from node.hardware.tiers import Completion
 from node.models.decoder import decoder
@@ -24,6 +26,14 @@ PROGRAMS = [compile_graph(decoder(shape, 2), MACHINE, 2, "fused", "ho") for shap
 SIZES = [PROGRAMS[expert % 2].weight_bytes for expert in range(4)]  # experts 0 to 3; 10 to 13 are KV ranges
 SLOT = 2**20
 SHARE = MACHINE.hbm_share(2)
+
+
+@pytest.fixture(scope="module", autouse=True, params=[1, 10**9], ids=["at_once", "one_by_one"])
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Windows of any size are done the one way, then the other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rdus, "AT_ONCE", request.param)
+        yield
 
 
 def rdu() -> Rdu:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from node.errors import InputError
-from node.events import Kind
+from node.events import ROW, Kind
 from node.models.shape import Shape
 from node.units import MS
 
@@ -189,35 +190,49 @@ def test_uneven_members_of_a_group_are_cut_at_the_step_of_the_slowest(prompt, de
 
 
 def test_time_passes_up_to_and_not_including_the_end_of_a_window(clockwork, requests):
-    simulation = clockwork().simulation(requests((5, 5, 1, 0), (5, 5, 1, 0)), lambda served, now: None)
+    simulation = clockwork().simulation(requests((5, 5, 3, 0), (5, 5, 3, 0)))
     assert (simulation.next_event(), simulation.over) == (5 * MS, False)
-    for end, then in ((5 * MS, 0), (5 * MS + 1, 5 * MS), (15 * MS, 5 * MS), (15 * MS + 1, 15 * MS)):
+    for end, then in ((5 * MS, 0), (5 * MS + 1, 5 * MS), (20 * MS, 5 * MS), (20 * MS + 1, 20 * MS)):
         simulation.advance(end)
         assert simulation.now == then and not simulation.over
-    assert [plan.command.kind for plan in simulation.take(0)].count(Kind.COPY) == 1
-    assert list(simulation.take(0)) == []
-    simulation.advance(20 * MS + 1)  # the calls, the prefill
+    assert simulation.take(0).columns[ROW["kind"]].tolist().count(Kind.COPY) == 1
+    assert len(simulation.take(0)) == 0
+    simulation.advance(22 * MS + 1)
     assert (simulation.next_event(), simulation.over, simulation.completed) == (None, True, 2)
 
 
-def test_the_next_event_is_the_earlier_of_the_next_arrival_and_the_next_completion(clockwork, requests):
-    simulation = clockwork().simulation(requests((0, 5, 1, 0), (11, 5, 1, 0)), lambda served, now: None)
+def test_events_are_arrivals_that_may_matter_and_ends_of_tasks(clockwork, requests):
+    """Copy, call and prefill are one task; who arrives meanwhile can change nothing before it ends."""
+    simulation = clockwork().simulation(requests((0, 5, 9, 0), (11, 5, 1, 1), (15, 5, 1, 1)))
     events = []
     while (due := simulation.next_event()) is not None:
         events.append(due // MS)
         simulation.advance(due + 1)
-    assert events == [0, 10, 11, 12, 13, 15, 16]
+    assert events == [0, 13, 15, 21, 21 + 10 + 4 + 1]
+
+
+def test_a_window_ends_with_so_many_commands_at_the_latest(clockwork, requests):
+    rows = requests(*((n, 5, 2, 0) for n in range(40)))
+    whole, sliced = clockwork().simulation(rows), clockwork().simulation(rows)
+    whole.advance(10**18)
+    windows = []
+    while not sliced.over:
+        sliced.advance(10**18, commands=10)
+        windows.append(sliced.take(0).columns)
+    assert len(windows) > 5 and max(window.shape[1] for window in windows) < 10 + 3 * 8
+    assert np.concatenate(windows, axis=1).tolist() == whole.take(0).columns.tolist()
 
 
 def test_a_decode_is_handed_out_only_when_it_can_be_cut_no_more(clockwork, requests):
-    simulation = clockwork().simulation(requests((0, 5, 9, 0), (15.5, 5, 1, 0)), lambda served, now: None)
+    simulation = clockwork().simulation(requests((0, 5, 9, 0), (15.5, 5, 1, 0)))
     simulation.advance(15 * MS)
-    assert Kind.DECODE not in [plan.command.kind for plan in simulation.take(0)]
+    assert Kind.DECODE not in simulation.take(0).columns[ROW["kind"]]
     simulation.advance(16 * MS)  # cut, but the step under way has not ended
-    assert list(simulation.take(0)) == []
+    assert len(simulation.take(0)) == 0
     simulation.advance(16 * MS + 1)
-    decode, *_ = simulation.take(0)
-    assert (decode.command.kind, decode.command.steps, decode.completions[0].time) == (Kind.DECODE, 3, 16 * MS)
+    window = simulation.take(0)
+    assert [window.columns[ROW[name], 0] for name in ("kind", "steps")] == [Kind.DECODE, 3]
+    assert window.ends[0] == 16 * MS
 
 
 # What cannot be served

@@ -8,21 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.disagreement import DisagreementError, compare
-from node.events import Command, Ints, Kind
-from node.hardware.sockets import Planned
+from node.events import Command, Ints, Kind, to_columns
 from node.hardware.tiers import Completion
 
 FIELDS = ("time", "address", "bytes", "occupancy")
 COUNT = 20
 FIRST = 100  # sequence number of the first command in the window
-PLANNED = [
-    Planned(
-        Command(FIRST + n, 0, Kind.COPY if n % 2 else Kind.FREE, 10 * n, symbol=n),
-        [Completion(1000 * n, 64 * n, 7 * n, 5 * n)],
-    )
-    for n in range(COUNT)
-]
-EXPECTED = np.array([plan.completions[0] for plan in PLANNED], dtype=np.int64).T
+PLANNED = to_columns(Command(FIRST + n, 0, Kind.COPY if n % 2 else Kind.FREE, 10 * n, symbol=n) for n in range(COUNT))
+EXPECTED = np.array([Completion(1000 * n, 64 * n, 7 * n, 5 * n) for n in range(COUNT)], dtype=np.int64).T
 
 
 def fault(found: Ints) -> list[str]:
@@ -46,7 +39,7 @@ def test_the_fields_are_those_of_a_completion() -> None:
 @pytest.mark.parametrize("found", [EXPECTED, EXPECTED.copy()])
 def test_a_socket_that_did_as_planned_is_let_go(found: Ints) -> None:
     compare(5, PLANNED, EXPECTED, found)
-    compare(5, [], np.empty((4, 0), dtype=np.int64), np.empty((4, 0), dtype=np.int64))
+    compare(5, to_columns([]), np.empty((4, 0), dtype=np.int64), np.empty((4, 0), dtype=np.int64))
 
 
 @given(

@@ -169,7 +169,7 @@ def test_a_third_expert_evicts_the_one_not_used_for_longest(clockwork, simulate,
     rows = [(at, 5, 2, expert) for at, expert in ((0, 0), (20, 1), (40, 0), (60, 2), (80, 0), (100, 1))]
     outcome = simulate(clockwork(slots=2), requests(*rows))
     assert [outcome.ms(number).get("switch", 0) for number in range(6)] == [10, 10, 0, 10, 0, 10]
-    group = outcome.simulation.runtime.groups[0]
+    group = outcome.simulation.groups[0]
     assert group.cache.residents() == (0, 1) and (group.hits, dict(group.activations)) == (2, {0: 1, 1: 2, 2: 1})
     assert [plan.command.symbol for plan in outcome.of_kind(Kind.FREE) if plan.command.symbol < 3] == [1, 2]
     assert outcome.counters[0]["copied"] == 4 * outcome.deployment.expert_bytes(0)

@@ -9,71 +9,95 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.errors import InputError
-from node.events import Kind
+from node.events import ROW, Kind
 from node.runtime.kv_cache import KvCache
 from node.runtime.sharding import Region
+from node.stream import Stream
+
+
+class Cache(KvCache):
+    """At time 0, in group 0."""
+
+    def __init__(self, region: Region, first_symbol: int) -> None:
+        self.stream = Stream(0)
+        super().__init__(region, first_symbol, self.stream)
+
+    def take(self, size: int) -> tuple[int, int] | None:
+        held = self.reserve(size, 0)
+        assert held is None or held[2] == size
+        return None if held is None else held[:2]
 
 
 def test_ranges_follow_each_other_from_the_start_of_the_region_and_symbols_count_up():
-    cache = KvCache(Region(100, 60), first_symbol=7)
-    assert [cache.reserve(size) for size in (10, 20, 30)] == [(7, 100), (8, 110), (9, 130)]
+    cache = Cache(Region(100, 60), first_symbol=7)
+    assert [cache.take(size) for size in (10, 20, 30)] == [(7, 100), (8, 110), (9, 130)]
 
 
 def test_what_fits_exactly_is_reserved_and_one_byte_more_is_not():
-    cache = KvCache(Region(100, 60), first_symbol=0)
-    assert cache.reserve(61) is None
-    assert cache.reserve(60) == (0, 100)
+    cache = Cache(Region(100, 60), first_symbol=0)
+    assert cache.take(61) is None
+    assert cache.take(60) == (0, 100)
 
 
 def test_a_refusal_uses_up_no_symbol_and_no_room():
-    cache = KvCache(Region(0, 60), first_symbol=3)
-    assert cache.reserve(50) == (3, 0)
-    assert cache.reserve(11) is None
-    assert cache.reserve(10) == (4, 50)
+    cache = Cache(Region(0, 60), first_symbol=3)
+    assert cache.take(50) == (3, 0)
+    assert cache.take(11) is None
+    assert cache.take(10) == (4, 50)
 
 
-def test_release_names_the_range_and_its_room_is_given_out_again_under_a_new_symbol():
-    cache = KvCache(Region(100, 60), first_symbol=0)
-    first, second = cache.reserve(20), cache.reserve(40)
+def test_the_room_of_a_range_that_ended_is_given_out_again_under_a_new_symbol():
+    cache = Cache(Region(100, 60), first_symbol=0)
+    first, second = cache.take(20), cache.take(40)
     assert first == (0, 100) and second == (1, 120)
-    assert cache.release(0) == (100, 20)
-    assert cache.reserve(21) is None
-    assert cache.reserve(20) == (2, 100)
-    assert cache.release(1) == (120, 40)
+    cache.release((0, 100, 20), 0)
+    assert cache.take(21) is None
+    assert cache.take(20) == (2, 100)
+
+
+def test_who_is_as_long_as_one_that_ended_gets_its_place_and_leaves_the_others_whole():
+    cache = Cache(Region(0, 100), first_symbol=0)
+    for size in (30, 10, 20):
+        cache.take(size)
+    cache.release((0, 0, 30), 0)
+    cache.release((1, 30, 10), 0)
+    assert cache.take(10) == (3, 30)  # not 0, where it would fit as well
+    assert cache.take(30) == (4, 0)
 
 
 def test_ranges_are_contiguous_so_that_two_small_holes_hold_no_large_sequence():
-    cache = KvCache(Region(0, 30), first_symbol=0)
+    cache = Cache(Region(0, 30), first_symbol=0)
     for _ in range(3):
-        cache.reserve(10)
-    cache.release(0)
-    cache.release(2)
-    assert cache.reserve(20) is None
-    cache.release(1)
-    assert cache.reserve(30) == (3, 0)
+        cache.take(10)
+    cache.release((0, 0, 10), 0)
+    cache.release((2, 20, 10), 0)
+    assert cache.take(20) is None
+    cache.release((1, 10, 10), 0)
+    assert cache.take(30) == (3, 0)
 
 
-def test_a_range_ends_only_once():
-    cache = KvCache(Region(0, 30), first_symbol=0)
-    cache.reserve(10)
-    cache.release(0)
-    with pytest.raises(KeyError):
-        cache.release(0)
+def test_the_sockets_are_told_of_each_range():
+    cache = Cache(Region(5, 30), first_symbol=4)
+    held = cache.reserve(10, 17)
+    cache.release(held, 23)
+    columns = cache.stream.take().columns
+    rows = [columns[ROW[name]].tolist() for name in ("sequence", "kind", "issued", "tier", "symbol", "address", "size")]
+    assert list(zip(*rows, strict=True)) == [(0, 0, 17, 1, 4, 5, 10), (1, 1, 23, 1, 4, 5, 10)]
 
 
 @given(st.lists(st.integers(1, 40) | st.none(), max_size=60))
 def test_live_ranges_never_overlap_and_nothing_is_refused_that_some_hole_could_hold(steps):
-    cache, live = KvCache(Region(50, 100), first_symbol=0), {}
+    cache, live = Cache(Region(50, 100), first_symbol=0), {}
     for size in steps:
         if size is None:
             if live:
                 symbol = min(live)
                 start, end = live.pop(symbol)
-                assert cache.release(symbol) == (start, end - start)
+                cache.release((symbol, start, end - start), 0)
             continue
         taken = sorted(live.values())
         holes = [b - a for a, b in zip([50, *(end for _, end in taken)], [*(s for s, _ in taken), 150], strict=True)]
-        reserved = cache.reserve(size)
+        reserved = cache.take(size)
         assert (reserved is None) == (max(holes) < size)
         if reserved is not None:
             symbol, address = reserved

@@ -20,7 +20,7 @@ from node.units import MS
 
 
 def counts(outcome) -> dict[str, int]:
-    group = outcome.simulation.runtime.groups[0]
+    group = outcome.simulation.groups[0]
     found = {"hits": group.hits, "misses": group.misses, "late": group.late}
     return found | {"prefetches": group.cache.prefetches, "wasted": group.cache.wasted}
 

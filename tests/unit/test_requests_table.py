@@ -11,10 +11,8 @@ import pytest
 
 from cluster.backends import LocalBackend
 from cluster.config_file import read_config
-from cluster.requests_table import RequestsTable, write_requests
+from cluster.requests_table import write_requests
 from cluster.runner import Run, prepare, run
-from node.request import Request
-from node.runtime.served import Served
 
 CHARGES = ["queue", "switch", "router", "call_overhead", "prefill", "decode", "stall"]
 OF_REQUEST = ["request", "arrival", "expert", "group", "input_tokens", "output_tokens"]
@@ -109,28 +107,3 @@ def test_parquet_and_csv_hold_the_same(result: Run, tmp_path: Path) -> None:
         found = pa.csv.read_csv(tmp_path / "requests.csv")
         assert found.equals(pa.parquet.read_table(tmp_path / "requests.parquet"))
         assert len(found) == len(result.columns["request"]) + len(refused)
-
-
-def test_rows_are_sorted_in_whatever_order_requests_end() -> None:
-    table = RequestsTable()
-    for number, ends in ((2, 90), (0, 95), (1, 99)):
-        served = Served(Request(number, arrival=10 * number, input_tokens=3, output_tokens=4, expert=5 + number))
-        served.group, served.ttft = 1, 7
-        for what, now in (("queue", 30), ("prefill", 50), ("decode", ends)):
-            served.charge(what, now)
-        table.add(served, ends)
-    columns = {name: values.tolist() for name, values in table.columns().items()}
-    assert columns == {
-        "request": [0, 1, 2],
-        "arrival": [0, 10, 20],
-        "expert": [5, 6, 7],
-        "group": [1, 1, 1],
-        "input_tokens": [3, 3, 3],
-        "output_tokens": [4, 4, 4],
-        "queue": [30, 20, 10],
-        **{name: [0, 0, 0] for name in ("switch", "router", "call_overhead", "stall")},
-        "prefill": [20, 20, 20],
-        "decode": [45, 49, 40],
-        "e2e": [95, 89, 70],
-        "ttft": [7, 7, 7],
-    }

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.request import Request
-from node.runtime.scheduler import SCHEDULERS, Decode, Route, Serve, View, affinity, paper
-from node.runtime.served import Served
+from node.runtime.scheduler import SCHEDULERS, Decision, Decode, Route, Serve
+from node.runtime.waiting import Waiting
 
 FAIRNESS = 100
 
 
-def served(number: int, expert: int = 0, arrival: int | None = None) -> Served:
-    return Served(Request(number, number if arrival is None else arrival, 10, 10, expert))
+@dataclass
+class Made:
+    """A view made by hand, seen at ``now``."""
+
+    now: int
+    arrival: Sequence[int]
+    waiting: Waiting
+    unrouted: int
+    running: Sequence[object]
+    active: int | None
+    routed: bool
+    batch_left: int
+    batch: int
+    fairness: int = FAIRNESS
+    newcomer: int = 1_000
 
 
 def view(
@@ -30,37 +43,37 @@ def view(
     batch_left: int = 0,
     batch: int = 4,
     resident: tuple[int, ...] = (),
-) -> View:
+    arrival: Sequence[int] = range(2_000),
+) -> Made:
     """``waiting``: request numbers by expert; a request arrives at its number in ps."""
-    queues = {expert: deque(served(n, expert) for n in numbers) for expert, numbers in (waiting or {}).items()}
-    return View(
-        now=now,
-        unrouted=[served(1_000 + n) for n in range(unrouted)],
-        waiting=queues,
-        running=[served(2_000 + n) for n in range(running)],
-        active=active,
-        routed=routed,
-        batch_left=batch_left,
-        batch=batch,
-        fairness=FAIRNESS,
-        resident=lambda expert: expert in resident,
-    )
+    queues = Waiting(batch, lambda expert: expert in resident)
+    for expert, numbers in (waiting or {}).items():
+        for number in numbers:
+            queues.add(expert, number)
+    return Made(now, arrival, queues, unrouted, range(running), active, routed, batch_left, batch)
+
+
+def paper(made: Made) -> Decision:
+    return SCHEDULERS["paper"](made, made.now)
+
+
+def affinity(made: Made) -> Decision:
+    return SCHEDULERS["affinity"](made, made.now)
+
+
+BOTH = pytest.mark.parametrize("scheduler", [paper, affinity])
 
 
 # Both
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS.values())
+@BOTH
 def test_with_nobody_there_is_nothing_to_do(scheduler):
     assert scheduler(view()) is None
     assert scheduler(view(active=3, resident=(3,))) is None
 
 
-def test_the_registry_knows_both_by_name():
-    assert {"paper": paper, "affinity": affinity} == SCHEDULERS
-
-
-@pytest.mark.parametrize("scheduler", SCHEDULERS.values())
+@BOTH
 @pytest.mark.parametrize(("unrouted", "count"), [(1, 1), (3, 3), (4, 4), (5, 4), (99, 4)])
 def test_the_router_runs_on_a_batch_at_most(scheduler, unrouted, count):
     assert scheduler(view(unrouted=unrouted)) == Route(count)
@@ -151,9 +164,8 @@ def test_affinity_serves_the_longest_overdue_of_several_with_all_that_wait_for_i
 
 
 def test_a_request_is_judged_by_its_arrival_not_by_its_number():
-    waiting = {0: deque([served(1, 0, arrival=70)]), 1: deque([served(2, 1, arrival=75), served(3, 1, arrival=80)])}
-    made = view(now=75 + FAIRNESS)
-    made.waiting = waiting
+    arrival = [0, 70, 75, 80]
+    made = view({0: [1], 1: [2, 3]}, now=75 + FAIRNESS, arrival=arrival)
     assert affinity(made) == Serve(0, 1, opens_batch=True)  # 105 > 100: expert 0 is overdue
     made.now = 70 + FAIRNESS
     assert affinity(made) == Serve(1, 2, opens_batch=True)
@@ -213,7 +225,7 @@ def test_the_last_active_expert_has_no_privilege_once_its_batch_is_drained():
     assert affinity(view({0: [4], 1: [3]}, active=0, resident=(0, 1))) == Serve(1, 1, opens_batch=True)
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS.values())
+@BOTH
 @given(data=st.data())
 def test_a_decision_is_always_possible_and_never_over_the_batch(scheduler, data):
     numbers = data.draw(st.lists(st.integers(0, 400), max_size=12, unique=True))
@@ -234,11 +246,11 @@ def test_a_decision_is_always_possible_and_never_over_the_batch(scheduler, data)
     )
     match scheduler(made):
         case None:
-            assert not (made.waiting or made.unrouted or made.running)
+            assert not (made.waiting.count or made.unrouted or made.running)
         case Decode():
             assert running
-        case Route(count=count):
-            assert 1 <= count <= min(batch, len(made.unrouted))
-        case Serve(expert=expert, count=count):
+        case Route(requests=count):
+            assert 1 <= count <= min(batch, made.unrouted)
+        case Serve(expert=expert, requests=count):
             assert 1 <= count <= min(batch - running, len(waiting[expert]))
             assert not running or expert == made.active

@@ -41,7 +41,7 @@ def rows(result: Run) -> list[dict[str, int]]:
 
 def again(result: Run, warmup: int = 0, **columns: list[int]) -> dict[str, Any]:
     """The summary of ``result`` had its requests been like this."""
-    simulation = result.deployment.simulation(result.workload.requests, lambda _served, _now: None)
+    simulation = result.deployment.simulation(result.workload.requests)
     simulation.advance(2**62)
     length = len(next(iter(columns.values())))
     made = {name: np.array(columns.get(name, [1] * length), dtype=np.int64) for name in result.columns}

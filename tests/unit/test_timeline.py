@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cluster.backends import LocalBackend
@@ -16,9 +17,8 @@ from cluster.config import Config
 from cluster.config_file import read_config
 from cluster.runner import Run, prepare, run
 from cluster.timeline import Timeline
-from node.events import Command, Kind
-from node.hardware.sockets import Planned
-from node.hardware.tiers import Completion
+from node.events import Command, Kind, to_columns
+from node.planned import Planned
 
 NO_LIMIT = 10**6
 DEGREE = 2  # 4 groups of 2 sockets
@@ -167,14 +167,14 @@ def test_the_first_events_are_kept_and_the_others_counted(limit: int, runs: dict
     assert everything["otherData"]["events_left_out"] == 0
 
 
-def test_an_engine_takes_one_command_at_a_time_and_as_long_as_its_slowest_member(tmp_path: Path) -> None:
-    def planned(sequence: int, kind: Kind, issued: int, *ends: int) -> Planned:
-        command = Command(sequence, 0, kind, issued, symbol=4, sequences=2, steps=3)
-        return Planned(command, [Completion(end, 0, 0, 0) for end in ends])
+def test_an_engine_takes_one_command_at_a_time(tmp_path: Path) -> None:
+    def planned(*rows: tuple[Kind, int, int]) -> Planned:
+        commands = [Command(0, 0, kind, issued, symbol=4, sequences=2, steps=3) for kind, issued, _ in rows]
+        return Planned(to_columns(commands), [], np.array([end for *_, end in rows]))
 
     timeline = Timeline(prepare(read_config(None, [("experts.count", 4)]))[0], NO_LIMIT)
-    timeline.observe({0: [planned(0, Kind.DECODE, 5, 20, 30), planned(1, Kind.FREE, 6, 6, 6)]})
-    timeline.observe({0: [planned(2, Kind.DECODE, 7, 50, 40), planned(3, Kind.COPY, 9, 11, 10)]})
+    timeline.observe({0: planned((Kind.DECODE, 5, 30), (Kind.FREE, 6, 6))})
+    timeline.observe({0: planned((Kind.DECODE, 7, 50), (Kind.COPY, 9, 11))})
     timeline.write(tmp_path / "timeline.json")
     events = json.loads((tmp_path / "timeline.json").read_text())["traceEvents"]
     found = {

@@ -1,0 +1,265 @@
+"""One group in virtual time: its task stage by stage, and what interrupts it.
+
+A stage is one thing that takes time: a copy, a call, a kernel run. Where nothing can come between the stages of a task
+they are gone through at once, up to the last one; where experts are prefetched each is waited for by itself, since a
+copy that begins moves its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from node.errors import InputError
+from node.events import Kind, Serving
+from node.hardware.host import Host
+from node.hardware.sockets import OverlappingSockets, Sockets
+from node.runtime.group import KV, REQUEST, Group
+from node.runtime.ledger import Ledger
+from node.runtime.scheduler import Decode
+from node.runtime.task import CALL, COPY, DECODE, PREFILL, ROUTER_DECODE, ROUTER_PREFILL, Task
+from node.stream import Perform
+from node.units import MOST_PS, PS_PER_S, Picoseconds
+
+NEVER: Picoseconds = 2**63
+ARRIVAL, COMPLETION = 0, 1  # what comes first of one moment
+
+
+HandOver = Callable[[Sequence[int], "Lane", Picoseconds], None]
+
+
+class Lane:
+    """A group, its sockets and the host they share; ``hand_over`` is told who was routed. ``now``: its last event."""
+
+    def __init__(
+        self,
+        group: Group,
+        sockets: Sockets,
+        host: Host,
+        ledger: Ledger,
+        hand_over: HandOver,
+    ) -> None:
+        self.group, self.sockets, self._host = group, sockets, host
+        self.now: Picoseconds = 0
+        self.completed = 0
+        self.idle_ps: Picoseconds = 0  # up to the last task's beginning
+        self._ledger, self._hand_over = ledger, hand_over
+        self._overlapping = sockets if isinstance(sockets, OverlappingSockets) else None
+        self._idle_since: Picoseconds = 0
+        self._task: Task | None = None
+        self._stage = CALL  # that is under way, where there is a task
+        self._arrival_at = _at(group.next_arrival())
+        self._rest_at = self._copy_at = NEVER  # when the stage, the copy of an expert is over
+        self._began: Picoseconds = 0  # the stage
+        self._steps = 0  # of the run under way
+        self._ended: Collection[int] = ()  # whose answers ended with their first token
+        self._cut = False
+        self._clock: Picoseconds = 0  # of decode
+
+    def next(self) -> tuple[Picoseconds, int]:
+        """When something happens next that may matter to a decision, and whether it is an arrival."""
+        rest = self._rest_at if self._rest_at < self._copy_at else self._copy_at
+        if self._arrival_at <= rest and (
+            self._task is None or (self._stage == DECODE and not self._cut) or self._overlapping is not None
+        ):
+            return self._arrival_at, ARRIVAL
+        return rest, COMPLETION
+
+    def run(self, until: Picoseconds, commands: int) -> None:
+        """Let time pass up to (not including) ``until``, or until there are so many ``commands`` to take."""
+        stream, following = self.group.stream, self.next
+        while stream.count < commands:
+            time, what = following()
+            if time >= until:
+                return
+            self.step(time, what)
+
+    def step(self, time: Picoseconds, what: int) -> None:
+        """Let the next event happen."""
+        self.now = time
+        if what == ARRIVAL:
+            self._welcome(time)
+            self.reconsider(time)
+        elif self._copy_at <= self._rest_at:
+            self._copied(time)
+        else:
+            self._rested(time)
+
+    def reconsider(self, now: Picoseconds) -> None:
+        """Start something if idle; end a decode run early if there is something better to do."""
+        if self._task is None:
+            self._decide(now)
+        elif self._stage == DECODE and not self._cut and not isinstance(self.group.next(now), Decode):
+            self._cut = True
+            self._rest_at, self._steps = self.sockets.cut(now)
+        if self._overlapping is not None:
+            self._prefetch(now, self._overlapping)
+
+    def _proceed(self, now: Picoseconds) -> None:
+        """Decide what is next, where nothing runs."""
+        if self._task is None:
+            self._decide(now)
+        if self._overlapping is not None:
+            self._prefetch(now, self._overlapping)
+
+    def _welcome(self, now: Picoseconds) -> None:
+        if self._arrival_at <= now:
+            self.group.welcome(now)
+            self._arrival_at = _at(self.group.next_arrival())
+
+    def _decide(self, now: Picoseconds) -> None:
+        task = self._task = self.group.decide(now)
+        if task is not None:
+            self.idle_ps += now - self._idle_since
+            task.started = task.copied = task.called = now
+            self._go_on(task, now)
+
+    def _go_on(self, task: Task, now: Picoseconds) -> None:
+        """Begin the next stage; go on to the last one where nothing may come between."""
+        while True:
+            stage = self._stage = task.stages.pop()
+            self._began = now
+            end = self._rest_at = self._begin(stage, task, now)
+            if end > MOST_PS and end != NEVER:
+                raise InputError(
+                    f"virtual time passes {MOST_PS // PS_PER_S:,} s: the machine is too slow for this workload, "
+                    "or the workload too long"
+                )
+            if not task.stages or self._overlapping is not None:
+                return
+            self._end(stage, task, end)
+            now = end
+
+    def _begin(self, stage: int, task: Task, now: Picoseconds) -> Picoseconds:
+        """Begin a stage: when it is over."""
+        group = self.group
+        if stage == CALL:
+            return self._host.call(task.calls, now)
+        if stage == COPY:
+            return self._copy(task.expert, now)
+        sockets, expert = self.sockets, task.expert
+        program = group.settings.programs[expert]
+        if stage in (PREFILL, ROUTER_PREFILL):
+            step = group.prefill_step(task)
+            weights = (expert, group.memory.use(expert, now, len(task.who)), program)
+            group.stream.run(Kind.PREFILL, now, weights, step)
+            self._steps = 0
+            end = sockets.prefill(now, program, step)
+            if group.stream.perform is not None and stage == PREFILL:
+                serving = [Serving(one, 0, symbol) for one, (symbol, *_) in zip(task.who, task.kv, strict=True)]
+                self._ended = group.stream.perform(group.stream.under_way(), serving).ended
+            return end
+        step = group.decode_step(task) if stage == DECODE else group.router_step(task)
+        weights = (expert, group.memory.use(expert, now, 0), program)
+        group.stream.run(Kind.DECODE, now, weights, step)
+        if stage == ROUTER_DECODE:
+            task.steps -= step[5]
+            if task.steps:
+                task.stages.append(ROUTER_DECODE)
+        elif group.stream.perform is not None:
+            step = (*step[:5], self._generate(group.stream.perform))
+        self._steps = step[5]
+        return sockets.decode(now, program, step)
+
+    def _generate(self, perform: Perform) -> int:
+        """Do a decode run with content: the steps that came of it."""
+        group = self.group
+        serving = [Serving(one[REQUEST], group.generated(one), one[KV][0]) for one in group.running]
+        steps, ended = perform(group.stream.under_way(), serving)
+        if ended:
+            group.cut_short(ended, group.steps + steps)
+        return steps
+
+    def _end(self, stage: int, task: Task, now: Picoseconds) -> None:
+        """A stage is over."""
+        if stage == CALL:
+            task.called = now
+        elif stage == COPY:
+            task.copied = task.called = now
+            if self._overlapping is None:
+                self.group.arrived(task.expert, now)
+        else:
+            self.group.stream.ran(self._steps, now)
+
+    def _rested(self, now: Picoseconds) -> None:
+        """The stage under way is over: the next one begins, or the task is complete."""
+        task, stage = self._task, self._stage
+        assert task is not None
+        self._end(stage, task, now)
+        self._rest_at = NEVER
+        if task.stages:
+            self._go_on(task, now)
+        else:
+            self._task, self._idle_since = None, now
+            self._complete(stage, task, now)
+        self._proceed(now)
+
+    def _complete(self, stage: int, task: Task, now: Picoseconds) -> None:
+        group, ledger = self.group, self._ledger
+        self._welcome(now)
+        if stage in (ROUTER_PREFILL, ROUTER_DECODE):
+            group.memory.kv.release(task.kv[0], now)
+            number = ledger.run(task.started, task.called, now)
+            for request in task.who:
+                ledger.routed[request] = number
+            self._hand_over(task.who, self, now)
+            return
+        if stage == DECODE:
+            self._clock += now - self._began
+            self._cut = False
+            ended = group.stepped(self._steps, now)
+        else:
+            number = ledger.task((group.layout.group, task.started, task.copied, task.called, now, self._clock))
+            for request in task.who:
+                ledger.served[request] = number
+            ended = group.join(task, now, self._ended)
+        if ended:
+            number = ledger.moment(now, self._clock)
+            for one in ended:
+                ledger.ended[one[REQUEST]] = number
+            self.completed += len(ended)
+
+    def _copy(self, expert: int, now: Picoseconds) -> Picoseconds:
+        """An expert is to be copied: when that is over; ``NEVER`` where ``_copied`` will say so."""
+        group = self.group
+        if self._overlapping is None:
+            group.activate(expert, now)
+            return self._begin_copy(expert, now)
+        if group.cache.copying is None:
+            group.activate(expert, now)
+            self._copy_at = self._begin_copy(expert, now)
+        return NEVER
+
+    def _begin_copy(self, expert: int, now: Picoseconds) -> Picoseconds:
+        start = self._host.grant(now)
+        end = self.sockets.copy(start, self.group.settings.programs[expert])
+        self._host.release(end)
+        self.group.memory.copy(expert, start, end)
+        return end
+
+    def _copied(self, now: Picoseconds) -> None:
+        """The copy under way is complete: the task that waits for it goes on, or has its own copy begin."""
+        self._copy_at = NEVER
+        expert, task = self.group.cache.copying, self._task
+        assert expert is not None
+        self.group.arrived(expert, now)
+        if task is not None and self._stage == COPY:
+            if task.expert == expert:
+                self._end(COPY, task, now)
+                self._go_on(task, now)
+            else:
+                self._copy(task.expert, now)
+        self._proceed(now)
+
+    def _prefetch(self, now: Picoseconds, sockets: OverlappingSockets) -> None:
+        """Copy the expert that is served next while the sockets are at a task and their DMA at nothing."""
+        if self._task is None:
+            return
+        expert = self.group.prefetch(now, self._task.expert)
+        if expert is not None:
+            self._copy_at = self._begin_copy(expert, now)
+            if self._stage not in (CALL, COPY):
+                self._rest_at = sockets.moved()
+
+
+def _at(time: Picoseconds | None) -> Picoseconds:
+    return NEVER if time is None else time

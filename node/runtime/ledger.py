@@ -1,0 +1,82 @@
+"""Where the time of requests went: what is noted while time passes, and each request's account of it afterwards.
+
+Requests of one batch wait for the same things, so times are noted by task, and of a request only the tasks that it was
+in. Every picosecond from a request's arrival to its end is charged to exactly one of ``CHARGES``.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+import numpy as np
+import numpy.typing as npt
+
+from node.errors import InvariantError
+from node.request import Requests
+from node.units import Picoseconds
+
+Ints = npt.NDArray[np.int64]
+CHARGES = ("queue", "switch", "router", "call_overhead", "prefill", "decode", "stall")
+
+
+class Ledger:
+    """Notes of ``count`` requests, by their places in the workload.
+
+    ``routed``, ``served``, ``ended``: of each request the number of the router's run, of the task that began it and of
+    the moment at which it ended. A group's decode clock is the time that it has spent in decode steps so far.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.routed, self.served, self.ended = (array("q", bytes(8 * count)) for _ in range(3))
+        self._runs = array("q")  # of the router: start, end of the call, end
+        self._tasks = array("q")  # group, start, end of the copy, of the calls, of the prefill, decode clock then
+        self._moments = array("q")  # time, decode clock
+
+    def run(self, start: Picoseconds, called: Picoseconds, end: Picoseconds) -> int:
+        """Note a run of the router; its number."""
+        self._runs.extend((start, called, end))
+        return len(self._runs) // 3 - 1
+
+    def task(self, noted: tuple[int, Picoseconds, Picoseconds, Picoseconds, Picoseconds, Picoseconds]) -> int:
+        """Note a task that began requests: group, start, ends of copy, calls and prefill, decode clock; its number."""
+        self._tasks.extend(noted)
+        return len(self._tasks) // 6 - 1
+
+    def moment(self, time: Picoseconds, clock: Picoseconds) -> int:
+        """Note a moment at which requests end; its number."""
+        self._moments.extend((time, clock))
+        return len(self._moments) // 2 - 1
+
+    def columns(self, requests: Requests, *, routed: bool) -> dict[str, Ints]:
+        """Of every request: its ``group``, all ``CHARGES``, ``e2e`` and ``ttft``, in ps; all must have ended.
+
+        ``routed``: whether the router ran for them. Raises ``InvariantError`` where charges do not add up.
+        """
+        runs, tasks, moments = (
+            np.array(noted, dtype=np.int64).reshape(-1, width).T
+            for noted, width in ((self._runs, 3), (self._tasks, 6), (self._moments, 2))
+        )
+        group, start, copied, called, first, clock = tasks[:, np.frombuffer(self.served, dtype=np.int64)]
+        end, clock_at_end = moments[:, np.frombuffer(self.ended, dtype=np.int64)]
+        arrival, decode = requests.arrival, clock_at_end - clock
+        charges = {
+            "queue": start - arrival,
+            "switch": copied - start,
+            "router": np.zeros_like(arrival),
+            "call_overhead": called - copied,
+            "prefill": first - called,
+            "decode": decode,
+            "stall": end - first - decode,
+        }
+        if routed:
+            began, asked, known = runs[:, np.frombuffer(self.routed, dtype=np.int64)]
+            charges["queue"] = (began - arrival) + (start - known)
+            charges["router"] = known - asked
+            charges["call_overhead"] = charges["call_overhead"] + (asked - began)
+        e2e = end - arrival
+        short = np.flatnonzero((sum(charges.values()) != e2e) | (np.min(list(charges.values()), axis=0) < 0))
+        if len(short):
+            spent = {what: int(column[short[0]]) for what, column in charges.items()}
+            total = int(e2e[short[0]])
+            raise InvariantError(f"request {requests.id[short[0]]}: charges {spent} do not add up to {total} ps")
+        return {"group": group, **charges, "e2e": e2e, "ttft": first - arrival}

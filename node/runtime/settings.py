@@ -1,0 +1,64 @@
+"""What the groups of a node need to know to decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from node.errors import InputError
+from node.request import Ints, Requests
+from node.runtime.policies import Eviction
+from node.runtime.scheduler import Decision, Next, View
+from node.runtime.sharding import ModelSize
+from node.units import Bytes, Picoseconds
+
+MOST_TOKENS = 2**31
+CALL_OVERHEADS = ("per_request", "per_batch", "none")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """By expert, and last by router where one runs: ``sizes`` and ``programs``.
+
+    ``next_expert``: whom the scheduler would serve next, where experts are prefetched.
+    ``router``: the number that stands for the router among the experts; it generates ``router_tokens`` a call.
+    """
+
+    scheduler: Callable[[View, Picoseconds], Decision]
+    eviction: Eviction
+    batch: int
+    fairness: Picoseconds
+    call_overhead: str
+    sizes: Sequence[ModelSize]
+    programs: Sequence[int]
+    router: int | None
+    router_tokens: int
+    next_expert: Next | None = None
+
+
+def check_lengths(requests: Requests, settings: Settings, kv_size: Bytes) -> None:
+    """Every request's KV cache, and the router's for it, must fit the empty KV region; ``InputError`` otherwise."""
+    tokens = requests.input_tokens + requests.output_tokens
+    needed = _kv_bytes(tokens, settings.sizes, requests.expert)
+    if settings.router is not None:
+        routing = requests.input_tokens + settings.router_tokens
+        router = np.full_like(requests.expert, settings.router)
+        needed = np.maximum(needed, _kv_bytes(routing, settings.sizes, router))
+    worst = int(needed.argmax())
+    if needed[worst] > kv_size:
+        found = requests[worst]
+        raise InputError(
+            f"request {found.id} ({found.input_tokens} tokens in, {found.output_tokens} out) needs "
+            f"{int(needed[worst]):,} bytes of KV cache per socket, but runtime.kv_reserve leaves {kv_size:,}; "
+            "raise runtime.kv_reserve, or set workload.over_context to clip or refuse"
+        )
+
+
+def _kv_bytes(tokens: Ints, sizes: Sequence[ModelSize], expert: Ints) -> Ints:
+    """``ModelSize.kv_bytes`` of many."""
+    token = np.array([size.kv_token for size in sizes])[expert]
+    window = np.array([MOST_TOKENS if size.window is None else size.window for size in sizes])[expert]
+    needed: Ints = token * np.minimum(tokens, window)
+    return needed
