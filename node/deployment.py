@@ -20,6 +20,7 @@ from node.request import Request
 from node.runtime.coe import check_lengths
 from node.runtime.orders import Settings
 from node.runtime.policies import EVICTION
+from node.runtime.references import numbers_by_expert
 from node.runtime.scheduler import NEXT, SCHEDULERS
 from node.runtime.served import Served
 from node.runtime.sharding import Layout, ModelSize, Region, groups_of, lay_out
@@ -189,4 +190,7 @@ class Deployment:
             [self._rdu(f"group {group}, rank {rank}", programs) for rank, programs in self._by_kind.items()]
             for group in range(self.groups)
         ]
-        return Simulation(self.layouts, self.settings, kinds, Host(self.machine), requests, finished, perform)
+        settings = self.settings
+        if self.options.eviction == "belady":
+            settings = replace(settings, future=numbers_by_expert(requests, self.catalogue.count))
+        return Simulation(self.layouts, settings, kinds, Host(self.machine), requests, finished, perform)

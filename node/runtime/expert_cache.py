@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import Enum
 
 from node.allocator import Allocator
 from node.errors import InvariantError
+from node.runtime.memories import Known
 from node.runtime.policies import Eviction, Resident
+from node.runtime.references import References
 from node.runtime.sharding import ModelSize, Region
 from node.units import Bytes, Picoseconds
 
@@ -32,13 +34,24 @@ _REMEMBERED = 12
 class ExpertCache:
     """The expert region of one group's HBM; ``sizes`` by expert, ``eviction`` picks who leaves.
 
+    ``waiting`` and ``future``: what a policy may know of requests, see ``Known``. ``references``: all that were served.
     ``copying``: the expert on its way, one at a time. ``prefetches`` counts those that were sent for before anybody was
     served by them, ``wasted`` those of them that were evicted before anybody was; ``unused`` are not used so far.
     """
 
-    def __init__(self, region: Region, sizes: Sequence[ModelSize], eviction: Eviction) -> None:
+    def __init__(
+        self,
+        region: Region,
+        sizes: Sequence[ModelSize],
+        eviction: Eviction,
+        waiting: Callable[[int], int] = lambda _expert: 0,
+        future: Sequence[Sequence[int]] = (),
+    ) -> None:
         self._region, self._allocator = region, Allocator(region.start, region.size)
-        self._sizes, self._eviction = sizes, eviction
+        self._sizes = sizes
+        known = Known([size.weights for size in sizes], region.size, waiting, future)
+        self._choose, self._memory = eviction(known)
+        self.references = References()
         self._residents: dict[int, Resident] = {}
         self._states: dict[int, ExpertState] = {}
         self._history: dict[int, deque[str]] = {}
@@ -76,20 +89,23 @@ class ExpertCache:
         """Start to activate ``expert``: those evicted for it, none of them ``in_use``, and its address."""
         self._move(expert, ExpertState.COPYING, now)
         self.copying = expert
+        self._memory.wanted(expert)
         evicted = []
         size = self._sizes[expert].weights
         while (address := self._allocator.allocate(size)) is None:
             candidates = [r for r in self._residents.values() if self.resident(r.expert) and r.expert not in in_use]
             if not candidates:
                 raise InvariantError(f"expert {expert}: {size:,} bytes do not fit an empty expert region")
-            victim = self._eviction(candidates)
+            victim = self._choose(candidates)
             self._move(victim.expert, ExpertState.IN_DDR, now)
+            self._memory.left(victim.expert)
             self._allocator.release(victim.address)
             del self._residents[victim.expert]
             self.wasted += victim.expert in self.unused
             self.unused.discard(victim.expert)
             evicted.append(victim)
         self._residents[expert] = Resident(expert, address, now, 0)
+        self._memory.came(expert)
         return tuple(evicted), address
 
     def arrived(self, expert: int, now: Picoseconds) -> None:
@@ -99,11 +115,14 @@ class ExpertCache:
         self.copying = None
 
     def use(self, expert: int, now: Picoseconds, requests: int) -> None:
-        """``expert`` serves ``requests`` more at ``now``."""
+        """``expert`` serves ``requests`` more at ``now``; none of them new where it goes on with those it serves."""
         self.unused.discard(expert)
         resident = self._residents[expert]
         resident.last_used = now
-        resident.uses += requests
+        if requests:
+            resident.uses += requests
+            self.references.add(expert, requests)
+            self._memory.used(expert, requests)
 
     def _move(self, expert: int, to: ExpertState, now: Picoseconds) -> None:
         history = self._history.setdefault(expert, deque(maxlen=_REMEMBERED))

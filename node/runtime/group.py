@@ -36,7 +36,7 @@ class Group:
     def __init__(self, layout: Layout, settings: Settings) -> None:
         self.layout, self.settings = layout, settings
         self.orders = Orders(layout, settings)
-        self._memory = GroupMemory(layout, settings, self.orders)
+        self._memory = GroupMemory(layout, settings, self.orders, lambda expert: len(self.waiting.get(expert, ())))
         self.cache = self._memory.cache
         self.unrouted: deque[Served] = deque()
         self.waiting: Waiting = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from node.runtime.expert_cache import ExpertCache
 from node.runtime.kv_cache import KvCache
@@ -13,10 +13,13 @@ from node.units import Bytes, Picoseconds
 
 
 class GroupMemory:
-    """Decides addresses in the regions of ``layout`` and tells ``orders``; ``activations`` are copies by expert."""
+    """Decides addresses in the regions of ``layout`` and tells ``orders``; ``activations`` are copies by expert.
 
-    def __init__(self, layout: Layout, settings: Settings, orders: Orders) -> None:
-        self.cache = ExpertCache(layout.experts, settings.sizes, settings.eviction)
+    ``waiting``: how many requests wait for an expert now.
+    """
+
+    def __init__(self, layout: Layout, settings: Settings, orders: Orders, waiting: Callable[[int], int]) -> None:
+        self.cache = ExpertCache(layout.experts, settings.sizes, settings.eviction, waiting, settings.future)
         self._kv = KvCache(layout.kv, first_symbol=len(settings.sizes))
         self.activations: Counter[int] = Counter()
         self._router, self._router_address = settings.router, layout.router.start

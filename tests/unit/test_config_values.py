@@ -91,7 +91,7 @@ def test_every_choice_is_held_to_its_list(given: Given, fault: Fault) -> None:
     assert {key: set(choices) for key, choices in CHOICES.items()} == {
         "experts.dtype": {"fp32", "bf16", "fp16", "fp8", "int8", "int4"},
         "runtime.scheduler": {"affinity", "paper"},
-        "runtime.eviction": {"lru", "lfu"},
+        "runtime.eviction": {"lru", "lfu", "arc", "cost_aware", "belady"},
         "runtime.call_overhead": {"per_request", "per_batch", "none"},
         "runtime.fusion": {"unfused", "conventional", "fused", "looped"},
         "runtime.orchestration": {"ho", "so"},
