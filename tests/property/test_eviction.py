@@ -1,4 +1,4 @@
-"""Is no policy better than Belady's, is the yardstick his, and is ARC the published one? On random reference strings."""
+"""On random reference strings: is no policy better than Belady's, the yardstick his, and ARC the published one?"""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_with_unequal_sizes_the_yardstick_is_whoever_evicts_the_farthest(string,
         misses += 1
         later = string[position + 1 :]
         while sum(sizes[one] for one in there) + sizes[expert] > room:
-            # of those that never come again it does not matter who leaves, but for their sizes: the highest number first
+            # of those that never come again the highest number leaves first, which matters where sizes differ
             there.remove(max(there, key=lambda one: (later.index(one) if one in later else len(string), one)))
         there.add(expert)
     assert yardstick(string, sizes, room) == misses
