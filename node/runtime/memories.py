@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from node.units import Bytes
 
-HALVING = 8  # uses count half after so many references for each expert of the catalogue
+HALVING = 2  # uses count half after so many references for each expert of the catalogue; docs/design.md has others
 _ONE = 1 << 20  # what a use counts at first: halved 20 times it is forgotten
 _LONGEST = 512  # bits of a denominator that is kept exact
 

@@ -58,8 +58,8 @@ def test_lfu_takes_the_lowest_number_of_equals():
 
 
 def rates(sizes: list[int], uses: list[int], waiting: tuple[int, ...] = ()) -> Rates:
-    """Of experts with these ``sizes``, used in this order."""
-    found = Rates(Known(sizes, 1_000, waiting.count))
+    """Of eight experts, the first with these ``sizes``, used in this order."""
+    found = Rates(Known(sizes + [1] * (8 - len(sizes)), 1_000, waiting.count))
     for expert in uses:
         found.used(expert, 1)
     return found
@@ -71,9 +71,9 @@ def test_cost_aware_takes_the_one_asked_for_least_of_equal_sizes():
 
 
 def test_a_cost_is_bytes_times_the_chance_that_it_is_asked_for_before_the_horizon():
-    """3 of 4 uses were of expert 0: 3/4 a reference, against a horizon of 8 x 2 references: 12 / (12 + 1)."""
+    """3 of 4 uses were of expert 0: 3/4 a reference, against a horizon of 2 x 8 references: 12 / (12 + 1)."""
     known = rates([13, 10], [0, 0, 0, 1])
-    assert (HALVING, known.cost(0), known.cost(1)) == (8, 12.0, 10 * 4 / 5)
+    assert (HALVING, known.cost(0), known.cost(1)) == (2, 12.0, 10 * 4 / 5)
 
 
 def test_who_is_waited_for_costs_all_its_bytes_and_who_was_never_used_nothing():
@@ -100,7 +100,7 @@ def test_of_equal_costs_the_one_not_used_for_longest_leaves_then_the_lowest_numb
 
 
 def test_a_use_counts_half_after_a_period_and_nothing_after_many():
-    """Two experts: a period is 16 references, and the last of these 16 is the first to count whole: 8.5 in all."""
+    """Of eight experts a period is 16 references, and the last of these 16 is the first to count whole: 8.5 in all."""
     known = rates([33, 10], [0] + [1] * 15)
     assert known.cost(0) == 33 * (0.5 * 16) / (0.5 * 16 + 8.5) == 16.0
     known.used(1, 16 * 30)
