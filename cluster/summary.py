@@ -79,17 +79,20 @@ def _yardstick(deployment: Deployment, groups: Sequence[Group], hits: int, refer
     """What Belady's MIN, by copies on demand, makes of the very references of this run, each group's in its own HBM.
 
     ``hit_rate_share_of_belady``: hits of the run by hits of MIN; None where MIN has none. ``hit_rate_belady_is_bound``:
-    no eviction policy has more hits on these references. With prefetch one may, and it may where sizes differ.
+    no eviction policy has more hits on these references, with the same experts pinned. With prefetch, or where sizes
+    differ, one may.
     """
-    sizes = [size.weights for size in deployment.settings.sizes]
+    sizes, count = [size.weights for size in deployment.settings.sizes], deployment.catalogue.count
+    pinned = deployment.options.pinned
     best = references - sum(
-        fewest_misses(group.cache.references.experts(), sizes, group.layout.experts.size) for group in groups
+        fewest_misses(group.cache.references.experts(), sizes, group.layout.experts.size, group.layout.pinned)
+        for group in groups
     )
     return {
         "hit_rate_belady": best / references,
         "hit_rate_share_of_belady": hits / best if best else None,
         "hit_rate_belady_is_bound": not deployment.options.prefetch
-        and len(set(sizes[: deployment.catalogue.count])) == 1,
+        and len({size for expert, size in enumerate(sizes[:count]) if expert not in pinned}) <= 1,
     }
 
 

@@ -47,6 +47,7 @@ class RuntimeOptions:
     orchestration: str = "ho"
     router_tokens: int = 20
     prefetch: bool = False
+    pinned: tuple[int, ...] = ()
     workspace: Bytes = 0
     precision: str = "float32"
 
@@ -150,7 +151,8 @@ class Deployment:
         router = None if settings.router is None else settings.sizes[settings.router]
         capacity = (self.machine.ddr.capacity, self.machine.hbm.capacity)
         reserve, taken = self.options.kv_reserve, self.options.workspace
-        found = [lay_out(g, self.groups, experts, router, reserve, capacity) for g in range(self.groups)]
+        pinned = self.options.pinned
+        found = [lay_out(g, self.groups, experts, router, reserve, capacity, pinned) for g in range(self.groups)]
         return tuple(replace(one, kv=Region(one.kv.start + taken, reserve - taken)) for one in found)
 
     def expert_bytes(self, expert: int) -> Bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 
 from node.allocator import Allocator
@@ -34,7 +34,8 @@ _REMEMBERED = 12
 class ExpertCache:
     """The expert region of one group's HBM; ``sizes`` by expert, ``eviction`` picks who leaves.
 
-    ``waiting`` and ``future``: what a policy may know of requests, see ``Known``. ``references``: all that were served.
+    ``waiting`` and ``future``: what a policy may know of requests, see ``Known``. ``pinned``: addresses, outside the
+    region, of experts that are there from the start and stay, and of which no policy hears. ``references``: all served.
     ``copying``: the expert on its way, one at a time. ``prefetches`` counts those that were sent for before anybody was
     served by them, ``wasted`` those of them that were evicted before anybody was; ``unused`` are not used so far.
     """
@@ -46,6 +47,7 @@ class ExpertCache:
         eviction: Eviction,
         waiting: Callable[[int], int] = lambda _expert: 0,
         future: Sequence[Sequence[int]] = (),
+        pinned: Mapping[int, int] | None = None,
     ) -> None:
         self._region, self._allocator = region, Allocator(region.start, region.size)
         self._sizes = sizes
@@ -53,7 +55,8 @@ class ExpertCache:
         self._choose, self._memory = eviction(known)
         self.references = References()
         self._residents: dict[int, Resident] = {}
-        self._states: dict[int, ExpertState] = {}
+        self._pinned = dict(pinned or {})
+        self._states = dict.fromkeys(self._pinned, ExpertState.RESIDENT)
         self._history: dict[int, deque[str]] = {}
         self.copying: int | None = None
         self.prefetches = self.wasted = 0
@@ -68,12 +71,12 @@ class ExpertCache:
         return self.state(expert) is ExpertState.RESIDENT
 
     def residents(self) -> tuple[int, ...]:
-        """The experts in HBM, in the order in which they came."""
-        return tuple(self._residents)
+        """The experts in HBM, pinned ones first, then in the order in which they came."""
+        return (*self._pinned, *self._residents)
 
     def address(self, expert: int) -> int:
         """The HBM address of an expert that is there or being copied."""
-        return self._residents[expert].address
+        return self._pinned[expert] if expert in self._pinned else self._residents[expert].address
 
     def prefetch(
         self, expert: int, now: Picoseconds, in_use: Collection[int]
@@ -117,11 +120,14 @@ class ExpertCache:
     def use(self, expert: int, now: Picoseconds, requests: int) -> None:
         """``expert`` serves ``requests`` more at ``now``; none of them new where it goes on with those it serves."""
         self.unused.discard(expert)
-        resident = self._residents[expert]
+        if requests:
+            self.references.add(expert, requests)
+        resident = self._residents.get(expert)
+        if resident is None:
+            return  # pinned
         resident.last_used = now
         if requests:
             resident.uses += requests
-            self.references.add(expert, requests)
             self._memory.used(expert, requests)
 
     def _move(self, expert: int, to: ExpertState, now: Picoseconds) -> None:

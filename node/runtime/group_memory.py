@@ -19,7 +19,8 @@ class GroupMemory:
     """
 
     def __init__(self, layout: Layout, settings: Settings, orders: Orders, waiting: Callable[[int], int]) -> None:
-        self.cache = ExpertCache(layout.experts, settings.sizes, settings.eviction, waiting, settings.future)
+        known = (waiting, settings.future)
+        self.cache = ExpertCache(layout.experts, settings.sizes, settings.eviction, *known, layout.pinned)
         self._kv = KvCache(layout.kv, first_symbol=len(settings.sizes))
         self.activations: Counter[int] = Counter()
         self._router, self._router_address = settings.router, layout.router.start

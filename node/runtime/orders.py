@@ -51,12 +51,14 @@ class Orders:
         return orders
 
     def deploy(self) -> None:
-        """Home copies to DDR and the router to HBM, before time 0."""
+        """Home copies to DDR, the router and pinned experts to HBM, before time 0."""
         for expert, address in self._layout.ddr.items():
             self._memory(Kind.LOAD, 0, expert, address, self._settings.sizes[expert].weights, Tier.DDR)
         if self._settings.router is not None:
             region = self._layout.router
             self._memory(Kind.LOAD, 0, self._settings.router, region.start, region.size)
+        for expert, address in self._layout.pinned.items():
+            self._memory(Kind.LOAD, 0, expert, address, self._settings.sizes[expert].weights)
 
     def reserve(self, symbol: int, address: int, size: Bytes, now: Picoseconds) -> None:
         """A KV range begins."""

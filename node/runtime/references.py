@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from heapq import heappop, heappush
 
 import numpy as np
@@ -47,14 +47,16 @@ def numbers_by_expert(requests: Sequence[Request], experts: int) -> list[list[in
     return found
 
 
-def fewest_misses(experts: Ints, sizes: Sequence[Bytes], room: Bytes) -> int:
+def fewest_misses(experts: Ints, sizes: Sequence[Bytes], room: Bytes, pinned: Collection[int] = ()) -> int:
     """Misses of Belady's MIN on a reference string, by copies on demand into an empty memory of ``room`` bytes.
 
     ``sizes``: bytes by expert. Where they are equal, this is the least that is possible without copies ahead of use
     (Belady, IBM Systems Journal 1966; Mattson et al. 1970). Where they differ, to evict the one that is used farthest
     ahead, until there is room, is not optimal: the figure is no bound then. Holes between experts are not counted.
+    ``pinned`` experts are there beside ``room``, and are never missed.
     O(n log n), n: references, those to the same expert as the one before left out.
     """
+    experts = experts[~np.isin(experts, list(pinned))]
     if not len(experts):
         return 0
     experts = experts[np.concatenate(([True], experts[1:] != experts[:-1]))]
