@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -180,11 +182,19 @@ def test_arc_keeps_its_lists_as_published(references, lists, target):
 
 
 def test_arc_moves_its_target_by_the_bytes_of_who_was_missed():
-    """Room for 60 bytes: 0 (20 bytes) leaves T1 and is missed again; B1 holds nothing else, so it weighs as it is."""
-    cache = cache_for("arc", [20, 30, 30, 10], 60, [])
-    for now, (expert, requests) in enumerate([(1, 2), (0, 1), (2, 1), (0, 1)]):
+    """Room for 60 bytes: 3 (20 bytes) leaves T1 and is missed again; B1 holds nothing else, so it weighs as it is."""
+    cache = cache_for("arc", [10, 30, 30, 20], 60, [])
+    for now, (expert, requests) in enumerate([(1, 2), (3, 1), (2, 1), (3, 1)]):
         refer(cache, expert, now, requests)
     assert cache._memory.target == 20
+
+
+def test_a_target_whose_denominator_has_grown_long_is_rounded_down_to_a_byte():
+    cache = cache_for("arc", [10, 10], 20, [])
+    for denominator, target in ((2**500, 7 + Fraction(1, 2**500)), (2**600, 7)):
+        cache._memory.target = 7 + Fraction(1, denominator)
+        cache._memory.wanted(0)
+        assert cache._memory.target == target
 
 
 def test_a_prefetched_expert_is_used_once_by_who_was_foreseen():
