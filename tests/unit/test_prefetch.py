@@ -150,6 +150,8 @@ def test_a_run_tells_what_was_prefetched(prefetch, tmp_path):
     assert answer.exit_code == 0, answer.output
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert ("of them prefetched" in answer.stdout) == ("prefetches" in summary) == (prefetch == "true")
+    assert ("no bound here" in answer.stdout) == (prefetch == "true")
+    assert "- of 0.0%" in answer.stdout and summary["hit_rate_share_of_belady"] is None  # all experts are distinct
     if prefetch == "true":
         assert [summary[key] for key in ("expert_activations", "expert_hits", "hit_rate")] == [8, 7, 7 / 8]
         assert [summary[f"prefetches{what}"] for what in ("", "_late", "_wasted")] == [7, 0, 0]
