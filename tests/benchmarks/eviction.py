@@ -16,7 +16,7 @@ from cluster.runner import prepare
 from node.runtime.policies import EVICTION
 from node.runtime.references import fewest_misses
 
-TRACE = Path("/work/shared/traces/azure_llm_2023_conv.csv")
+TRACE = Path(__file__).resolve().parents[3] / "shared/traces/azure_llm_2023_conv.csv"
 REQUESTS, EXPERTS, PERIOD = 20_000, 150, 1_000
 PAPER = "runtime.scheduler=paper"
 CASES: dict[str, tuple[str, ...]] = {
