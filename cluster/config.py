@@ -45,7 +45,10 @@ class ShardingConfig:
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """The CoE runtime's choices. ``kv_reserve`` is over all sockets of a group; ``fairness``: see ``affinity``."""
+    """The CoE runtime's choices. ``kv_reserve`` is over all sockets of a group; ``fairness``: see ``affinity``.
+
+    ``pinned``: numbers of experts that are in HBM from the start and never leave it.
+    """
 
     scheduler: str = "affinity"
     batch: int = 8
@@ -56,6 +59,7 @@ class RuntimeConfig:
     fusion: str = "fused"
     orchestration: str = "ho"
     prefetch: bool = False
+    pinned: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

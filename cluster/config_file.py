@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from types import UnionType
@@ -135,6 +135,10 @@ def _known_table(table: str, where: str, key: str | None = None) -> None:
 
 def _typed(value: object, kind: object, key: str, where: str) -> object:
     allowed = get_args(kind) if isinstance(kind, UnionType) else (get_origin(kind) or kind,)
+    if allowed == (tuple,):
+        if not isinstance(value, list):
+            raise InputError(f"{where}: {key} = {value!r}: must be of type list")
+        return tuple(value)
     if isinstance(value, int) and not isinstance(value, bool) and float in allowed:
         value = float(value) if abs(value) < sys.float_info.max else math.inf
     fits = any(isinstance(value, one) for one in allowed if isinstance(one, type))
@@ -181,6 +185,13 @@ def _check(config: Config) -> None:
         value = getattr(getattr(config, table), name)
         if not 1 <= value <= MOST:
             raise InputError(f"{key} = {value!r}: must be a whole number from 1 to {MOST:,}")
+    _check_pinned(config.runtime.pinned, config.experts.catalogue().count)
     if config.seed < 0:
         raise InputError(f"seed = {config.seed}: must be a whole number of at least 0")
     validate(config.workload)
+
+
+def _check_pinned(pinned: Sequence[object], count: int) -> None:
+    numbers = [expert for expert in pinned if type(expert) is int and 0 <= expert < count]
+    if len(set(numbers)) < len(pinned):
+        raise InputError(f"runtime.pinned = {list(pinned)}: must be numbers of experts, 0 to {count - 1}, each once")

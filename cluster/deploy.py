@@ -55,6 +55,7 @@ def options_of(config: Config) -> RuntimeOptions:
         orchestration=runtime.orchestration,
         router_tokens=config.experts.router_tokens,
         prefetch=runtime.prefetch,
+        pinned=runtime.pinned,
     )
 
 

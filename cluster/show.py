@@ -13,6 +13,7 @@ from cluster.footprint import Row as FootprintRow
 from cluster.kernels import Memory, Pass
 from cluster.published import Row, headline
 from cluster.runner import Run
+from cluster.summary import Summary
 from node.estimate import Estimate
 from node.runtime.ledger import CHARGES
 from node.spec import Machine
@@ -65,6 +66,7 @@ def run_table(console: Console, result: Run) -> None:
     if summary["over_context"]:
         rows.append(("over the model's context", f"{summary['over_context']:,}"))
     rows += [(LABELS[metric], number(metric, comparing.value(summary, metric))) for metric in comparing.METRICS]
+    rows.append(("share of Belady's", _of_belady(summary)))
     copied = summary["bytes_ddr_to_hbm"]
     assert isinstance(copied, int)
     rows.append(("expert activations", f"{summary['expert_activations']:,} ({show_bytes(copied)} from DDR to HBM)"))
@@ -77,6 +79,12 @@ def run_table(console: Console, result: Run) -> None:
     _where_time_went(console, result)
     _sockets(console, result)
     console.print(f"\n{assumptions(machine)}", style="dim", highlight=False)
+
+
+def _of_belady(summary: Summary) -> str:
+    share, best = summary["hit_rate_share_of_belady"], summary["hit_rate_belady"]
+    bound = "the optimum on the same references" if summary["hit_rate_belady_is_bound"] else "no bound here"
+    return ("-" if share is None else f"{share:.1%}") + f" of {best:.1%} ({bound})"
 
 
 def _where_time_went(console: Console, result: Run) -> None:

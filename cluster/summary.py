@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,8 @@ import numpy.typing as npt
 from cluster.workload import Workload
 from node.deployment import Deployment
 from node.events import Ints
+from node.runtime.group import Group
+from node.runtime.references import fewest_misses
 from node.simulation import Simulation
 from node.units import PS_PER_S, exact_sum
 
@@ -30,7 +32,7 @@ def summarise(
     Percentiles are by nearest rank. ``switch_s_mean`` is the mean time of an activation, DDR to HBM, waited for or not.
     Hits and misses are requests: a miss has a copy begun for it, or waits for what is left of a prefetch; where that is
     complete, whoever is served is a hit. ``prefetches`` are the activations ahead of use, of which ``prefetches_late``
-    were waited for, and ``prefetches_wasted`` evicted unused.
+    were waited for, and ``prefetches_wasted`` evicted unused. ``hit_rate_belady``: see ``_yardstick``.
     """
     machine, makespan = deployment.machine, simulation.now / PS_PER_S
     measured = slice(warmup, None)
@@ -59,6 +61,7 @@ def summarise(
         "expert_activations": activations,
         "expert_hits": hits,
         "hit_rate": hits / (hits + misses),
+        **_yardstick(deployment, groups, hits, hits + misses),
         "switch_s_mean": switching / activations / PS_PER_S if activations else 0.0,
         "bytes_ddr_to_hbm": sum(counters[socket]["copied"] for socket in sorted(counters)),
     }
@@ -70,6 +73,27 @@ def summarise(
         summary["energy_j"] = machine.power.socket * machine.sockets * makespan
     summary["sockets"] = [_socket(counters[socket]) for socket in sorted(counters)]
     return summary
+
+
+def _yardstick(deployment: Deployment, groups: Sequence[Group], hits: int, references: int) -> Summary:
+    """What Belady's MIN, by copies on demand, makes of the very references of this run, each group's in its own HBM.
+
+    ``hit_rate_share_of_belady``: hits of the run by hits of MIN; None where MIN has none. ``hit_rate_belady_is_bound``:
+    no eviction policy has more hits on these references, with the same experts pinned. With prefetch, or where sizes
+    differ, one may.
+    """
+    sizes, count = [size.weights for size in deployment.settings.sizes], deployment.catalogue.count
+    pinned = deployment.options.pinned
+    best = references - sum(
+        fewest_misses(group.cache.references.experts(), sizes, group.layout.experts.size, group.layout.pinned)
+        for group in groups
+    )
+    return {
+        "hit_rate_belady": best / references,
+        "hit_rate_share_of_belady": hits / best if best else None,
+        "hit_rate_belady_is_bound": not deployment.options.prefetch
+        and len({size for expert, size in enumerate(sizes[:count]) if expert not in pinned}) <= 1,
+    }
 
 
 def _socket(found: Mapping[str, int]) -> dict[str, float]:

@@ -41,6 +41,7 @@ def verify(
         copied = sum(counters[socket]["copied"] for socket in members)
         planned = sum(deployment.expert_bytes(expert) * count for expert, count in group.activations.items())
         _same(f"bytes copied in group {index}", copied, planned)
+        _same(f"references of group {index}", len(group.cache.references), group.hits + group.misses)
         began = group.misses - group.late + group.cache.prefetches
         _same(f"misses and prefetches of group {index}", began, group.activations.total())
         _same(f"experts that group {index} prefetched for nobody", len(group.cache.unused), 0)

@@ -18,6 +18,7 @@ from node.models.shape import Shape
 from node.models.shard import Shard
 from node.request import Request, Requests
 from node.runtime.policies import EVICTION
+from node.runtime.references import numbers_by_expert
 from node.runtime.scheduler import NEXT, SCHEDULERS
 from node.runtime.settings import Settings, check_lengths
 from node.runtime.sharding import Layout, ModelSize, Region, groups_of, lay_out
@@ -45,6 +46,7 @@ class RuntimeOptions:
     orchestration: str = "ho"
     router_tokens: int = 20
     prefetch: bool = False
+    pinned: tuple[int, ...] = ()
     workspace: Bytes = 0
     precision: str = "float32"
 
@@ -148,7 +150,8 @@ class Deployment:
         router = None if settings.router is None else settings.sizes[settings.router]
         capacity = (self.machine.ddr.capacity, self.machine.hbm.capacity)
         reserve, taken = self.options.kv_reserve, self.options.workspace
-        found = [lay_out(g, self.groups, experts, router, reserve, capacity) for g in range(self.groups)]
+        pinned = self.options.pinned
+        found = [lay_out(g, self.groups, experts, router, reserve, capacity, pinned) for g in range(self.groups)]
         return tuple(replace(one, kv=Region(one.kv.start + taken, reserve - taken)) for one in found)
 
     def expert_bytes(self, expert: int) -> Bytes:
@@ -183,4 +186,7 @@ class Deployment:
             [self._rdu(f"group {group}, rank {rank}", programs) for rank, programs in self._by_kind.items()]
             for group in range(self.groups)
         ]
-        return Simulation(self.layouts, self.settings, kinds, Host(self.machine), requests, perform)
+        settings = self.settings
+        if self.options.eviction == "belady":
+            settings = replace(settings, future=numbers_by_expert(requests, self.catalogue.count))
+        return Simulation(self.layouts, settings, kinds, Host(self.machine), requests, perform)

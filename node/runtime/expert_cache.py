@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 
 from node.allocator import Allocator
 from node.errors import InvariantError
+from node.runtime.memories import Known
 from node.runtime.policies import Eviction, Resident
+from node.runtime.references import References
 from node.runtime.sharding import ModelSize, Region
 from node.units import Bytes, Picoseconds
 
@@ -32,15 +34,29 @@ _REMEMBERED = 12
 class ExpertCache:
     """The expert region of one group's HBM; ``sizes`` by expert, ``eviction`` picks who leaves.
 
+    ``waiting`` and ``future``: what a policy may know of requests, see ``Known``. ``pinned``: addresses, outside the
+    region, of experts that are there from the start and stay, and of which no policy hears. ``references``: all served.
     ``copying``: the expert on its way, one at a time. ``prefetches`` counts those that were sent for before anybody was
     served by them, ``wasted`` those of them that were evicted before anybody was; ``unused`` are not used so far.
     """
 
-    def __init__(self, region: Region, sizes: Sequence[ModelSize], eviction: Eviction) -> None:
+    def __init__(
+        self,
+        region: Region,
+        sizes: Sequence[ModelSize],
+        eviction: Eviction,
+        waiting: Callable[[int], int] = lambda _expert: 0,
+        future: Sequence[Sequence[int]] = (),
+        pinned: Mapping[int, int] | None = None,
+    ) -> None:
         self._region, self._allocator = region, Allocator(region.start, region.size)
-        self._sizes, self._eviction = sizes, eviction
+        self._sizes = sizes
+        known = Known([size.weights for size in sizes], region.size, waiting, future)
+        self._choose, self._memory = eviction(known)
+        self.references = References()
         self._residents: dict[int, Resident] = {}
-        self._states: dict[int, ExpertState] = {}
+        self._pinned = dict(pinned or {})
+        self._states = dict.fromkeys(self._pinned, ExpertState.RESIDENT)
         self._history: dict[int, deque[str]] = {}
         self.copying: int | None = None
         self.prefetches = self.wasted = 0
@@ -55,12 +71,12 @@ class ExpertCache:
         return self.state(expert) is ExpertState.RESIDENT
 
     def residents(self) -> tuple[int, ...]:
-        """The experts in HBM, in the order in which they came."""
-        return tuple(self._residents)
+        """The experts in HBM, pinned ones first, then in the order in which they came."""
+        return (*self._pinned, *self._residents)
 
     def address(self, expert: int) -> int:
         """The HBM address of an expert that is there or being copied."""
-        return self._residents[expert].address
+        return self._pinned[expert] if expert in self._pinned else self._residents[expert].address
 
     def prefetch(
         self, expert: int, now: Picoseconds, in_use: Collection[int]
@@ -76,20 +92,23 @@ class ExpertCache:
         """Start to activate ``expert``: those evicted for it, none of them ``in_use``, and its address."""
         self._move(expert, ExpertState.COPYING, now)
         self.copying = expert
+        self._memory.wanted(expert)
         evicted = []
         size = self._sizes[expert].weights
         while (address := self._allocator.allocate(size)) is None:
             candidates = [r for r in self._residents.values() if self.resident(r.expert) and r.expert not in in_use]
             if not candidates:
                 raise InvariantError(f"expert {expert}: {size:,} bytes do not fit an empty expert region")
-            victim = self._eviction(candidates)
+            victim = self._choose(candidates)
             self._move(victim.expert, ExpertState.IN_DDR, now)
+            self._memory.left(victim.expert)
             self._allocator.release(victim.address)
             del self._residents[victim.expert]
             self.wasted += victim.expert in self.unused
             self.unused.discard(victim.expert)
             evicted.append(victim)
         self._residents[expert] = Resident(expert, address, now, 0)
+        self._memory.came(expert)
         return tuple(evicted), address
 
     def arrived(self, expert: int, now: Picoseconds) -> None:
@@ -99,11 +118,17 @@ class ExpertCache:
         self.copying = None
 
     def use(self, expert: int, now: Picoseconds, requests: int) -> None:
-        """``expert`` serves ``requests`` more at ``now``."""
+        """``expert`` serves ``requests`` more at ``now``; none of them new where it goes on with those it serves."""
         self.unused.discard(expert)
-        resident = self._residents[expert]
+        if requests:
+            self.references.add(expert, requests)
+        resident = self._residents.get(expert)
+        if resident is None:
+            return  # pinned
         resident.last_used = now
-        resident.uses += requests
+        if requests:
+            resident.uses += requests
+            self._memory.used(expert, requests)
 
     def _move(self, expert: int, to: ExpertState, now: Picoseconds) -> None:
         history = self._history.setdefault(expert, deque(maxlen=_REMEMBERED))

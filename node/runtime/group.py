@@ -50,10 +50,10 @@ class Group:
         self.layout, self.settings = layout, settings
         self.arrival, self.fairness, self.batch = known.arrival, settings.fairness, settings.batch
         self.stream = Stream(layout.group, perform)
-        self.memory = GroupMemory(layout, settings, self.stream)
+        self.waiting = Waiting(settings.batch, layout.pinned)
+        self.memory = GroupMemory(layout, settings, self.stream, self.waiting.of)
         self.cache = self.memory.cache
         self.activations = self.memory.activations  # by expert
-        self.waiting = Waiting(settings.batch, self.cache.resident)
         self.running: list[Running] = []  # in the order in which they end
         self.active: int | None = None
         self.routed = False
@@ -132,13 +132,13 @@ class Group:
     def _activate(self, expert: int, now: Picoseconds, in_use: Collection[int] | None) -> bool:
         evicted = self.memory.activate(expert, now, in_use)
         for victim in evicted or ():
-            self.waiting.changed(victim)
+            self.waiting.changed(victim, resident=False)
         return evicted is not None
 
     def arrived(self, expert: int, now: Picoseconds) -> None:
         """The copy of ``expert`` is complete."""
         self.cache.arrived(expert, now)
-        self.waiting.changed(expert)
+        self.waiting.changed(expert, resident=True)
 
     def join(self, task: Task, now: Picoseconds, ended: Collection[int] = ()) -> list[Running]:
         """The prefill of ``task`` is over; those whose answer is complete with it, or has ``ended`` all the same."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from node.events import Kind, Tier
 from node.runtime.expert_cache import ExpertCache
@@ -15,22 +15,28 @@ from node.units import Bytes, Picoseconds
 
 
 class GroupMemory:
-    """Decides addresses in the regions of ``layout`` and tells ``stream``; ``activations`` are copies by expert."""
+    """Decides addresses in the regions of ``layout`` and tells ``stream``; ``activations`` are copies by expert.
 
-    def __init__(self, layout: Layout, settings: Settings, stream: Stream) -> None:
-        self.cache = ExpertCache(layout.experts, settings.sizes, settings.eviction)
+    ``waiting``: how many requests wait for an expert now.
+    """
+
+    def __init__(self, layout: Layout, settings: Settings, stream: Stream, waiting: Callable[[int], int]) -> None:
+        known = (waiting, settings.future)
+        self.cache = ExpertCache(layout.experts, settings.sizes, settings.eviction, *known, layout.pinned)
         self.activations: Counter[int] = Counter()
         self.kv = KvCache(layout.kv, len(settings.sizes), stream)
         self._layout, self._settings = layout, settings
         self._stream = stream
 
     def deploy(self) -> None:
-        """Home copies to DDR and the router to HBM, before time 0."""
+        """Home copies to DDR, the router and pinned experts to HBM, before time 0."""
         for expert, address in self._layout.ddr.items():
             self._note(Kind.LOAD, 0, expert, address, self._settings.sizes[expert].weights, Tier.DDR)
         if self._settings.router is not None:
             region = self._layout.router
             self._note(Kind.LOAD, 0, self._settings.router, region.start, region.size)
+        for expert, address in self._layout.pinned.items():
+            self._note(Kind.LOAD, 0, expert, address, self._settings.sizes[expert].weights)
 
     def activate(self, expert: int, now: Picoseconds, in_use: Collection[int] | None = None) -> tuple[int, ...] | None:
         """Evict for ``expert`` (weights are never written back) and give it room: who left.

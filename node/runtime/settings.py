@@ -23,6 +23,7 @@ class Settings:
     """By expert, and last by router where one runs: ``sizes`` and ``programs``.
 
     ``next_expert``: whom the scheduler would serve next, where experts are prefetched.
+    ``future``: by expert the numbers of its requests, where the eviction policy is the yardstick that knows them.
     ``router``: the number that stands for the router among the experts; it generates ``router_tokens`` a call.
     """
 
@@ -36,6 +37,7 @@ class Settings:
     router: int | None
     router_tokens: int
     next_expert: Next | None = None
+    future: Sequence[Sequence[int]] = ()
 
 
 def check_lengths(requests: Requests, settings: Settings, kv_size: Bytes) -> None:

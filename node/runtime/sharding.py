@@ -6,8 +6,8 @@ sockets. An address is the same on all of them: where shards differ in size, roo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 from node.allocator import Allocator
 from node.errors import InputError, OutOfMemoryError
@@ -37,13 +37,17 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Addresses of one group: ``ddr[expert]`` of its experts' home copies; the three parts of HBM."""
+    """Addresses of one group: ``ddr[expert]`` of its experts' home copies; the parts of HBM.
+
+    ``pinned[expert]``: of those that never leave HBM, between the KV cache and ``experts``, the room of all others.
+    """
 
     group: int
     ddr: dict[int, int]
     router: Region
     kv: Region
     experts: Region
+    pinned: dict[int, int] = field(default_factory=dict)
 
 
 def group_of(expert: int, groups: int) -> int:
@@ -68,8 +72,12 @@ def lay_out(
     router: ModelSize | None,
     kv_reserve: Bytes,
     capacity: tuple[Bytes, Bytes],
+    pinned: Collection[int] = (),
 ) -> Layout:
-    """The layout of one group; ``capacity`` is (DDR, HBM) of a socket. ``OutOfMemoryError`` if it does not fit."""
+    """The layout of one group; ``capacity`` is (DDR, HBM) of a socket. ``OutOfMemoryError`` if it does not fit.
+
+    Beside the ``pinned`` experts HBM must have room for the largest of the others.
+    """
     ddr_capacity, hbm_capacity = capacity
     where = f"each socket of group {group}"
     allocator = Allocator(0, ddr_capacity)
@@ -89,22 +97,32 @@ def lay_out(
             )
         homes[expert] = address
     router_size = router.weights if router else 0
-    largest = max((experts[expert].weights for expert in mine), default=0)
-    room = hbm_capacity - router_size - kv_reserve
+    largest = max((experts[expert].weights for expert in mine if expert not in pinned), default=0)
+    start = router_size + kv_reserve
+    held: dict[int, int] = {}
+    for expert in mine:
+        if expert in pinned:
+            held[expert] = start
+            start += experts[expert].weights
+    room = hbm_capacity - start
     if room < largest:
         raise OutOfMemoryError(
             "HBM",
             where,
-            asked=router_size + kv_reserve + largest,
+            asked=start + largest,
             free=hbm_capacity,
             largest_hole=hbm_capacity,
-            hint=f"router {router_size:,} + runtime.kv_reserve {kv_reserve:,} + largest expert {largest:,} bytes; "
-            "lower runtime.kv_reserve or raise sharding.tensor_parallel",
+            hint=f"router {router_size:,} + runtime.kv_reserve {kv_reserve:,}"
+            + (f" + runtime.pinned {start - router_size - kv_reserve:,}" if held else "")
+            + f" + largest {'other ' if held else ''}expert {largest:,} bytes; "
+            + ("pin fewer, " if held else "")
+            + "lower runtime.kv_reserve or raise sharding.tensor_parallel",
         )
     return Layout(
         group=group,
         ddr=homes,
         router=Region(0, router_size),
         kv=Region(router_size, kv_reserve),
-        experts=Region(router_size + kv_reserve, room),
+        experts=Region(start, room),
+        pinned=held,
     )

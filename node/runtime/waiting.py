@@ -8,23 +8,28 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Iterable
 from heapq import heappop, heappush
 
 
 class Waiting:
     """Queues of request numbers by expert, in order of arrival, none of them empty.
 
-    ``resident``: whether an expert is in HBM; who changes that says so with ``changed``. A queue counts as no longer
+    ``resident``: the experts in HBM at first; who changes that says so with ``changed``. A queue counts as no longer
     than ``batch``, for so many can be served at once.
     """
 
-    def __init__(self, batch: int, resident: Callable[[int], bool]) -> None:
+    def __init__(self, batch: int, resident: Iterable[int]) -> None:
         self.queues: dict[int, deque[int]] = {}
         self.count = 0
-        self._batch, self._resident = batch, resident
+        self._batch, self._resident = batch, set(resident)
         self._by_age: list[tuple[int, int]] = []  # first request, expert
         self._by_wish: list[tuple[int, bool, int, int]] = []  # -how many, not resident, first request, expert
+
+    def of(self, expert: int) -> int:
+        """How many wait for ``expert``."""
+        queue = self.queues.get(expert)
+        return 0 if queue is None else len(queue)
 
     def add(self, expert: int, request: int) -> None:
         """Put a request where its number says: another group may be quicker to route a later one."""
@@ -55,8 +60,9 @@ class Waiting:
         else:
             del self.queues[expert]
 
-    def changed(self, expert: int) -> None:
+    def changed(self, expert: int, *, resident: bool) -> None:
         """``expert`` came to HBM, or left it."""
+        (self._resident.add if resident else self._resident.discard)(expert)
         queue = self.queues.get(expert)
         if queue is not None:
             heappush(self._by_wish, self._wish(expert, queue))
@@ -100,4 +106,4 @@ class Waiting:
         return found
 
     def _wish(self, expert: int, queue: deque[int]) -> tuple[int, bool, int, int]:
-        return -min(len(queue), self._batch), not self._resident(expert), queue[0], expert
+        return -min(len(queue), self._batch), expert not in self._resident, queue[0], expert

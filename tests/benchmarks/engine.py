@@ -30,7 +30,7 @@ def engine_only(settings: tuple[str, ...]) -> tuple[int, float]:
     """Requests and seconds of planning alone: no sockets, no files."""
     config = read_config(None, [parse_setting(text) for text in settings])
     deployment, workload = prepare(config)
-    simulation = deployment.simulation(workload.requests, lambda _served, _now: None)
+    simulation = deployment.simulation(workload.requests)
     started = time.perf_counter()
     simulation.advance(2**63)
     return len(workload.requests), time.perf_counter() - started

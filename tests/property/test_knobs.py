@@ -67,6 +67,7 @@ KNOBS: dict[str, tuple[object, Settings]] = {
     "runtime.fusion": ("unfused", {}),
     "runtime.orchestration": ("so", {}),
     "runtime.prefetch": (True, {}),
+    "runtime.pinned": ([0], {}),
     "machine.name": ("dgx-h100", {}),
     "machine.sockets": (16, {}),
     "machine.compute.units": (500, {}),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -59,7 +60,7 @@ def workloads(draw: st.DrawFn) -> tuple[dict[str, object], list[Request]]:
         arrival += rng.randint(0, gap) * rng.choice([0, 1, 1])
         lengths = rng.randint(1, 300), rng.randint(1, longest)
         requests.append(Request(number, arrival, *lengths, rng.randrange(sum(counts))))
-    deployed: dict[str, object] = {
+    deployed: dict[str, Any] = {
         "machine": draw(st.sampled_from(["sn40l-node", "dgx-a100"])),
         "experts": tuple((shape.name, count) for shape, count in zip(SHAPES, counts, strict=True) if count),
         "shapes": SHAPES,
@@ -74,6 +75,8 @@ def workloads(draw: st.DrawFn) -> tuple[dict[str, object], list[Request]]:
         "fairness": draw(st.sampled_from([0, 1, 50 * MS, 30_000 * MS])),
         "prefetch": draw(st.booleans()),
     }
+    if sum(counts) > 1 and draw(st.booleans()):
+        deployed |= {"pinned": (0,), "slots": deployed["slots"] + 1}
     return deployed | {"kv_factor": draw(st.sampled_from([50.0, 2.0, 1.3, 1.0]))}, requests
 
 

@@ -33,7 +33,9 @@ def test_a_setting_is_one_line() -> None:
         parse_setting("runtime.batch=4\nseed=5")
 
 
-@pytest.mark.parametrize("key", [key for key in KEYS if key not in ("experts.group", "machine.numbers")])
+@pytest.mark.parametrize(
+    "key", [key for key in KEYS if key not in ("experts.group", "machine.numbers", "runtime.pinned")]
+)
 def test_every_key_refuses_a_value_of_another_type(key: str, toml: Toml, fault: Fault) -> None:
     table, name = key.split(".")
     expected = type(getattr(getattr(Config(), table), name))
@@ -46,6 +48,7 @@ def test_every_key_refuses_a_value_of_another_type(key: str, toml: Toml, fault: 
         assert fault(path=path).startswith(f"{path}: {said}")
 
 
+PINNED = "must be numbers of experts, 0 to 149, each once"
 A_RATE = "must be a finite number above 0"
 A_TABLE = "must be [[experts.group]] tables of model, count, weight, dtype"
 NO_KEY = f"unknown key; there are seed and the tables {', '.join(TABLES)}"
@@ -56,6 +59,8 @@ WRONG: list[tuple[str, object, str]] = [  # what is said after where it was set,
     ("runtime.batch", 1.0, "must be of type int"),
     ("runtime.batch", "8", "must be of type int"),
     ("runtime.fairness", 30, "must be of type str"),
+    *(("runtime.pinned", value, "must be of type list") for value in (3, "[3]", True)),
+    *(("runtime.pinned", value, PINNED) for value in ([150], [-1], [3, 3], [1.0], ["3"], [True], [[3]])),
     ("workload.rate", "2", "must be of type float"),
     ("workload.limit", 1.5, "must be of type int"),
     ("workload.trace", 3, "must be of type str"),
@@ -91,7 +96,7 @@ def test_every_choice_is_held_to_its_list(given: Given, fault: Fault) -> None:
     assert {key: set(choices) for key, choices in CHOICES.items()} == {
         "experts.dtype": {"fp32", "bf16", "fp16", "fp8", "int8", "int4"},
         "runtime.scheduler": {"affinity", "paper"},
-        "runtime.eviction": {"lru", "lfu"},
+        "runtime.eviction": {"lru", "lfu", "arc", "cost_aware", "belady"},
         "runtime.call_overhead": {"per_request", "per_batch", "none"},
         "runtime.fusion": {"unfused", "conventional", "fused", "looped"},
         "runtime.orchestration": {"ho", "so"},

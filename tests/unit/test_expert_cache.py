@@ -9,7 +9,7 @@ import pytest
 from node.errors import InvariantError
 from node.events import Kind
 from node.runtime.expert_cache import MOVES, ExpertCache, ExpertState
-from node.runtime.policies import lfu, lru
+from node.runtime.policies import EVICTION
 from node.runtime.sharding import ModelSize, Region
 from node.units import MS
 
@@ -17,8 +17,8 @@ IN_DDR, COPYING, RESIDENT = ExpertState
 LEGAL = {(IN_DDR, COPYING), (COPYING, RESIDENT), (RESIDENT, IN_DDR)}
 
 
-def cache_of(*sizes: int, room: int = 100, eviction=lru) -> ExpertCache:
-    return ExpertCache(Region(1_000, room), [ModelSize(size, 1, None) for size in sizes], eviction)
+def cache_of(*sizes: int, room: int = 100, eviction: str = "lru") -> ExpertCache:
+    return ExpertCache(Region(1_000, room), [ModelSize(size, 1, None) for size in sizes], EVICTION[eviction])
 
 
 def activate(cache: ExpertCache, expert: int, now: int, uses: int = 1) -> tuple[tuple[int, ...], int]:
@@ -106,7 +106,7 @@ def test_an_expert_that_came_and_was_never_used_counts_from_when_it_came():
 
 
 def test_lfu_evicts_the_one_used_least_since_it_came():
-    cache = cache_of(50, 50, 50, eviction=lfu)
+    cache = cache_of(50, 50, 50, eviction="lfu")
     activate(cache, 0, 10, uses=1)
     activate(cache, 1, 20, uses=9)
     cache.use(0, 30, 0)

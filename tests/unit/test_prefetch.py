@@ -14,7 +14,7 @@ from cluster.cli import coe
 from node.errors import InputError
 from node.events import Kind
 from node.runtime.expert_cache import ExpertCache
-from node.runtime.policies import lru
+from node.runtime.policies import EVICTION
 from node.runtime.sharding import ModelSize, Region
 from node.units import MS
 
@@ -124,7 +124,8 @@ def test_a_machine_whose_copies_leave_kernels_no_hbm_is_refused_for_prefetch_alo
 
 
 def test_room_is_made_around_the_experts_in_use():
-    cache = ExpertCache(Region(1_000, 100), [ModelSize(size, 1, None) for size in (30, 30, 30, 60, 71, 70)], lru)
+    sizes = [ModelSize(size, 1, None) for size in (30, 30, 30, 60, 71, 70)]
+    cache = ExpertCache(Region(1_000, 100), sizes, EVICTION["lru"])
     for expert in (0, 1, 2):
         cache.begin(expert, expert)
         cache.arrived(expert, expert)
@@ -149,6 +150,8 @@ def test_a_run_tells_what_was_prefetched(prefetch, tmp_path):
     assert answer.exit_code == 0, answer.output
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert ("of them prefetched" in answer.stdout) == ("prefetches" in summary) == (prefetch == "true")
+    assert ("no bound here" in answer.stdout) == (prefetch == "true")
+    assert "- of 0.0%" in answer.stdout and summary["hit_rate_share_of_belady"] is None  # all experts are distinct
     if prefetch == "true":
         assert [summary[key] for key in ("expert_activations", "expert_hits", "hit_rate")] == [8, 7, 7 / 8]
         assert [summary[f"prefetches{what}"] for what in ("", "_late", "_wasted")] == [7, 0, 0]

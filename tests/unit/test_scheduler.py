@@ -46,7 +46,7 @@ def view(
     arrival: Sequence[int] = range(2_000),
 ) -> Made:
     """``waiting``: request numbers by expert; a request arrives at its number in ps."""
-    queues = Waiting(batch, lambda expert: expert in resident)
+    queues = Waiting(batch, resident)
     for expert, numbers in (waiting or {}).items():
         for number in numbers:
             queues.add(expert, number)

@@ -121,6 +121,54 @@ def test_the_work_is_that_of_the_requests(result: Run) -> None:
     assert summary["bytes_ddr_to_hbm"] == activations * EXPERT
 
 
+def optimum(string: list[int], slots: int) -> int:
+    """Hits of whoever evicts the one that is used farthest ahead, looked for every time."""
+    there: set[int] = set()
+    hits = 0
+    for position, expert in enumerate(string):
+        later = string[position + 1 :]
+        if expert in there:
+            hits += 1
+        elif len(there) == slots:
+            there.remove(max(there, key=lambda one: later.index(one) if one in later else len(string)))
+        there.add(expert)
+    return hits
+
+
+@pytest.mark.parametrize("pinned", [[], [0, 3]])
+def test_the_yardstick_is_beladys_on_the_requests_of_each_group_as_they_were_served(pinned: list[int]) -> None:
+    """The scheduler of the paper serves one at a time: in the order in which they end."""
+    small = {"machine__hbm__capacity": "28 GB", "runtime__pinned": pinned}
+    found = serve(runtime__scheduler="paper", sharding__tensor_parallel=4, **small)
+    room = 28 * 10**9 - 4 * 2**30 - EXPERT // 4  # of a socket, with its share of the KV cache, and the router's
+    served = sorted(rows(found), key=lambda row: row["arrival"] + row["e2e"])
+    best = 0
+    for group in (0, 1):
+        mine = [row["expert"] for row in served if row["group"] == group]
+        free = [expert for expert in mine if expert not in pinned]
+        held = sum(expert % 2 == group for expert in pinned)
+        best += optimum(free, room // (EXPERT // 4) - held) + len(mine) - len(free)
+    assert int(str(found.summary["expert_hits"])) < best < 90
+    assert found.summary["hit_rate_belady"] == best / 90
+    assert found.summary["hit_rate_share_of_belady"] == int(str(found.summary["expert_hits"])) / best
+    assert found.summary["hit_rate_belady_is_bound"] is True
+
+
+def test_where_sizes_differ_or_experts_are_prefetched_the_yardstick_is_no_bound() -> None:
+    groups = [{"model": "llama-2-7b", "count": 58}, {"model": "llama-3-8b", "count": 2}]
+    settings = {**SMALL, "experts.group": groups}
+    del settings["experts.count"]
+    for pinned, bound in (([], False), ([58], False), ([58, 59], True)):
+        config = read_config(None, {**settings, "runtime.pinned": pinned}.items())
+        assert run(config, LocalBackend(), prepare(config)).summary["hit_rate_belady_is_bound"] is bound
+    assert serve(runtime__prefetch=True).summary["hit_rate_belady_is_bound"] is False
+
+
+def test_no_share_of_an_optimum_of_nothing() -> None:
+    found = serve(workload__popularity="distinct", workload__requests=60).summary
+    assert (found["hit_rate_belady"], found["hit_rate_share_of_belady"]) == (0.0, None)
+
+
 def test_energy_is_power_times_makespan_where_power_is_known(result: Run) -> None:
     makespan = float(str(result.summary["makespan_s"]))
     assert result.summary["energy_j"] == pytest.approx(630 * 8 * makespan, rel=1e-12)
