@@ -64,12 +64,16 @@ class RuntimeConfig:
 
 @dataclass(frozen=True)
 class ClusterConfig:
-    """How the emulator itself runs; nothing here changes a result. ``window`` is virtual time."""
+    """How the emulator itself runs; nothing here changes a result.
+
+    ``window`` is virtual time, or ``auto``: as much as fills a message. Where ``sockets_per_actor`` is not set it is
+    one on Ray, and all of them in this process.
+    """
 
     backend: str = "ray"
     address: str | None = None
-    sockets_per_actor: int = 1
-    window: str = "60 s"
+    sockets_per_actor: int | None = None
+    window: str = "auto"
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ def _check(config: Config) -> None:
     for key in AT_LEAST_ONE:
         table, name = key.split(".")
         value = getattr(getattr(config, table), name)
-        if not 1 <= value <= MOST:
+        if value is not None and not 1 <= value <= MOST:
             raise InputError(f"{key} = {value!r}: must be a whole number from 1 to {MOST:,}")
     _check_pinned(config.runtime.pinned, config.experts.catalogue().count)
     if config.seed < 0:

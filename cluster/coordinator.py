@@ -26,6 +26,7 @@ from node.units import Picoseconds
 
 CHECKPOINT_WINDOWS = 16
 MAX_RECOVERIES = 8
+MOST_COMMANDS = 2**16  # of a group in a window: it ends before its time when there are so many
 NO_COMMANDS = np.empty((len(COLUMNS), 0), dtype=np.int64)
 NOTHING = np.empty((len(Completion._fields), 0), dtype=np.int64)
 
@@ -93,7 +94,7 @@ class Coordinator:
         while not simulation.over:
             due = simulation.next_event()
             assert due is not None
-            simulation.advance((due // self.window + 1) * self.window)
+            simulation.advance((due // self.window + 1) * self.window, MOST_COMMANDS)
             planned = {g: found for g in range(self.deployment.groups) if len(found := simulation.take(g))}
             if planned:
                 count += 1
@@ -111,9 +112,10 @@ class Coordinator:
         """Collect every actor's reply to ``window`` and compare it with the plan."""
         for number, actor in enumerate(self.actors):
             reply = self._reply(number, actor)
-            for socket in actor.sockets:
-                self._compare(window, socket, reply)
-            self.counters.update(reply["counters"])
+            for socket, first in reply["first"].items():
+                if socket == first:
+                    self._compare(window, socket, reply)
+                self.counters[socket] = reply["counters"][first]
             if window.checkpoint:
                 actor.checkpoint = reply["checkpoint"]
                 actor.journal.clear()

@@ -11,7 +11,7 @@ from node.errors import InputError
 from node.models.hugging_face import load_shape
 from node.spec import Machine
 from node.spec_file import load_machine
-from node.units import picoseconds, whole
+from node.units import MOST_PS, picoseconds, whole
 
 
 def machine_of(config: Config) -> Machine:
@@ -84,7 +84,9 @@ def workload_of(config: Config, deployment: Deployment) -> Workload:
 
 def window_of(config: Config) -> int:
     """The coordinator's window in ps of virtual time."""
+    if config.cluster.window == "auto":
+        return MOST_PS
     window = picoseconds(config.cluster.window, "cluster.window")
     if window < 1:
-        raise InputError(f"cluster.window = {config.cluster.window!r}: must be above zero, for example '60 s'")
+        raise InputError(f"cluster.window = {config.cluster.window!r}: must be above zero, for example '60 s', or auto")
     return window

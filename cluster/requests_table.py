@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +9,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from node.events import Ints
-from node.request import Request
+from node.request import Requests
 from node.runtime.ledger import CHARGES
 from node.simulation import Simulation
 
@@ -20,13 +19,16 @@ COLUMNS = (*_OF_REQUEST, *CHARGES, "e2e", "ttft")
 
 def columns_of(simulation: Simulation) -> dict[str, Ints]:
     """The requests of a run that is over, in the order of their numbers; times in integer picoseconds."""
-    requests, found = simulation.requests, simulation.columns()
-    names = {"request": "id", **{name: name for name in _OF_REQUEST if name not in ("request", "group")}}
-    columns = {name: getattr(requests, attribute) for name, attribute in names.items()} | found
+    columns = _of(simulation.requests) | simulation.columns()
     return {name: columns[name] for name in COLUMNS}
 
 
-def write_requests(columns: dict[str, Ints], refused: Sequence[Request], path: Path) -> None:
+def _of(requests: Requests) -> dict[str, Ints]:
+    names = ("arrival", "expert", "input_tokens", "output_tokens")
+    return {"request": requests.id} | {name: getattr(requests, name) for name in names}
+
+
+def write_requests(columns: dict[str, Ints], refused: Requests, path: Path) -> None:
     """Write the table as ``.parquet`` or ``.csv``; a refused request has its own row, with no group and no times."""
     arrow = _arrow(columns, refused)
     if path.suffix == ".csv":
@@ -35,14 +37,11 @@ def write_requests(columns: dict[str, Ints], refused: Sequence[Request], path: P
         pyarrow.parquet.write_table(arrow, path, compression="zstd", row_group_size=1 << 20, version="2.6")
 
 
-def _arrow(columns: dict[str, Ints], refused: Sequence[Request]) -> pa.Table:
-    completed = pa.table({**columns, "outcome": pa.array(["completed"] * len(columns["request"]), pa.string())})
-    if not refused:
+def _arrow(columns: dict[str, Ints], refused: Requests) -> pa.Table:
+    completed = pa.table({**columns, "outcome": pa.repeat("completed", len(columns["request"]))})
+    if not len(refused):
         return completed
-    known = [(r.id, r.arrival, r.expert, None, r.input_tokens, r.output_tokens) for r in refused]
-    rows: dict[str, pa.Array] = {
-        name: pa.array([row[i] for row in known], pa.int64()) for i, name in enumerate(_OF_REQUEST)
-    }
-    rows |= {name: pa.nulls(len(known), pa.int64()) for name in COLUMNS[len(_OF_REQUEST) :]}
-    rows["outcome"] = pa.array(["refused"] * len(known), pa.string())
+    known = _of(refused)
+    rows = {name: pa.array(known[name]) if name in known else pa.nulls(len(refused), pa.int64()) for name in COLUMNS}
+    rows["outcome"] = pa.repeat("refused", len(refused))
     return pa.concat_tables([completed, pa.table(rows)]).sort_by("request")

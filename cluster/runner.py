@@ -99,9 +99,10 @@ def run(
         timeline.observe(planned)
         watch(_progress(simulation, len(workload.requests)))
 
-    coordinator = Coordinator(
-        deployment, simulation, backend, window_of(config), config.cluster.sockets_per_actor, observe
-    )
+    per_actor = config.cluster.sockets_per_actor
+    if per_actor is None:
+        per_actor = 1 if config.cluster.backend == "ray" else deployment.machine.sockets
+    coordinator = Coordinator(deployment, simulation, backend, window_of(config), per_actor, observe)
     try:
         coordinator.run()
     finally:
@@ -119,7 +120,7 @@ def notes(result: Run, over_context: str) -> tuple[str, ...]:
     if over:
         done = {"run": "run all the same", "clip": "clipped to it", "refuse": "refused"}[over_context]
         told.append(f"{over:,} of {summary['requests']:,} requests exceed their model's context: {done}")
-    arrived = result.workload.requests[-1].arrival / PS_PER_S
+    arrived = int(result.workload.requests.arrival[-1]) / PS_PER_S
     assert isinstance(makespan, float)
     if len(result.workload.requests) >= OVERLOAD_REQUESTS and makespan > OVERLOAD * arrived > 0:
         told.append(

@@ -10,24 +10,37 @@ from collections.abc import Mapping, Sequence
 from cluster.wire import pack, unpack
 from node.deployment import Deployment
 from node.errors import RefusedError
+from node.hardware.rdu import Rdu
 
 
 class SocketShell:
-    """Sockets of ``deployments`` (by socket index: each has its own), new or as a ``checkpoint`` left them."""
+    """Sockets of ``deployments`` (by socket index: each has its own), new or as a ``checkpoint`` left them.
+
+    Sockets of one group with equal shards of one and the same deployment get the same commands and are in the same
+    state, always: the first of them does the work, and its answer is that of all.
+    """
 
     def __init__(self, deployments: Mapping[int, Deployment], checkpoint: bytes | None = None) -> None:
-        degree = {deployment.degree for deployment in deployments.values()}.pop()
-        self._sockets = {index: deployment.socket(index) for index, deployment in deployments.items()}
-        self._group = {index: index // degree for index in deployments}
+        self._sockets: dict[int, Rdu] = {}
+        self._first: dict[int, int] = {}  # of each socket, the first that is equal to it
+        first: dict[tuple[int, int, int], int] = {}
+        for index, deployment in deployments.items():
+            group, rank = divmod(index, deployment.degree)
+            equal = first.setdefault((id(deployment), group, deployment.rank_kinds[rank]), index)
+            self._first[index] = equal
+            if equal == index:
+                self._sockets[index] = deployment.socket(index)
+        self._group = {index: index // deployments[index].degree for index in self._sockets}
         if checkpoint is not None:
-            for index, state in unpack(checkpoint).items():
-                self._sockets[int(index)].restore(state)
+            for name, state in unpack(checkpoint).items():
+                self._sockets[int(name)].restore(state)
 
     def execute(self, message: bytes) -> bytes:
         """A window (``cluster.wire``): ``streams`` by group, ``checkpoint``: whether to send the state after it.
 
-        The reply has by socket its ``results`` (a row per field of ``Completion``), its ``refusals`` of the command
-        after the last result, its ``counters``, and the checkpoint, to be passed back as it is.
+        The reply has the ``first`` equal of each socket, and of each of those its ``results`` (a row per field of
+        ``Completion``), its ``refusals`` of the command after the last result, its ``counters``, and the checkpoint, to
+        be passed back as it is.
         """
         window = unpack(message)
         results, refusals, counters = {}, {}, {}
@@ -39,7 +52,9 @@ class SocketShell:
                 except RefusedError as refusal:
                     results[index], refusals[index] = refusal.done, str(refusal)
             counters[index] = socket.counters()
-        reply: dict[str, object] = {"results": results, "refusals": refusals, "counters": counters}
+        reply: dict[str, object] = {
+            "first": self._first, "results": results, "refusals": refusals, "counters": counters,
+        }  # fmt: skip
         if window["checkpoint"] and not refusals:
             reply["checkpoint"] = pack({str(index): socket.snapshot() for index, socket in self._sockets.items()})
         return pack(reply)

@@ -17,7 +17,7 @@ def pack(message: dict[str, Any]) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, Any]:
-    """The message back; keys may be integers."""
+    """The message back; keys may be integers. Arrays lie in ``data`` and cannot be written to."""
     message: dict[str, Any] = msgpack.unpackb(data, strict_map_key=False, object_hook=_from_array)
     return message
 
@@ -31,4 +31,4 @@ def _array(value: object) -> dict[str, Any]:
 def _from_array(value: dict[str, Any]) -> dict[str, Any] | Ints:
     if "int64" not in value:
         return value
-    return np.frombuffer(value["int64"], dtype="<i8").reshape(value["shape"]).astype(np.int64)
+    return np.frombuffer(value["int64"], dtype="<i8").reshape(value["shape"]).astype(np.int64, copy=False)

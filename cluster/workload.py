@@ -14,7 +14,7 @@ import numpy as np
 from cluster.distributions import parse_arrivals, parse_lengths
 from cluster.traces import LONGEST_SPAN_PS, MOST_TOKENS, Int64s, Trace, read_trace
 from node.errors import InputError
-from node.request import Request
+from node.request import Requests
 
 MOST_REQUESTS = 10**7  # about 2 GB of requests
 
@@ -57,8 +57,8 @@ class Workload:
     ``generated`` or the trace's path; ``experts_given``: whether the trace names the experts.
     """
 
-    requests: list[Request]
-    refused: list[Request]
+    requests: Requests
+    refused: Requests
     over_context: int
     notes: tuple[str, ...]
     source: str
@@ -109,12 +109,10 @@ def load(config: WorkloadConfig, weights: Sequence[float], contexts: Sequence[in
     if config.over_context == "clip":
         outputs = np.minimum(outputs, context - 1)
         inputs = np.minimum(inputs, context - outputs)
-    columns = (column.tolist() for column in (arrivals, inputs, outputs, experts))
-    requests = [Request(number, *values) for number, values in enumerate(zip(*columns, strict=True))]
-    refused: list[Request] = []
-    if config.over_context == "refuse":
-        refused = [requests[number] for number in np.flatnonzero(over)]
-        requests = [requests[number] for number in np.flatnonzero(~over)]
+    columns = (np.arange(len(arrivals)), arrivals, inputs, outputs, experts)
+    requests = Requests(*(column.astype(np.int64, copy=False) for column in columns))
+    refuses = over if config.over_context == "refuse" else np.zeros_like(over)
+    requests, refused = requests.where(~refuses), requests.where(refuses)
     _check_warmup(config.warmup, len(requests))
     source = config.trace or "generated"
     return Workload(requests, refused, int(over.sum()), notes, source, rows.experts is not None)

@@ -188,5 +188,5 @@ class Deployment:
         ]
         settings = self.settings
         if self.options.eviction == "belady":
-            settings = replace(settings, future=numbers_by_expert(requests, self.catalogue.count))
+            settings = replace(settings, future=numbers_by_expert(Requests.of(requests), self.catalogue.count))
         return Simulation(self.layouts, settings, kinds, Host(self.machine), requests, perform)

@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 import numpy as np
 
 from node.events import Ints
-from node.request import Request
+from node.request import Requests
 from node.units import Bytes
 
 
@@ -39,12 +39,11 @@ class References:
         return np.repeat(self.experts(), np.array(self._requests, dtype=np.int64))
 
 
-def numbers_by_expert(requests: Sequence[Request], experts: int) -> list[list[int]]:
+def numbers_by_expert(requests: Requests, experts: int) -> list[list[int]]:
     """Of each of so many ``experts`` the numbers of its requests, in order: the future, for those who may know it."""
-    found: list[list[int]] = [[] for _ in range(experts)]
-    for request in requests:
-        found[request.expert].append(request.id)
-    return found
+    order = np.argsort(requests.expert, kind="stable")
+    ends = np.cumsum(np.bincount(requests.expert, minlength=experts))
+    return [part.tolist() for part in np.split(requests.id[order], ends[:-1])]
 
 
 def fewest_misses(experts: Ints, sizes: Sequence[Bytes], room: Bytes, pinned: Collection[int] = ()) -> int:

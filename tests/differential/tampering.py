@@ -21,6 +21,7 @@ SHARD = 1_685_069_824  # bytes of llama-2-7b on one of 8 sockets
 SETTINGS = {
     "cluster.backend": "local",
     "cluster.window": "2 s",
+    "cluster.sockets_per_actor": 1,
     "experts.count": 12,
     "machine.ddr.capacity": f"{12 * SHARD} B",  # the experts and not a byte more
     "machine.hbm.capacity": f"{SHARD + 2 * 2**30 + 3 * SHARD} B",  # router, KV cache and 3 experts
@@ -57,7 +58,7 @@ class Tampered(LocalBackend):
         window = unpack(message)
         if actor == self.socket and len(window["streams"]) == 1:
             self.sent += 1
-            columns = self.stream(self.sent, window["streams"].pop(0))
+            columns = self.stream(self.sent, window["streams"].pop(0).copy())
             window["streams"] = {} if columns is None else {0: np.ascontiguousarray(columns)}
         super().submit(actor, pack(window))
 
@@ -66,7 +67,7 @@ class Tampered(LocalBackend):
         if actor == self.socket:
             self.collected += 1
             for socket, columns in reply["results"].items():
-                reply["results"][socket] = self.result(self.collected, columns)
+                reply["results"][socket] = self.result(self.collected, columns.copy())
         return pack(reply)
 
 

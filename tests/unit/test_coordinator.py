@@ -25,8 +25,8 @@ Step = tuple[str, int, int]  # an operation on an actor, the how-manieth of its 
 
 def config(**settings: object) -> Config:
     named = {key.replace("__", "."): value for key, value in settings.items()}
-    defaults = {"cluster.backend": "local", "cluster.window": "1 s", "experts.count": 60}
-    return read_config(None, {**defaults, "workload.requests": 60, "workload.rate": 1.0, **named}.items())
+    own = {"cluster.backend": "local", "cluster.window": "1 s", "cluster.sockets_per_actor": 1, "experts.count": 60}
+    return read_config(None, {**own, "workload.requests": 60, "workload.rate": 1.0, **named}.items())
 
 
 class MortalBackend(LocalBackend):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from node.errors import InvariantError
-from node.request import Request
+from node.request import Request, Requests
 from node.runtime.references import References, fewest_misses, numbers_by_expert
 
 
@@ -52,7 +52,7 @@ def test_sizes_are_those_of_the_experts():
 
 def test_the_future_is_the_numbers_of_each_experts_requests():
     requests = [Request(number, 0, 1, 1, expert) for number, expert in ((0, 1), (2, 0), (3, 1))]
-    assert numbers_by_expert(requests, 3) == [[2], [0, 3], []]
+    assert numbers_by_expert(Requests.of(requests), 3) == [[2], [0, 3], []]
 
 
 def test_the_references_of_a_run_are_its_requests_as_they_were_served(clockwork, simulate, requests):

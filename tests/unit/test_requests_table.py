@@ -13,6 +13,7 @@ from cluster.backends import LocalBackend
 from cluster.config_file import read_config
 from cluster.requests_table import write_requests
 from cluster.runner import Run, prepare, run
+from node.request import Requests
 
 CHARGES = ["queue", "switch", "router", "call_overhead", "prefill", "decode", "stall"]
 OF_REQUEST = ["request", "arrival", "expert", "group", "input_tokens", "output_tokens"]
@@ -89,19 +90,19 @@ def test_the_times_of_a_completed_request_add_up(table: pa.Table, result: Run) -
 def test_the_same_columns_are_the_same_bytes(suffix: str, result: Run, tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.{suffix}" for number in range(2)]
     for path in paths:
-        write_requests(dict(result.columns), list(result.workload.refused), path)
+        write_requests(dict(result.columns), result.workload.refused, path)
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 def test_parquet_is_written_with_settings_of_our_own(result: Run, tmp_path: Path) -> None:
-    write_requests(result.columns, [], tmp_path / "requests.parquet")
+    write_requests(result.columns, Requests.of([]), tmp_path / "requests.parquet")
     found = pa.parquet.ParquetFile(tmp_path / "requests.parquet").metadata
     assert (found.format_version, found.num_row_groups) == ("2.6", 1)
     assert {found.row_group(0).column(i).compression for i in range(found.num_columns)} == {"ZSTD"}
 
 
 def test_parquet_and_csv_hold_the_same(result: Run, tmp_path: Path) -> None:
-    for refused in ([], result.workload.refused):
+    for refused in (Requests.of([]), result.workload.refused):
         write_requests(result.columns, refused, tmp_path / "requests.parquet")
         write_requests(result.columns, refused, tmp_path / "requests.csv")
         found = pa.csv.read_csv(tmp_path / "requests.csv")
