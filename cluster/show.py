@@ -73,6 +73,8 @@ def run_table(console: Console, result: Run) -> None:
         rows.append(("of them prefetched", f"{summary['prefetches']:,} ({late:,} late, {wasted:,} wasted)"))
     if "energy_j" in summary:
         rows.append(("energy", f"{summary['energy_j']:,.0f} J"))
+    if "cost" in summary:
+        rows.append(("cost, in the currency of cost_per_hour", f"{summary['cost']:,.2f}"))
     print_table(console, title, ("", "value"), rows)
     _where_time_went(console, result)
     _sockets(console, result)

@@ -140,4 +140,5 @@ def _build(names: dict[str, str], figures: dict[str, Figure], label: str) -> Mac
             continue
         tables[table] = kind(**{entry.name: values.get(f"{table}.{entry.name}") for entry in fields(kind)})
     ordered = tuple(figures[path] for path in known if path in figures)
-    return Machine(**names, sockets=int(values["sockets"]), figures=ordered, **tables)  # type: ignore[arg-type]
+    own = {"sockets": int(values["sockets"]), "cost_per_hour": values.get("cost_per_hour")}
+    return Machine(**names, **own, figures=ordered, **tables)  # type: ignore[arg-type]
