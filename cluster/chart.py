@@ -22,7 +22,7 @@ STYLE = (
     ".chart .note{fill:#9a9a9a}}"
 )
 PLOT_WIDTH, PLOT_HEIGHT = 560, 300
-LEFT, TOP, BELOW, MARGIN, LINE = 84, 34, 52, 16, 17
+LEFT, TOP, BELOW, MARGIN, LINE = 84, 34, 62, 16, 17
 BOLD = 'font-weight="bold"'
 CHARACTER = 6.7  # width of one at 12 px, on average
 

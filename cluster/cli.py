@@ -11,6 +11,7 @@ from cluster.cli_generate import generate_command
 from cluster.cli_model import estimate, kernels
 from cluster.cli_router import router
 from cluster.cli_serve import compare, run
+from cluster.cli_sweep import sweep
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -19,5 +20,5 @@ def coe() -> None:
     """Emulate SambaNova SN40L nodes that serve a Composition of Experts."""
 
 
-for command in (run, compare, generate_command, estimate, kernels, footprint, reproduce, router, machines):
+for command in (run, compare, sweep, generate_command, estimate, kernels, footprint, reproduce, router, machines):
     coe.add_command(command)

@@ -120,14 +120,24 @@ def notes(result: Run, over_context: str) -> tuple[str, ...]:
     if over:
         done = {"run": "run all the same", "clip": "clipped to it", "refuse": "refused"}[over_context]
         told.append(f"{over:,} of {summary['requests']:,} requests exceed their model's context: {done}")
-    arrived = result.workload.requests[-1].arrival / PS_PER_S
     assert isinstance(makespan, float)
-    if len(result.workload.requests) >= OVERLOAD_REQUESTS and makespan > OVERLOAD * arrived > 0:
+    if overloaded(result):
         told.append(
-            f"{summary['machine']} does not keep up: requests came for {show_seconds(arrived)}, serving them took "
-            f"{show_seconds(makespan)}; waiting times grow with the length of the workload"
+            f"{summary['machine']} does not keep up: requests came for {show_seconds(_arrived(result))}, serving "
+            f"them took {show_seconds(makespan)}; waiting times grow with the length of the workload"
         )
     return tuple(told)
+
+
+def overloaded(result: Run) -> bool:
+    """Whether serving took so much longer than requests came for that latencies grow with the workload's length."""
+    makespan = result.summary["makespan_s"]
+    assert isinstance(makespan, float)
+    return len(result.workload.requests) >= OVERLOAD_REQUESTS and makespan > OVERLOAD * _arrived(result) > 0
+
+
+def _arrived(result: Run) -> float:
+    return result.workload.requests[-1].arrival / PS_PER_S
 
 
 def _progress(simulation: Simulation, requests: int) -> Progress:

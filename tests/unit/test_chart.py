@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -84,7 +85,7 @@ def test_bars_of_several_series_stand_side_by_side_with_their_values() -> None:
     bars = [rect for rect in ElementTree.fromstring(picture).iter(f"{SVG}rect") if rect.get("fill") in COLOURS]
     bars = [rect for rect in bars if rect.get("width") != "11"]  # the legend's
     spans = sorted((float(rect.attrib["x"]), float(rect.attrib["width"])) for rect in bars)
-    assert len(spans) == 4 and all(a + wide <= b for (a, wide), (b, _) in zip(spans, spans[1:], strict=False))
+    assert len(spans) == 4 and all(a + wide <= b for (a, wide), (b, _) in pairwise(spans))
     heights = [float(rect.attrib["height"]) for rect in bars]
     assert heights == pytest.approx([PLOT_HEIGHT, PLOT_HEIGHT / 2, PLOT_HEIGHT / 5, 0])
     assert {"one", "two", "hot", "cold", "machine"} <= set(texts(picture))
