@@ -14,7 +14,8 @@ from itertools import pairwise
 from cluster.scales import Axis, Scale
 
 COLOURS = ("#3b74c4", "#d9742b", "#2f9e6e", "#b3509e", "#8a6d1f", "#c8434b", "#5f7f8f", "#7a5cc7")
-DASHES = ("", "9 5", "2 4", "12 4 2 4")  # so that of lines that lie on one another both are seen
+DASHES = ("", "9 5", "2 4", "12 4 2 4", "5 3", "1 3 6 3")  # with WIDTHS: lines on one another are all seen
+WIDTHS = (3.5, 3, 2.5, 2, 1.5)
 STYLE = (
     ".chart{font-family:sans-serif}.chart .paper{fill:#fff}.chart text{fill:#222}.chart .rule{stroke:#ddd}"
     ".chart .axis{stroke:#777;fill:none}.chart .note{fill:#666}"
@@ -89,14 +90,15 @@ def _panel(chart: Chart, top: int) -> Iterator[str]:
     yield from _axes(across, up, bottom)
     for index, (series, points) in enumerate(zip(chart.series, usable, strict=True)):
         colour = COLOURS[(index if series.colour is None else series.colour) % len(COLOURS)]
+        dash = f'stroke-width="{WIDTHS[min(index, len(WIDTHS) - 1)]}" stroke-dasharray="{DASHES[index % len(DASHES)]}"'
         places = [(LEFT + across.at(x), bottom - up.at(y)) for x, y in points]
         if series.kind == "bars":
             shown = [up.label(y) for _, y in points]
             yield from _bars(places, shown, (bars.index(index), len(bars)), bottom, colour)
         else:
-            yield from _drawn(series, places, colour, DASHES[index % len(DASHES)])
+            yield from _drawn(series, places, colour, dash)
         y = top + TOP + 8 + index * LINE
-        yield from _key(series, LEFT + PLOT_WIDTH + 14, y, colour, DASHES[index % len(DASHES)])
+        yield from _key(series, LEFT + PLOT_WIDTH + 14, y, colour, dash)
     for row, note in enumerate(chart.notes):
         yield text(MARGIN, bottom + BELOW + row * LINE, note, 'class="note"')
 
@@ -135,7 +137,7 @@ def _drawn(series: Series, places: Sequence[tuple[float, float]], colour: str, d
             path.append(f"L{x:.1f} {before:.1f}")
         path.append(f"{'M' if before is None else 'L'}{x:.1f} {y:.1f}")
         before = y
-    yield f'<path fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}" d="{"".join(path)}"/>'
+    yield f'<path fill="none" stroke="{colour}" {dash} d="{"".join(path)}"/>'
 
 
 def _bars(
@@ -154,7 +156,7 @@ def _bars(
 
 def _key(series: Series, x: int, y: int, colour: str, dash: str) -> Iterator[str]:
     if series.kind in ("line", "steps"):
-        yield f'<path stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}" d="M{x} {y}h22"/>'
+        yield f'<path stroke="{colour}" {dash} d="M{x} {y}h22"/>'
     elif series.kind == "bars":
         yield f'<rect x="{x + 5}" y="{y - 5}" width="11" height="11" fill="{colour}"/>'
     else:

@@ -8,8 +8,6 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster import compare as comparing
-from cluster.footprint import Capacity
-from cluster.footprint import Row as FootprintRow
 from cluster.kernels import Memory, Pass
 from cluster.published import Row, headline
 from cluster.runner import Run
@@ -18,6 +16,7 @@ from node.runtime.served import CHARGES
 from node.spec import Machine
 from node.units import PS_PER_S, exact_sum, show_bytes, show_seconds
 
+BARE = ("--set", ".toml")  # how the source ends of a number of which no source is given
 TIMES = ("makespan_s", "ttft_s.p50", "ttft_s.p99", "tpot_s.p50", "e2e_s.p50", "e2e_s.p99", "switch_s_mean")
 
 
@@ -120,6 +119,15 @@ def assumptions(machine: Machine) -> str:
     return "\n".join(f"{kind} inputs: {found}" for kind, found in by_kind.items() if found)
 
 
+def inputs(machine: Machine, paths: Sequence[str]) -> str:
+    """The numbers of a machine that an answer rests on, each with its kind; bare ones are the user's."""
+    return ", ".join(
+        f"{figure.path} {figure.value} ({figure.kind}{', by the user' if figure.source.endswith(BARE) else ''})"
+        for figure in machine.figures
+        if figure.path in paths
+    )
+
+
 def compare_table(console: Console, columns: Sequence[comparing.Column]) -> None:
     """Machines side by side; in brackets how many times better the first one is."""
     rows = []
@@ -140,22 +148,6 @@ def machine_table(console: Console, machine: Machine) -> None:
     print_table(
         console, f"{machine.name}: {machine.title}", ("number", "value", "kind", "source"), rows, left=(0, 2, 3)
     )
-
-
-def footprint_table(console: Console, rows: Sequence[FootprintRow], rooms: dict[str, Capacity], limit_s: float) -> None:
-    """Nodes needed, and what one machine makes of the experts."""
-    for name, room in rooms.items():
-        quick = "held below HBM too" if room.activation_s <= limit_s else "held in HBM only"
-        console.print(
-            f"{name}: room for {room.hbm} experts in HBM, {room.below} below; activation from below "
-            f"{show_seconds(room.activation_s)}, limit {show_seconds(limit_s)}: {quick}",
-            style="dim",
-        )
-    cells = [
-        (r.machine, str(r.experts), str(r.nodes), str(r.resident_in_hbm), str(r.held_below_hbm), r.state) for r in rows
-    ]
-    heads = ("machine", "experts", "nodes", "resident in HBM", "held below HBM", "one machine")
-    print_table(console, "Machines needed to hold the experts", heads, cells, left=(0, 5))
 
 
 def estimate_table(console: Console, title: str, found: Estimate) -> None:
