@@ -23,8 +23,8 @@ STYLE = (
     ".chart .note{fill:#9a9a9a}}"
 )
 PLOT_WIDTH, PLOT_HEIGHT = 560, 300
-LEFT, TOP, BELOW, MARGIN, LINE = 84, 34, 62, 16, 17
-BOLD = 'font-weight="bold"'
+LEFT, TOP, BELOW, MARGIN, LINE = 84, 34, 72, 16, 17
+BOLD, MIDDLE = 'font-weight="bold"', 'text-anchor="middle"'
 CHARACTER = 6.7  # width of one at 12 px, on average
 
 
@@ -113,13 +113,16 @@ def _axes(across: Scale, up: Scale, bottom: int) -> Iterator[str]:
         x, half = LEFT + across.at(tick), CHARACTER * len(across.label(tick)) / 2
         if not across.axis.names:
             yield f'<path class="rule" d="M{x:.1f} {bottom}v{-PLOT_HEIGHT}"/>'
-        if x - half >= free:  # a label that would run into the one before is left out
-            yield text(x, bottom + LINE, across.label(tick), 'text-anchor="middle"')
+        if across.axis.names:
+            for row, words in enumerate(across.label(tick).split(", ", 1)):
+                yield text(x, bottom + (row + 1) * (LINE - 2), words, MIDDLE)
+        elif x - half >= free:  # a label that would run into the one before is left out
+            yield text(x, bottom + LINE, across.label(tick), MIDDLE)
             free = x + half + 4
     yield f'<path class="axis" d="M{LEFT} {bottom - PLOT_HEIGHT}v{PLOT_HEIGHT}h{PLOT_WIDTH}"/>'
-    yield text(LEFT + PLOT_WIDTH / 2, bottom + 2 * LINE + 2, across.axis.title, 'text-anchor="middle"')
+    yield text(LEFT + PLOT_WIDTH / 2, bottom + (3 if across.axis.names else 2) * LINE, across.axis.title, MIDDLE)
     middle = bottom - PLOT_HEIGHT / 2
-    turned = f'text-anchor="middle" transform="rotate(-90 14 {middle:.0f})"'
+    turned = f'{MIDDLE} transform="rotate(-90 14 {middle:.0f})"'
     yield text(14, middle, up.axis.title, turned)
 
 
@@ -151,7 +154,7 @@ def _bars(
         left = x + (index - count / 2) * wide
         yield f'<rect x="{left:.1f}" y="{y:.1f}" width="{wide - 1:.1f}" height="{bottom - y:.1f}" fill="{colour}"/>'
         if CHARACTER * len(words) <= wide + 4:
-            yield text(left + wide / 2, y - 4, words, 'text-anchor="middle"')
+            yield text(left + wide / 2, y - 4, words, MIDDLE)
 
 
 def _key(series: Series, x: int, y: int, colour: str, dash: str) -> Iterator[str]:

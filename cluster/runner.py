@@ -49,6 +49,7 @@ class Run:
 
 OVERLOAD, OVERLOAD_REQUESTS = 1.05, 100  # makespan over the span of arrivals, and how many requests it takes to say
 Watch = Callable[[Progress], None]
+Observe = Callable[[dict[int, list[Planned]]], None]
 
 
 @contextlib.contextmanager
@@ -89,19 +90,24 @@ def run(
     prepared: tuple[Deployment, Workload],
     watch: Watch = lambda _progress: None,
     timeline_limit: int = 0,
+    observe: Observe = lambda _planned: None,
 ) -> Run:
-    """Run the workload on ``backend``, check every conservation law, and sum up. The backend is stopped."""
+    """Run the workload on ``backend``, check every conservation law, and sum up. The backend is stopped.
+
+    ``observe`` is given the commands of each window, by group, once the sockets have done them.
+    """
     deployment, workload = prepared
     table = RequestsTable()
     simulation = deployment.simulation(workload.requests, table.add)
     timeline = Timeline(deployment, timeline_limit)
 
-    def observe(planned: dict[int, list[Planned]]) -> None:
+    def observed(planned: dict[int, list[Planned]]) -> None:
         timeline.observe(planned)
+        observe(planned)
         watch(_progress(simulation, len(workload.requests)))
 
     coordinator = Coordinator(
-        deployment, simulation, backend, window_of(config), config.cluster.sockets_per_actor, observe
+        deployment, simulation, backend, window_of(config), config.cluster.sockets_per_actor, observed
     )
     try:
         coordinator.run()

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+LOG_FROM = 5  # times
+
 
 def plain(value: float) -> str:
     """A number for an axis, as short as it is exact."""
@@ -25,15 +27,17 @@ class Axis:
 class Scale:
     """From values of an axis to places on ``length``; its ends are ticks, with ``pad`` a little beyond them.
 
-    ``zero``: 0 is on it, unless it is logarithmic. All ``values`` of a logarithmic axis are above 0.
+    One over less than ``LOG_FROM`` times is not logarithmic. ``zero``: 0 is on it, unless it is logarithmic. All
+    ``values`` of a logarithmic axis are above 0.
     """
 
     def __init__(self, axis: Axis, values: Sequence[float], length: float, *, zero: bool, pad: bool = False) -> None:
         self.axis, self._length = axis, length
+        self._log = axis.log and (not values or max(values) > LOG_FROM * min(values))
         if axis.names:
             self._low, self._high = -0.5, len(axis.names) - 0.5
             self.ticks = [float(place) for place in range(len(axis.names))]
-        elif axis.log:
+        elif self._log:
             low, high = (math.log10(min(values)), math.log10(max(values))) if values else (0.0, 1.0)
             margin = 0.04 * (high - low) or 0.3
             self._low, self._high = low - margin, high + margin
@@ -50,7 +54,7 @@ class Scale:
 
     def at(self, value: float) -> float:
         """The place of ``value``, of the scale's length."""
-        place = math.log10(value) if self.axis.log else value
+        place = math.log10(value) if self._log else value
         return (place - self._low) / (self._high - self._low) * self._length
 
     def label(self, tick: float) -> str:

@@ -49,7 +49,6 @@ def test_ticks_are_round_and_reach_over_all_values(values: list[float], ticks: l
     [
         ([1, 1000], [1, 10, 100, 1000]),
         ([0.013, 0.42], [0.02, 0.05, 0.1, 0.2]),
-        ([3, 3], [2, 5]),
         ([1e-9, 1e7], [1e-9, 1e-6, 1e-3, 1, 1e3, 1e6]),  # of 17 powers every third
     ],
 )
@@ -57,6 +56,11 @@ def test_ticks_of_a_logarithmic_axis(values: list[float], ticks: list[float]) ->
     found = scale(values, log=True)
     assert found.ticks == pytest.approx(ticks)
     assert found.at(values[0]) + found.at(values[-1]) == pytest.approx(100)  # as much room on either side
+
+
+def test_a_logarithmic_axis_over_a_small_range_is_none() -> None:
+    assert scale([80, 180], log=True).ticks == [80, 100, 120, 140, 160, 180] == scale([80, 180]).ticks
+    assert scale([3, 3], log=True).ticks == scale([3, 3]).ticks
 
 
 def test_an_axis_from_zero_has_zero_on_it() -> None:
