@@ -60,7 +60,7 @@ def svg(charts: Sequence[Chart]) -> str:
     for chart in charts:
         labels = max((len(series.label) for series in chart.series), default=0)
         texts = max((len(words) for words in (chart.title, *chart.notes)), default=0)
-        width = max(width, LEFT + PLOT_WIDTH + 44 + CHARACTER * labels, MARGIN + CHARACTER * texts)
+        width = max(width, _shift(chart) + LEFT + PLOT_WIDTH + 44 + CHARACTER * labels, MARGIN + CHARACTER * texts)
         parts += _panel(chart, top)
         top += TOP + PLOT_HEIGHT + BELOW + LINE * len(chart.notes) + MARGIN
     return document(math.ceil(width) + MARGIN, top, parts)
@@ -76,6 +76,11 @@ def document(width: int, height: int, parts: Sequence[str], font_px: int = 12) -
     return "\n".join([head, f"<style>{STYLE}</style>", paper, *parts, "</svg>", ""])
 
 
+def _shift(chart: Chart) -> int:
+    """How far the plot is moved to the right for the names of a vertical axis."""
+    return max(0, math.ceil(CHARACTER * max(map(len, chart.y.names), default=0)) + 2 * MARGIN - LEFT)
+
+
 def _panel(chart: Chart, top: int) -> Iterator[str]:
     usable = [
         [(x, y) for x, y in series.points if (x > 0 or not chart.x.log) and (y > 0 or not chart.y.log)]
@@ -87,6 +92,7 @@ def _panel(chart: Chart, top: int) -> Iterator[str]:
     up = Scale(chart.y, ys, PLOT_HEIGHT, zero=True)
     bottom = top + TOP + PLOT_HEIGHT
     yield text(MARGIN, top + LINE, chart.title, BOLD)
+    yield f'<g transform="translate({_shift(chart)} 0)">'
     yield from _axes(across, up, bottom)
     for index, (series, points) in enumerate(zip(chart.series, usable, strict=True)):
         colour = COLOURS[(index if series.colour is None else series.colour) % len(COLOURS)]
@@ -99,6 +105,7 @@ def _panel(chart: Chart, top: int) -> Iterator[str]:
             yield from _drawn(series, places, colour, dash)
         y = top + TOP + 8 + index * LINE
         yield from _key(series, LEFT + PLOT_WIDTH + 14, y, colour, dash)
+    yield "</g>"
     for row, note in enumerate(chart.notes):
         yield text(MARGIN, bottom + BELOW + row * LINE, note, 'class="note"')
 
@@ -123,7 +130,8 @@ def _axes(across: Scale, up: Scale, bottom: int) -> Iterator[str]:
     yield text(LEFT + PLOT_WIDTH / 2, bottom + (3 if across.axis.names else 2) * LINE, across.axis.title, MIDDLE)
     middle = bottom - PLOT_HEIGHT / 2
     turned = f'{MIDDLE} transform="rotate(-90 14 {middle:.0f})"'
-    yield text(14, middle, up.axis.title, turned)
+    if up.axis.title:
+        yield text(14, middle, up.axis.title, turned)
 
 
 def _drawn(series: Series, places: Sequence[tuple[float, float]], colour: str, dash: str) -> Iterator[str]:

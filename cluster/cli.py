@@ -10,6 +10,7 @@ from cluster.cli_ask import footprint, machines, reproduce
 from cluster.cli_generate import generate_command
 from cluster.cli_model import estimate, kernels
 from cluster.cli_router import router
+from cluster.cli_sensitivity import sensitivity
 from cluster.cli_serve import compare, run
 from cluster.cli_sweep import sweep
 from cluster.cli_switching import switching
@@ -30,6 +31,7 @@ for command in (
     kernels,
     footprint,
     switching,
+    sensitivity,
     reproduce,
     router,
     machines,

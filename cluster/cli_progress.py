@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from cluster.cli_options import ERR
 from cluster.runner import Progress as RunProgress
 from cluster.runner import Watch
 from node.units import PS_PER_S, show_seconds
+
+ESTIMATED_OVER_S = 3600  # of how much of its past a bar makes the time left
 
 
 @contextmanager
@@ -38,3 +48,21 @@ def watcher(progress: Progress, label: str, requests: int) -> Watch:
         progress.update(task, completed=state.completed, state=text)
 
     return watch
+
+
+@contextmanager
+def points_bar(what: str, total: int, completed: int = 0) -> Iterator[Callable[[], None]]:
+    """A bar of runs, with the time left, and what moves it by one; nothing where standard error is no terminal."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("elapsed"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=ERR, disable=not ERR.is_terminal, speed_estimate_period=ESTIMATED_OVER_S)
+    with bar:
+        task = bar.add_task(what, total=total, completed=completed)
+        yield lambda: bar.advance(task)

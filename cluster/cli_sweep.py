@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Container, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cluster.cli_options import ERR, OUT
+from cluster.cli_progress import points_bar
 from cluster.config import Config
 from cluster.output import RUNS, write_json, write_text
 from cluster.show_sweep import sweep_table
@@ -21,8 +21,6 @@ from cluster.sweep.tasks import Found, Solver, cannot_run, solver
 from node.errors import InputError
 from node.spec import Machine
 from node.spec_file import load_machine
-
-ESTIMATED_OVER_S = 3600  # of how much of its past the bar makes the time left
 
 
 @click.command()
@@ -67,7 +65,7 @@ def _complete(folder: SweepFolder, found: Sequence[Config | InputError], solve: 
     missing = [(number, one) for number, one in enumerate(found) if number not in done and isinstance(one, Config)]
     if not missing:
         return done
-    with _progress(len(found), len(done)) as advance:
+    with points_bar("points", len(found), len(done)) as advance:
         try:
             for number, result in solve(missing):
                 folder.add(number, result)
@@ -77,24 +75,6 @@ def _complete(folder: SweepFolder, found: Sequence[Config | InputError], solve: 
             ERR.print(f"{len(done)} of {len(found)} points are in {folder.path}; the same command goes on from there")
             raise
     return done
-
-
-@contextmanager
-def _progress(total: int, completed: int) -> Iterator[Callable[[], None]]:
-    """A bar on the terminal's standard error, with the time left; nothing where that is no terminal."""
-    columns = (
-        TextColumn("points"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("elapsed"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    bar = Progress(*columns, console=ERR, disable=not ERR.is_terminal, speed_estimate_period=ESTIMATED_OVER_S)
-    with bar:
-        task = bar.add_task("points", total=total, completed=completed)
-        yield lambda: bar.advance(task)
 
 
 def _machines(valid: Sequence[Config], grid: Container[str]) -> list[Machine]:

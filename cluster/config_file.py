@@ -125,7 +125,8 @@ def _with(config: Config, key: str, value: object, where: str) -> Config:
     part = getattr(config, table)
     if table == "machine" and name != "name":
         figure = read_figure(name, value, where, f"{where}: {key}")
-        number = {"value": figure.value, "kind": figure.kind, "source": figure.source}
+        number: dict[str, object] = {"value": figure.value, "kind": figure.kind, "source": figure.source}
+        number |= {"range": figure.range} if figure.range is not None else {}
         return replace(config, machine=replace(config.machine, numbers={**config.machine.numbers, name: number}))
     kinds = get_type_hints(type(part))
     if name not in kinds:

@@ -144,10 +144,12 @@ def compare_table(console: Console, columns: Sequence[comparing.Column]) -> None
 
 def machine_table(console: Console, machine: Machine) -> None:
     """Every number of a machine with its kind and source."""
-    rows = [(figure.path, figure.value, figure.kind, figure.source) for figure in machine.figures]
-    print_table(
-        console, f"{machine.name}: {machine.title}", ("number", "value", "kind", "source"), rows, left=(0, 2, 3)
-    )
+    rows = [
+        (figure.path, figure.value, " to ".join(figure.range or ()), figure.kind, figure.source)
+        for figure in machine.figures
+    ]
+    heads = ("number", "value", "range", "kind", "source")
+    print_table(console, f"{machine.name}: {machine.title}", heads, rows, left=(0, 3, 4))
 
 
 def estimate_table(console: Console, title: str, found: Estimate) -> None:

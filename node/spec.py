@@ -19,12 +19,13 @@ def _quantity(dimension: str, *, optional: bool = False) -> Any:  # noqa: ANN401
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of a spec with where it is from: ``kind`` is one of ``KINDS``."""
+    """One number of a spec with where it is from: ``kind`` is one of ``KINDS``; ``range``: between what it may lie."""
 
     path: str
     value: str
     kind: str
     source: str
+    range: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
