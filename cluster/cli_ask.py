@@ -21,6 +21,7 @@ from node.errors import InputError
 from node.spec_file import load_machine, machine_names
 from node.units import parse
 
+MOST_EXPERTS = 10**9
 FOOTPRINT_KEYS = (
     "experts.model", "experts.dtype", "experts.router", "experts.group", "sharding.tensor_parallel",
     "runtime.kv_reserve",
@@ -114,8 +115,8 @@ def _counts(text: str) -> list[int]:
         counts = [int(part) for part in text.split(",")]
     except ValueError:
         counts = [0]
-    if min(counts) < 1:
+    if min(counts) < 1 or max(counts) > MOST_EXPERTS:
         raise InputError(
-            f"--experts {text!r}: must be whole numbers of at least 1, with commas, for example 10,100,850"
+            f"--experts {text!r}: must be whole numbers from 1 to {MOST_EXPERTS:,}, with commas, for example 10,100,850"
         )
     return counts
