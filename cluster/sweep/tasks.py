@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import ray
@@ -11,8 +12,11 @@ import ray.exceptions
 from cluster.backends import LocalBackend, SocketLostError, ray_session
 from cluster.config import ClusterConfig, Config
 from cluster.runner import notes, overloaded, prepare, run
+from node.dataflow.program import Kernels
+from node.deployment import Deployment
 from node.errors import InputError
 
+KEPT = 32  # programs whose kernels a process keeps
 Found = dict[str, object]  # what came of a point, as JSON has it
 Task = tuple[int, Config]  # the number of a point, and its config
 Solver = Callable[[Iterable[Task]], Iterator[tuple[int, Found]]]
@@ -22,6 +26,7 @@ def solve(config: Config) -> Found:
     """What came of a point: ``cannot_run`` and why; or the machine's sockets and price, the summary and notes."""
     try:
         prepared = prepare(config)
+        _share_kernels(prepared[0])
         result = run(config, LocalBackend(), prepared)
     except InputError as error:
         return cannot_run(error)
@@ -33,6 +38,20 @@ def solve(config: Config) -> Found:
         "notes": list(notes(result, config.workload.over_context)),
         "summary": result.summary,
     }
+
+
+def _share_kernels(deployment: Deployment) -> None:
+    """Points on the same machine and models compile once in a process: it takes longer than serving 1,000 requests."""
+    options, degree = deployment.options, deployment.degree
+    for rank in sorted(set(deployment.rank_kinds)):
+        for (model, dtype), program in zip(deployment.catalogue.kinds(), deployment.programs(rank), strict=True):
+            made_for = (deployment.machine, deployment.shapes[model], degree, rank, dtype)
+            program.kernels = _kernels(*made_for, options.fusion, options.orchestration)
+
+
+@lru_cache(maxsize=KEPT)
+def _kernels(*_made_for: Hashable) -> Kernels:
+    return {}
 
 
 def cannot_run(error: InputError) -> Found:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 Coe = Callable[[str], Any]  # a line -> code, out, err
-FEW = "sensitivity --backend local --kinds assumed --set workload.requests=8 "
+SHORT = "--backend local --set workload.requests=3 --set workload.input_tokens=64 --set workload.output_tokens=4 "
+FEW = f"sensitivity {SHORT} --kinds assumed "
 
 
 def good(said: Any) -> str:
@@ -22,7 +23,7 @@ def test_each_end_is_the_run_of_that_value(coe: Coe, tmp_path: Path) -> None:
     by_path = {one["path"]: one for one in answer["inputs"]}
     peer = by_path["peer.bandwidth"]
     assert (peer["low"], peer["high"], peer["range_stated"]) == ("50 GB/s", "900 GB/s", True)
-    good(coe("run --backend local --set workload.requests=8 --set machine.peer.bandwidth='50 GB/s' --output a"))
+    good(coe(f"run {SHORT} --set machine.peer.bandwidth='50 GB/s' --output a"))
     assert json.loads((tmp_path / "a" / "summary.json").read_text())["e2e_s"]["p50"] == peer["at_low"]
     effects = [one["effect"] for one in answer["inputs"]]
     assert effects == sorted(effects, reverse=True) and effects[0] > 0

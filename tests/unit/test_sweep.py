@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 
+from cluster.backends import LocalBackend
 from cluster.config import Config
+from cluster.config_file import read_config
+from cluster.runner import prepare, run
 from cluster.sweep.definition import configs, read_sweep, record
 from cluster.sweep.front import candidates, cost_unit, figures, front
 from cluster.sweep.results import Results, as_csv, picture
+from cluster.sweep.tasks import solve
+from node.dataflow.compiler import Compiler
 from node.errors import InputError
 
 BASE = '[workload]\nrequests = 12\n[cluster]\nbackend = "local"\n'
@@ -187,3 +192,37 @@ def test_the_picture_names_who_is_on_the_front_and_what_cost_is() -> None:
 
 def test_a_picture_without_a_candidate_is_drawn_all_the_same() -> None:
     assert picture(Results([{"seed": 1}], [{"cannot_run": "why"}], "e2e_s.p99")).startswith("<svg")
+
+
+# Tasks
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"runtime.batch": 2},
+        {"runtime.fusion": "unfused"},
+        {"sharding.tensor_parallel": 4},
+        {"experts.dtype": "int8"},
+        {"experts.model": "mistral-7b"},
+        {"machine.peer.latency": "2 us"},
+        {"machine.name": "dgx-a100"},
+        {"workload.input_tokens": 3000},
+    ],
+)
+def test_a_point_is_the_run_of_its_settings_whatever_ran_before_it(settings: dict[str, object]) -> None:
+    few = {"workload.requests": 12, "experts.count": 6}
+    first, other = (read_config(None, {**few, **more}.items()) for more in ({}, settings))
+    fresh = [run(config, LocalBackend(), prepare(config)).summary for config in (first, other)]
+    assert [solve(config)["summary"] for config in (first, other, first)] == [*fresh, fresh[0]]
+
+
+def test_a_process_compiles_the_same_models_on_the_same_machine_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[int] = []
+    made = Compiler.kernels
+    monkeypatch.setattr(Compiler, "kernels", lambda *given: compiled.append(1) or made(*given))
+    numbers = {"workload.requests": 5, "machine.kernel.sync": "3.1 us"}  # a machine of which nothing is kept
+    for seed, new in ((0, True), (0, False)):
+        compiled.clear()
+        solve(read_config(None, {**numbers, "seed": seed}.items()))
+        assert bool(compiled) == new
