@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
+from textwrap import wrap
 
 from cluster.scales import Axis, Scale
 
@@ -25,6 +26,7 @@ STYLE = (
 PLOT_WIDTH, PLOT_HEIGHT = 560, 300
 LEFT, TOP, BELOW, MARGIN, LINE = 84, 34, 72, 16, 17
 BOLD, MIDDLE = 'font-weight="bold"', 'text-anchor="middle"'
+NOTE_CHARACTERS = 120
 CHARACTER = 6.7  # width of one at 12 px, on average
 
 
@@ -44,13 +46,18 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """One panel; ``notes`` are lines of text below it."""
+    """One panel; ``notes`` are paragraphs of text below it."""
 
     title: str
     x: Axis
     y: Axis
     series: Sequence[Series]
     notes: Sequence[str] = ()
+
+    @property
+    def lines(self) -> list[str]:
+        """The notes in lines that are no longer than a plot and its legend are wide."""
+        return [line for note in self.notes for line in wrap(note, NOTE_CHARACTERS)]
 
 
 def svg(charts: Sequence[Chart]) -> str:
@@ -59,10 +66,10 @@ def svg(charts: Sequence[Chart]) -> str:
     top, width = MARGIN, 0.0
     for chart in charts:
         labels = max((len(series.label) for series in chart.series), default=0)
-        texts = max((len(words) for words in (chart.title, *chart.notes)), default=0)
+        texts = max((len(words) for words in (chart.title, *chart.lines)), default=0)
         width = max(width, _shift(chart) + LEFT + PLOT_WIDTH + 44 + CHARACTER * labels, MARGIN + CHARACTER * texts)
         parts += _panel(chart, top)
-        top += TOP + PLOT_HEIGHT + BELOW + LINE * len(chart.notes) + MARGIN
+        top += TOP + PLOT_HEIGHT + BELOW + LINE * len(chart.lines) + MARGIN
     return document(math.ceil(width) + MARGIN, top, parts)
 
 
@@ -106,7 +113,7 @@ def _panel(chart: Chart, top: int) -> Iterator[str]:
         y = top + TOP + 8 + index * LINE
         yield from _key(series, LEFT + PLOT_WIDTH + 14, y, colour, dash)
     yield "</g>"
-    for row, note in enumerate(chart.notes):
+    for row, note in enumerate(chart.lines):
         yield text(MARGIN, bottom + BELOW + row * LINE, note, 'class="note"')
 
 

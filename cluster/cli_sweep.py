@@ -47,14 +47,15 @@ def sweep(
     found = configs(asked, points)
     valid = [config for config in found if isinstance(config, Config)]
     solve = solver(valid[0].cluster, workers)
+    machines = _machines(valid, asked.grid)
     path = output or RUNS / file.stem
     with sweep_folder(path, record(asked, found), str(file)) as folder:
         done = _complete(folder, found, solve)
-        results = Results(points, [done[number] for number in range(len(points))], latency)
+        results = Results(points, [done[number] for number in range(len(points))], latency, machines)
         write_text(path / "points.csv", as_csv(results))
         write_json(path / "sweep.json", as_json(results))
         write_text(path / "front.svg", picture(results))
-    sweep_table(OUT, results, _machines(valid, asked.grid))
+    sweep_table(OUT, results)
     OUT.print(f"\nwritten to {path}")
 
 

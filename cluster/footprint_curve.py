@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 from cluster.chart import Chart, Series, svg
 from cluster.footprint import Capacity, Row, capacity, row
+from cluster.inputs import inputs
 from cluster.scales import Axis, plain
 from node.deployment import Deployment
 from node.spec import Machine
@@ -94,7 +95,11 @@ def _rate(deployment: Deployment) -> str:
 
 
 def as_json(curves: Sequence[Curve], rows: Sequence[Row]) -> dict[str, object]:
-    """``rows``, one a machine and number of experts; ``machines`` with their steps, arithmetic and inputs."""
+    """``rows``, one a machine and number of experts; ``machines`` with their curves, arithmetic and inputs.
+
+    A curve is (experts, nodes) wherever another node is needed, up to the most experts of ``rows``.
+    """
+    most = max(one.experts for one in rows)
     return {
         "rows": [asdict(one) for one in rows],
         "machines": [
@@ -105,6 +110,7 @@ def as_json(curves: Sequence[Curve], rows: Sequence[Row]) -> dict[str, object]:
                 "held": one.room.held(one.limit_s),
                 "spills_from": one.spills_from,
                 "out_of_memory_from": one.out_of_memory_from,
+                "curve": one.steps(most),
                 "arithmetic": list(one.arithmetic),
                 "inputs": [asdict(figure) for figure in one.machine.figures if figure.path in INPUTS],
             }
@@ -135,6 +141,7 @@ def picture(curves: Sequence[Curve], most: int) -> str:
     experts = Axis("experts", log=True)
     series = [Series(one.label, one.steps(end), "steps") for one in curves]
     notes = [f"{one.label}: {line}" for one in curves for line in one.arithmetic[1:]]
+    notes += [f"{one.label}, inputs: {inputs(one.machine, INPUTS)}" for one in curves]
     title = f"Machines that hold a number of experts, where an activation of {show_seconds(limit)} counts as held"
     charts = [Chart(title, experts, Axis("machines", log=True), [*series, *marks], notes), _over_limits(curves, most)]
     priced = [one for one in curves if one.machine.cost_per_hour is not None]

@@ -161,7 +161,7 @@ def as_json(result: str, factor: float, found: Sequence[Effect], without: Sequen
 def picture(result: str, found: Sequence[Effect]) -> str:
     """The result at both ends of each input, the one with the greatest effect on top."""
     shown = [*reversed(found[:MOST_NAMES])]
-    names = tuple(one.varied.figure.path for one in shown)
+    names = tuple(f"{one.varied.figure.path} ({one.varied.figure.kind})" for one in shown)
     ends: dict[str, list[tuple[float, float]]] = {"low": [], "high": []}
     for place, one in enumerate(shown):
         for end, value in (("low", one.at_low), ("high", one.at_high)):

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster import compare as comparing
+from cluster.inputs import assumptions
 from cluster.kernels import Memory, Pass
 from cluster.published import Row, headline
 from cluster.runner import Run
@@ -16,7 +17,6 @@ from node.runtime.served import CHARGES
 from node.spec import Machine
 from node.units import PS_PER_S, exact_sum, show_bytes, show_seconds
 
-BARE = ("--set", ".toml")  # how the source ends of a number of which no source is given
 TIMES = ("makespan_s", "ttft_s.p50", "ttft_s.p99", "tpot_s.p50", "e2e_s.p50", "e2e_s.p99", "switch_s_mean")
 
 
@@ -108,24 +108,6 @@ def _sockets(console: Console, result: Run) -> None:
                 )
             )
     print_table(console, "Sockets", ("socket", "HBM peak", "DDR used", "DMA busy", "tile busy", "link busy"), rows)
-
-
-def assumptions(machine: Machine) -> str:
-    """The numbers that nobody published, by kind."""
-    by_kind = {
-        kind: ", ".join(f"{figure.path} {figure.value}" for figure in machine.figures if figure.kind == kind)
-        for kind in ("assumed", "derived")
-    }
-    return "\n".join(f"{kind} inputs: {found}" for kind, found in by_kind.items() if found)
-
-
-def inputs(machine: Machine, paths: Sequence[str]) -> str:
-    """The numbers of a machine that an answer rests on, each with its kind; bare ones are the user's."""
-    return ", ".join(
-        f"{figure.path} {figure.value} ({figure.kind}{', by the user' if figure.source.endswith(BARE) else ''})"
-        for figure in machine.figures
-        if figure.path in paths
-    )
 
 
 def compare_table(console: Console, columns: Sequence[comparing.Column]) -> None:

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from cluster.footprint import Row
 from cluster.footprint_curve import INPUTS, Curve
-from cluster.show import inputs, print_table
+from cluster.inputs import inputs
+from cluster.show import print_table
 from node.units import show_seconds
 
 STATES = {"fits": "fits", "spills": "spills", "out_of_memory": "full"}

@@ -7,9 +7,9 @@ from collections import Counter
 from rich.console import Console
 
 from cluster.compare import value
-from cluster.show import assumptions, number, print_table
+from cluster.inputs import assumptions
+from cluster.show import number, print_table
 from cluster.sweep.results import Results, label
-from node.spec import Machine
 
 SHOWN = {
     "ttft_s.p50": "TTFT p50",
@@ -22,7 +22,7 @@ SHOWN = {
 MOST_ROWS, MOST_REASONS = 40, 8
 
 
-def sweep_table(console: Console, results: Results, machines: list[Machine]) -> None:
+def sweep_table(console: Console, results: Results) -> None:
     """A row a point, best first where they are many; then why others cannot run, and what the numbers rest on."""
     keys = list(results.points[0])
     best = {place for one in results.candidates if one.on_front for place in one.points}
@@ -55,5 +55,5 @@ def sweep_table(console: Console, results: Results, machines: list[Machine]) -> 
         "whose latencies grow with the length of the workload, are left out",
         highlight=False,
     )
-    for machine in machines:
+    for machine in results.machines:
         console.print(f"\n{machine.name}: {assumptions(machine)}", style="dim", highlight=False)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from cluster.show import inputs, print_table
+from cluster.inputs import inputs
+from cluster.show import print_table
 from cluster.switching.activation import HIT_RATES
 from cluster.switching.report import INPUTS, WHY_NOT_OUT, Report, factors
 from cluster.switching.served import TEMPERATURES, Estimated

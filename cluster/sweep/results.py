@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from cluster.chart import Chart, Series, svg
+from cluster.inputs import assumptions
 from cluster.scales import Axis, plain
 from cluster.sweep.definition import Point
 from cluster.sweep.front import Candidate, candidates, cost_unit, figures
 from cluster.sweep.tasks import Found
+from node.spec import Machine
 from node.units import show_seconds
 
 MOST_NOTES = 12  # lines below the picture
@@ -21,11 +23,15 @@ LOG_FROM = 10  # latencies further apart than so many times are drawn on a logar
 
 @dataclass(frozen=True)
 class Results:
-    """Points of a sweep and what came of each; ``latency``: the figure that cost is held against."""
+    """Points of a sweep and what came of each; ``latency``: the figure that cost is held against.
+
+    ``machines``: those of the points, without the numbers that the grid varies.
+    """
 
     points: Sequence[Point]
     found: Sequence[Found]
     latency: str
+    machines: Sequence[Machine] = ()
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -70,6 +76,7 @@ def as_json(results: Results) -> dict[str, object]:
         "latency": results.latency,
         "points": [{"point": p, **f} for p, f in zip(results.points, results.found, strict=True)],
         "candidates": [asdict(one) for one in results.candidates],
+        "inputs": [{"machine": m.name, **asdict(figure)} for m in results.machines for figure in m.figures],
     }
 
 
@@ -92,6 +99,7 @@ def picture(results: Results) -> str:
         ]
     left = len(notes) - MOST_NOTES
     notes = [*notes[:MOST_NOTES], f"and {left} more"] if left > 0 else notes
+    notes += [f"{m.name}: {'; '.join(assumptions(m).splitlines())}" for m in results.machines]
     title = f"{results.latency.removesuffix('_s').replace('_s.', ' ')} against cost, mean over seeds"
     cost = Axis(f"cost: {results.cost_unit}")
     times = [one.latency_s for one in found]

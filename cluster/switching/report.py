@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from cluster.chart import Chart, Series, svg
+from cluster.inputs import inputs
 from cluster.scales import Axis
 from cluster.switching.activation import FACTORS, HIT_RATES, Activation, Named, Share
 from cluster.switching.measure import Switching
@@ -68,6 +69,7 @@ def picture(report: Report) -> str:
     charts = [_over_bandwidth(report), _over_hit_rates(report)]
     if report.runs:
         charts += [_temperatures(report.runs), _ages(report.runs)]
+    charts[-1] = replace(charts[-1], notes=[f"{name}: {inputs(machine, INPUTS)}" for name, machine in report.named])
     return svg(charts)
 
 

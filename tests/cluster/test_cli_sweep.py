@@ -66,7 +66,11 @@ def test_a_sweep_has_a_row_for_each_point_and_a_reason_for_those_that_cannot_run
     other = [row for row in found if row not in small]
     assert all(row["cannot_run"] == "" and row["completed"] == "40" for row in other)
     assert "true" in {row["on_front"] for row in other}
-    assert "assumed inputs: compute.efficiency 1.0" in out and "sockets of one machine" in out
+    assert "assumed inputs: peer.bandwidth" not in out and "assumed inputs: compute.efficiency 1.0" in out
+    assert "peer.bandwidth 400 GB/s" in (folder / "front.svg").read_text()
+    inputs = json.loads((folder / "sweep.json").read_text())["inputs"]
+    assert {one["path"]: one["kind"] for one in inputs}["peer.bandwidth"] == "assumed"
+    assert "sockets of one machine" in out
 
 
 def test_a_row_is_the_run_of_its_settings(coe: Coe, tmp_path: Path, sweep: Path) -> None:

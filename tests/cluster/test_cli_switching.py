@@ -44,6 +44,7 @@ def test_the_picture_has_its_four_panels(coe: Coe, tmp_path: Path) -> None:
     texts = [one.text or "" for one in ElementTree.parse(tmp_path / "a.svg").iter("{http://www.w3.org/2000/svg}text")]
     titles = ("Activation of one expert", "Share of activations in", "Requests of the workload", "Age at eviction")
     assert [any(words.startswith(title) for words in texts) for title in titles] == [True] * 4
+    assert any("ddr.bandwidth 200 GB/s (published)" in words for words in texts)
     assert {"hot", "warm", "cold", "llama-2-7b", "falcon-40b"} <= set(texts)
 
 

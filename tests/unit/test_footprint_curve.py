@@ -87,6 +87,7 @@ def test_the_json_has_rows_machines_and_where_their_numbers_are_from() -> None:
     ]
     machine = answer["machines"][0]
     assert (machine["hbm"], machine["below"], machine["held"], machine["out_of_memory_from"]) == (45, 163, 45, 164)
+    assert machine["curve"] == [[1, 1], [46, 2], [91, 3], [100, 3]]
     kinds = {one["path"]: (one["value"], one["kind"]) for one in machine["inputs"]}
     assert kinds["cost_per_hour"] == ("12.5", "assumed") and kinds["hbm.capacity"] == ("80 GB", "published")
     assert kinds["host_link.sharing"] == ("per_socket", "assumed")
@@ -95,6 +96,7 @@ def test_the_json_has_rows_machines_and_where_their_numbers_are_from() -> None:
 def test_the_picture_has_a_panel_of_cost_only_where_one_is_given() -> None:
     plain, priced = (picture([made("sn40l-node", **more)], 850) for more in ({}, {"machine__cost_per_hour": 98.5}))
     assert "cost per hour" not in plain and "sn40l-node at 98.5" in priced
+    assert "inputs: sockets 8 (published)" in plain and "ddr.efficiency 0.62 (derived)" in plain
     assert "850 experts" in plain and "a machine is out of memory" in plain
 
 
