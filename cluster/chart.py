@@ -14,7 +14,7 @@ from textwrap import wrap
 
 from cluster.scales import Axis, Scale
 
-COLOURS = ("#3b74c4", "#d9742b", "#2f9e6e", "#b3509e", "#8a6d1f", "#c8434b", "#5f7f8f", "#7a5cc7")
+COLOURS = ("#3b74c4", "#d9742b", "#2f9e6e", "#b3509e", "#a8842a", "#c8434b", "#5f7f8f", "#7a5cc7")
 DASHES = ("", "9 5", "2 4", "12 4 2 4", "5 3", "1 3 6 3")  # with WIDTHS: lines on one another are all seen
 WIDTHS = (3.5, 3, 2.5, 2, 1.5)
 STYLE = (
