@@ -14,7 +14,7 @@ from cluster.published import Row, headline
 from cluster.runner import Run
 from node.estimate import Estimate
 from node.runtime.served import CHARGES
-from node.spec import Machine
+from node.spec import Figure, Machine
 from node.units import PS_PER_S, exact_sum, show_bytes, show_seconds
 
 TIMES = ("makespan_s", "ttft_s.p50", "ttft_s.p99", "tpot_s.p50", "e2e_s.p50", "e2e_s.p99", "switch_s_mean")
@@ -126,12 +126,15 @@ def compare_table(console: Console, columns: Sequence[comparing.Column]) -> None
 
 def machine_table(console: Console, machine: Machine) -> None:
     """Every number of a machine with its kind and source."""
-    rows = [
-        (figure.path, figure.value, " to ".join(figure.range or ()), figure.kind, figure.source)
-        for figure in machine.figures
-    ]
-    heads = ("number", "value", "range", "kind", "source")
-    print_table(console, f"{machine.name}: {machine.title}", heads, rows, left=(0, 3, 4))
+    rows = [(figure.path, figure.value, figure.kind, _source(figure)) for figure in machine.figures]
+    print_table(
+        console, f"{machine.name}: {machine.title}", ("number", "value", "kind", "source"), rows, left=(0, 2, 3)
+    )
+
+
+def _source(figure: Figure) -> str:
+    """Where a number is from, and its range if it states one."""
+    return figure.source if figure.range is None else f"{figure.source} ({figure.range[0]} to {figure.range[1]})"
 
 
 def estimate_table(console: Console, title: str, found: Estimate) -> None:

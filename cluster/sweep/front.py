@@ -46,7 +46,8 @@ def cost_unit(found: Iterable[Found]) -> tuple[str, str]:
 
     The machine's price where every point that ran has one, otherwise its sockets.
     """
-    if all(one["cost_per_hour"] is not None for one in found if "summary" in one):
+    prices = [one["cost_per_hour"] for one in found if "summary" in one]
+    if prices and None not in prices:
         return "cost_per_hour", "machine.cost_per_hour, assumed, by the user"
     return "sockets", "sockets of one machine, for not every machine has a cost_per_hour"
 

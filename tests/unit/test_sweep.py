@@ -159,6 +159,7 @@ def test_cost_is_the_price_where_all_have_one_and_sockets_otherwise() -> None:
     points = [{"machine.name": name} for name in "abc"]
     assert cost_unit(priced)[0] == "cost_per_hour"
     assert [one.cost for one in candidates(points, priced, "e2e_s.p99")] == [98.5, 50.0]
+    assert cost_unit([{"cannot_run": "why"}])[0] == "sockets"
     mixed = [*priced[:2], ran(3)]
     assert cost_unit(mixed)[0] == "sockets"
     assert [one.cost for one in candidates(points, mixed, "e2e_s.p99")] == [8.0, 16.0, 8.0]
