@@ -7,18 +7,21 @@ from pathlib import Path
 
 import click
 
-from cluster import footprint as footprints
+from cluster import footprint_curve as footprints
 from cluster import published as publishing
 from cluster import reproduce as reproducing
 from cluster import show
 from cluster.cli_options import COMPARED, OUT, config_of, config_options, machine_list, machine_number, machine_options
-from cluster.deploy import deployment_of, machines_of
+from cluster.compare import variants
+from cluster.deploy import deployment_of
 from cluster.output import check_file, write_text
+from cluster.show_footprint import footprint_table
 from cluster.validation_page import validation_page
 from node.errors import InputError
 from node.spec_file import load_machine, machine_names
 from node.units import parse
 
+MOST_EXPERTS = 10**9
 FOOTPRINT_KEYS = (
     "experts.model", "experts.dtype", "experts.router", "experts.group", "sharding.tensor_parallel",
     "runtime.kv_reserve",
@@ -30,8 +33,20 @@ FOOTPRINT_KEYS = (
 @click.option("--experts", default="10,40,100,200,400,850", show_default=True, help="Numbers of experts, with commas.")
 @click.option("--machines", default=COMPARED, show_default=True, help="Machines or .toml files, with commas.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def footprint(config_file: Path | None, settings: tuple[str, ...], experts: str, machines: str, as_json: bool) -> None:
-    """How many machines hold a number of experts."""
+@click.option("--svg", "drawn", type=click.Path(path_type=Path), help="Draw machines over experts to this file.")
+def footprint(
+    config_file: Path | None,
+    settings: tuple[str, ...],
+    experts: str,
+    machines: str,
+    as_json: bool,
+    drawn: Path | None,
+) -> None:
+    """How many machines hold a number of experts, and by what arithmetic.
+
+    One with a host link is there as it is, and with its link shared the other way. Cost is told of machines that say
+    their cost_per_hour.
+    """
     config = config_of(
         config_file,
         settings,
@@ -39,17 +54,19 @@ def footprint(config_file: Path | None, settings: tuple[str, ...], experts: str,
         lambda key: key in FOOTPRINT_KEYS or key.startswith("footprint.") or machine_number(key),
     )
     counts = _counts(experts)
+    if drawn is not None:
+        check_file(drawn)
     with config.naming_origins():
         limit_s = parse(config.footprint.activation_limit, "s", "footprint.activation_limit")
-        rooms = {
-            machine.name: footprints.capacity(deployment_of(config, machine))
-            for machine in machines_of(machine_list(machines), config.machine.numbers)
-        }
-    rows = [footprints.row(label, room, count, limit_s) for label, room in rooms.items() for count in counts]
+        named = variants(machine_list(machines), config)
+        curves = [footprints.curve(label, deployment_of(config, machine), limit_s) for label, machine in named]
+    if drawn is not None:
+        write_text(drawn, footprints.picture(curves, max(counts)))
     if as_json:
-        click.echo(json.dumps(footprints.as_json(rows), indent=2))
+        rows = [one.row(count) for one in curves for count in counts]
+        click.echo(json.dumps(footprints.as_json(curves, rows), indent=2))
     else:
-        show.footprint_table(OUT, rows, rooms, limit_s)
+        footprint_table(OUT, curves, counts)
 
 
 @click.command()
@@ -98,8 +115,8 @@ def _counts(text: str) -> list[int]:
         counts = [int(part) for part in text.split(",")]
     except ValueError:
         counts = [0]
-    if min(counts) < 1:
+    if min(counts) < 1 or max(counts) > MOST_EXPERTS:
         raise InputError(
-            f"--experts {text!r}: must be whole numbers of at least 1, with commas, for example 10,100,850"
+            f"--experts {text!r}: must be whole numbers from 1 to {MOST_EXPERTS:,}, with commas, for example 10,100,850"
         )
     return counts

@@ -10,6 +10,7 @@ import click
 
 from cluster import show
 from cluster.cli_options import OUT, Model, machine_options, model_options
+from cluster.inputs import assumptions
 from cluster.kernels import PHASES, TOKENS, Asked, pass_of
 from cluster.kernels_svg import svg
 from cluster.output import write_text
@@ -43,7 +44,7 @@ def estimate(
         click.echo(json.dumps(asdict(found), indent=2))
     else:
         show.estimate_table(OUT, f"{model} on {machine.sockets} sockets of {machine.name}", found)
-        OUT.print(f"\n{show.assumptions(machine)}", style="dim", highlight=False)
+        OUT.print(f"\n{assumptions(machine)}", style="dim", highlight=False)
 
 
 def _estimate(model: str, machine: Machine, tokens: tuple[int | None, int | None], options: Model) -> Estimate:
@@ -103,4 +104,4 @@ def kernels(
         click.echo(json.dumps(found.as_json(), indent=2))
     else:
         show.kernels_table(OUT, found)
-        OUT.print(f"\n{show.assumptions(machine)}", style="dim", highlight=False)
+        OUT.print(f"\n{assumptions(machine)}", style="dim", highlight=False)

@@ -46,6 +46,8 @@ workload_options = _options(
     click.option("--limit", type=int, help="Use only so many requests."),
     click.option("--rate-scale", type=float, help="Divide arrival times by this."),
     click.option("--seed", type=int, help="Seed of everything that is drawn."),
+)
+backend_options = _options(
     click.option("--backend", help="ray or local."),
     click.option("--address", help="Ray cluster to use; without it one is started on this machine."),
 )

@@ -5,30 +5,37 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from cluster import compare as comparing
 from cluster import show
-from cluster.cli_options import COMPARED, ERR, OUT, config_of, config_options, machine_list, workload_options
+from cluster.cli_options import (
+    COMPARED,
+    ERR,
+    OUT,
+    backend_options,
+    config_of,
+    config_options,
+    machine_list,
+    workload_options,
+)
+from cluster.cli_progress import progress_bar, watcher
 from cluster.config import Config
 from cluster.output import check_output, result_folder, write_json
 from cluster.requests_table import write_requests
-from cluster.runner import Progress as RunProgress
-from cluster.runner import Run, Watch, backends, notes, prepare
+from cluster.runner import Run, backends, notes, prepare
 from cluster.runner import run as run_workload
-from node.units import PS_PER_S, show_seconds
 
 
 @click.command()
 @config_options
 @workload_options
+@backend_options
 @click.option("--machine", help="A built-in machine or a .toml file.")
 @click.option("--output", help="Folder for the results; it must not exist.  [default: a new one under runs/]")
 @click.option("--timeline", "timeline_limit", type=click.IntRange(0), default=50_000, show_default=True,
@@ -47,8 +54,8 @@ def run(
     check_output(output)
     started = time.time()
     prepared = prepare(config)
-    with backends(config) as make_backend, _progress() as progress:
-        watch = _watcher(progress, prepared[0].machine.name, len(prepared[1].requests))
+    with backends(config) as make_backend, progress_bar() as progress:
+        watch = watcher(progress, prepared[0].machine.name, len(prepared[1].requests))
         result = run_workload(config, make_backend(), prepared, watch, timeline_limit)
     with result_folder(output, "run") as folder:
         _write_run(folder.temporary, result, requests_format)
@@ -79,6 +86,7 @@ def _run_record(config: Config, wall_s: float) -> dict[str, object]:
 @click.command()
 @config_options
 @workload_options
+@backend_options
 @click.option("--machines", default=COMPARED, show_default=True, help="Machines or .toml files, with commas.")
 @click.option("--output", help="Folder for compare.json; it must not exist.  [default: a new one under runs/]")
 def compare(
@@ -88,9 +96,9 @@ def compare(
     config = config_of(config_file, settings, options, lambda key: _used_by_run(key) and key != "machine.name")
     check_output(output)
     variants = comparing.variants(machine_list(machines), config)
-    with backends(config) as make_backend, _progress() as progress:
+    with backends(config) as make_backend, progress_bar() as progress:
         columns = comparing.compare(
-            config, variants, make_backend, lambda label, requests: _watcher(progress, label, requests)
+            config, variants, make_backend, lambda label, requests: watcher(progress, label, requests)
         )
     with result_folder(output, "compare") as folder:
         write_json(folder.temporary / "compare.json", comparing.as_json(columns))
@@ -106,29 +114,3 @@ def _used_by_run(key: str) -> bool:
 def _tell(told: Iterable[str]) -> None:
     for note in told:
         ERR.print(f"note: {note}", style="yellow", highlight=False)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar on the terminal's standard error; nothing where that is no terminal."""
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[state]}", markup=False),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=ERR, disable=not ERR.is_terminal) as progress:
-        yield progress
-
-
-def _watcher(progress: Progress, label: str, requests: int) -> Watch:
-    task: TaskID = progress.add_task(label, total=requests, state="")
-
-    def watch(state: RunProgress) -> None:
-        served = state.hits + state.misses
-        rate = f"hit rate {state.hits / served:.1%}" if served else ""
-        text = f"virtual time {show_seconds(state.now / PS_PER_S)}  {rate}"
-        progress.update(task, completed=state.completed, state=text)
-
-    return watch

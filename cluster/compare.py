@@ -10,7 +10,7 @@ from cluster.config import Config
 from cluster.deploy import machines_of
 from cluster.runner import Watch, notes, prepare, run
 from cluster.summary import Summary
-from node.spec import Machine
+from node.spec import Figure, Machine
 
 FITTED_TOKENS = 128
 OTHER_SHARING = {"shared": ("per_socket", "link per GPU"), "per_socket": ("shared", "one link")}
@@ -48,7 +48,9 @@ def variants(names: Sequence[str], config: Config) -> list[tuple[str, Machine]]:
         found.append((machine.name, machine))
         if machine.host_link is not None:
             sharing, label = OTHER_SHARING[machine.host_link.sharing]
-            other = replace(machine, host_link=replace(machine.host_link, sharing=sharing))
+            said = Figure("host_link.sharing", sharing, "assumed", "the other way to read the comparison")
+            figures = tuple(said if figure.path == said.path else figure for figure in machine.figures)
+            other = replace(machine, host_link=replace(machine.host_link, sharing=sharing), figures=figures)
             found.append((f"{machine.name}, {label}", other))
     return found
 

@@ -85,10 +85,10 @@ class FootprintConfig:
 
 @dataclass(frozen=True)
 class MachineConfig:
-    """The machine's name or file, and by path the numbers of it that are set otherwise: value, kind and source."""
+    """The machine's name or file, and by path the numbers of it that are set otherwise, as a spec has them."""
 
     name: str = "sn40l-node"
-    numbers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    numbers: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

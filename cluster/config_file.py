@@ -71,11 +71,18 @@ def read_config(
         tree = read_toml(path)
         for table in tree:
             _known_table(table, str(path))
-        values = {key: (value, str(path)) for key, value in _flat("", tree)}
+        values = {key: (value, str(path)) for key, value in flat(tree)}
     for key, value in settings:
         values[key] = (value, "--set")
     for key, value, option in options:
         values[key] = (value, option)
+    return config_of_values(values, used)
+
+
+def config_of_values(
+    values: Mapping[str, tuple[object, str]], used: Callable[[str], bool] = lambda _key: True
+) -> Config:
+    """The config of values by key, each with where it was set: a file's path or an option; raises ``InputError``."""
     config = Config(explicit={key: where for key, (_, where) in values.items()})
     with config.naming_origins():
         for key, (value, where) in values.items():
@@ -101,10 +108,11 @@ def parse_setting(text: str) -> tuple[str, object]:
     return key, found["value"]
 
 
-def _flat(prefix: str, tree: Mapping[str, object]) -> Iterable[tuple[str, object]]:
+def flat(tree: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
+    """The keys of a TOML file with their tables before them, and the values; a number's value and kind are one."""
     for key, value in tree.items():
         if isinstance(value, dict) and "value" not in value and (value or not prefix):
-            yield from _flat(f"{prefix}{key}.", value)
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
@@ -117,7 +125,8 @@ def _with(config: Config, key: str, value: object, where: str) -> Config:
     part = getattr(config, table)
     if table == "machine" and name != "name":
         figure = read_figure(name, value, where, f"{where}: {key}")
-        number = {"value": figure.value, "kind": figure.kind, "source": figure.source}
+        number: dict[str, object] = {"value": figure.value, "kind": figure.kind, "source": figure.source}
+        number |= {"range": figure.range} if figure.range is not None else {}
         return replace(config, machine=replace(config.machine, numbers={**config.machine.numbers, name: number}))
     kinds = get_type_hints(type(part))
     if name not in kinds:

@@ -20,12 +20,12 @@ def machine_of(config: Config) -> Machine:
 
 
 def machines_of(names: Sequence[str], numbers: Mapping[str, object]) -> list[Machine]:
-    """Several machines; ``numbers`` are set on those that know them.
+    """Several machines; ``numbers`` are set on those that know them, a ``cost_per_hour`` on all.
 
     Raises ``InputError`` for a number that none of them knows, and for two machines of one name.
     """
     plain = [load_machine(name) for name in names]
-    known = [{figure.path for figure in machine.figures} for machine in plain]
+    known = [{"cost_per_hour"} | {figure.path for figure in machine.figures} for machine in plain]
     for path in numbers:
         if not any(path in paths for paths in known):
             raise InputError(f"machine.{path}: none of {', '.join(machine.name for machine in plain)} has this number")

@@ -8,7 +8,7 @@ home copy there and HBM holds copies, so that the lower tier has to hold them al
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import cycle
 
 from node.allocator import Allocator
@@ -18,7 +18,7 @@ from node.units import PS_PER_S
 
 @dataclass(frozen=True)
 class Row:
-    """One machine and one number of experts. ``state`` is that of a single machine."""
+    """One machine and one number of experts. ``state`` is that of a single machine; ``cost_per_hour`` of all nodes."""
 
     machine: str
     experts: int
@@ -26,6 +26,7 @@ class Row:
     resident_in_hbm: int
     held_below_hbm: int
     state: str
+    cost_per_hour: float | None = None
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class Capacity:
     hbm: int
     below: int
     activation_s: float
+
+    def held(self, activation_limit_s: float) -> int:
+        """Experts that count as held; those below HBM where activating one takes no longer than the limit."""
+        return max(self.hbm, self.below if self.activation_s <= activation_limit_s else 0)
 
 
 def capacity(deployment: Deployment) -> Capacity:
@@ -61,23 +66,18 @@ def _fill(allocator: Allocator, sizes: Sequence[int]) -> int:
     raise AssertionError("an endless cycle ended")
 
 
-def row(name: str, room: Capacity, experts: int, activation_limit_s: float) -> Row:
-    """The machines needed for ``experts``, and what a single one makes of them."""
+def row(name: str, room: Capacity, experts: int, activation_limit_s: float, price: float | None = None) -> Row:
+    """The machines needed for ``experts``, and what a single one makes of them; ``price``: of one, an hour."""
     spills = experts > room.hbm
-    quick_enough = room.activation_s <= activation_limit_s
-    held = max(room.hbm, room.below if quick_enough else 0)
+    nodes = -(-experts // room.held(activation_limit_s))
     below = "spills" if experts <= room.below else "out_of_memory"
     state = below if spills else "fits"
     return Row(
         machine=name,
         experts=experts,
-        nodes=-(-experts // held),
+        nodes=nodes,
         resident_in_hbm=min(experts, room.hbm),
         held_below_hbm=max(0, min(experts, room.below) - room.hbm),
         state=state,
+        cost_per_hour=None if price is None else nodes * price,
     )
-
-
-def as_json(rows: list[Row]) -> dict[str, object]:
-    """``{"rows": [...]}``."""
-    return {"rows": [asdict(one) for one in rows]}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from html import escape
 
+from cluster.chart import BOLD, document, text
 from cluster.kernels import Pass
 from node.dataflow.placement import Stage
 from node.spec import Machine
@@ -16,7 +16,7 @@ COLOURS = (
     "#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#ff9da7", "#9c755f", "#86bcb6",
     "#d37295", "#a0cbe8", "#8cd17d", "#b6992d", "#499894", "#d4a6c8", "#f1ce63", "#79706e", "#fabfd2", "#d7b5a6",
 )  # fmt: skip
-IDLE = "#e8e8e8"
+IDLE = "#80808038"  # grey that lets a light or a dark page through
 
 
 def svg(found: Pass) -> str:
@@ -30,22 +30,17 @@ def svg(found: Pass) -> str:
             f"{row.kernel}: {row.launches} x {row.iterations}, {show_seconds(row.seconds)}, bound by {row.bound_by}; "
             f"PCUs {row.pcu_share:.0%}, PMUs {row.pmu_share:.0%}"
         )
-        parts.append(_text(MARGIN, top + LINE, title, bold=True))
+        parts.append(text(MARGIN, top + LINE, title, BOLD))
         head = top + 2 * LINE + 4
         stages = kernel.placement.stages
         machine = found.machine
-        parts += [_text(MARGIN, head, "PCUs"), _text(MARGIN + grid + GAP, head, "PMUs")]
+        parts += [text(MARGIN, head, "PCUs"), text(MARGIN + grid + GAP, head, "PMUs")]
         parts += _grid(MARGIN, head + 5, machine.compute.units, [stage.pcus for stage in stages])
         parts += _grid(MARGIN + grid + GAP, head + 5, machine.sram.banks, [stage.pmus for stage in stages])
         parts += _legend(MARGIN + 2 * (grid + GAP), head, stages)
         top = head + max(_height(machine), LINE * (len(stages) + 1)) + 2 * GAP
     width = 2 * MARGIN + 2 * (grid + GAP) + 2 * LABEL
-    head_line = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{top + MARGIN}" '
-        f'viewBox="0 0 {width} {top + MARGIN}" font-family="sans-serif" font-size="11">'
-    )
-    background = f'<rect width="{width}" height="{top + MARGIN}" fill="white"/>'
-    return "\n".join([head_line, background, *parts, "</svg>", ""])
+    return document(width, top + MARGIN, parts, font_px=11)
 
 
 def _height(machine: Machine) -> int:
@@ -73,9 +68,4 @@ def _legend(left: int, top: int, stages: Sequence[Stage]) -> Iterator[str]:
         y, colour = top + 5 + index * LINE, COLOURS[index % len(COLOURS)]
         yield f'<rect x="{left}" y="{y}" width="{CELL + 3}" height="{CELL + 3}" fill="{colour}"/>'
         said = f"{stage.operator.name} ({stage.operator.mode}): {stage.pcus} PCUs, {stage.pmus} PMUs, "
-        yield _text(left + CELL + 8, y + 9, said + show_seconds(stage.seconds))
-
-
-def _text(x: int, y: int, text: str, *, bold: bool = False) -> str:
-    weight = ' font-weight="bold"' if bold else ""
-    return f'<text x="{x}" y="{y}"{weight}>{escape(text)}</text>'
+        yield text(left + CELL + 8, y + 9, said + show_seconds(stage.seconds))

@@ -49,6 +49,7 @@ class Run:
 
 OVERLOAD, OVERLOAD_REQUESTS = 1.05, 100  # makespan over the span of arrivals, and how many requests it takes to say
 Watch = Callable[[Progress], None]
+Observe = Callable[[dict[int, Planned]], None]
 
 
 @contextlib.contextmanager
@@ -89,20 +90,25 @@ def run(
     prepared: tuple[Deployment, Workload],
     watch: Watch = lambda _progress: None,
     timeline_limit: int = 0,
+    observe: Observe = lambda _planned: None,
 ) -> Run:
-    """Run the workload on ``backend``, check every conservation law, and sum up. The backend is stopped."""
+    """Run the workload on ``backend``, check every conservation law, and sum up. The backend is stopped.
+
+    ``observe`` is given the commands of each window, by group, once the sockets have done them.
+    """
     deployment, workload = prepared
     simulation = deployment.simulation(workload.requests)
     timeline = Timeline(deployment, timeline_limit)
 
-    def observe(planned: dict[int, Planned]) -> None:
+    def observed(planned: dict[int, Planned]) -> None:
         timeline.observe(planned)
+        observe(planned)
         watch(_progress(simulation, len(workload.requests)))
 
     per_actor = config.cluster.sockets_per_actor
     if per_actor is None:
         per_actor = 1 if config.cluster.backend == "ray" else deployment.machine.sockets
-    coordinator = Coordinator(deployment, simulation, backend, window_of(config), per_actor, observe)
+    coordinator = Coordinator(deployment, simulation, backend, window_of(config), per_actor, observed)
     try:
         coordinator.run()
     finally:
@@ -120,14 +126,24 @@ def notes(result: Run, over_context: str) -> tuple[str, ...]:
     if over:
         done = {"run": "run all the same", "clip": "clipped to it", "refuse": "refused"}[over_context]
         told.append(f"{over:,} of {summary['requests']:,} requests exceed their model's context: {done}")
-    arrived = int(result.workload.requests.arrival[-1]) / PS_PER_S
     assert isinstance(makespan, float)
-    if len(result.workload.requests) >= OVERLOAD_REQUESTS and makespan > OVERLOAD * arrived > 0:
+    if overloaded(result):
         told.append(
-            f"{summary['machine']} does not keep up: requests came for {show_seconds(arrived)}, serving them took "
-            f"{show_seconds(makespan)}; waiting times grow with the length of the workload"
+            f"{summary['machine']} does not keep up: requests came for {show_seconds(_arrived(result))}, serving "
+            f"them took {show_seconds(makespan)}; waiting times grow with the length of the workload"
         )
     return tuple(told)
+
+
+def overloaded(result: Run) -> bool:
+    """Whether serving took so much longer than requests came for that latencies grow with the workload's length."""
+    makespan = result.summary["makespan_s"]
+    assert isinstance(makespan, float)
+    return len(result.workload.requests) >= OVERLOAD_REQUESTS and makespan > OVERLOAD * _arrived(result) > 0
+
+
+def _arrived(result: Run) -> float:
+    return int(result.workload.requests.arrival[-1]) / PS_PER_S
 
 
 def _progress(simulation: Simulation, requests: int) -> Progress:

@@ -8,15 +8,14 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster import compare as comparing
-from cluster.footprint import Capacity
-from cluster.footprint import Row as FootprintRow
+from cluster.inputs import assumptions
 from cluster.kernels import Memory, Pass
 from cluster.published import Row, headline
 from cluster.runner import Run
 from cluster.summary import Summary
 from node.estimate import Estimate
 from node.runtime.ledger import CHARGES
-from node.spec import Machine
+from node.spec import Figure, Machine
 from node.units import PS_PER_S, exact_sum, show_bytes, show_seconds
 
 TIMES = ("makespan_s", "ttft_s.p50", "ttft_s.p99", "tpot_s.p50", "e2e_s.p50", "e2e_s.p99", "switch_s_mean")
@@ -75,6 +74,8 @@ def run_table(console: Console, result: Run) -> None:
         rows.append(("of them prefetched", f"{summary['prefetches']:,} ({late:,} late, {wasted:,} wasted)"))
     if "energy_j" in summary:
         rows.append(("energy", f"{summary['energy_j']:,.0f} J"))
+    if "cost" in summary:
+        rows.append(("cost, in the currency of cost_per_hour", f"{summary['cost']:,.2f}"))
     print_table(console, title, ("", "value"), rows)
     _where_time_went(console, result)
     _sockets(console, result)
@@ -117,15 +118,6 @@ def _sockets(console: Console, result: Run) -> None:
     print_table(console, "Sockets", ("socket", "HBM peak", "DDR used", "DMA busy", "tile busy", "link busy"), rows)
 
 
-def assumptions(machine: Machine) -> str:
-    """The numbers that nobody published, by kind."""
-    by_kind = {
-        kind: ", ".join(f"{figure.path} {figure.value}" for figure in machine.figures if figure.kind == kind)
-        for kind in ("assumed", "derived")
-    }
-    return "\n".join(f"{kind} inputs: {found}" for kind, found in by_kind.items() if found)
-
-
 def compare_table(console: Console, columns: Sequence[comparing.Column]) -> None:
     """Machines side by side; in brackets how many times better the first one is."""
     rows = []
@@ -142,26 +134,15 @@ def compare_table(console: Console, columns: Sequence[comparing.Column]) -> None
 
 def machine_table(console: Console, machine: Machine) -> None:
     """Every number of a machine with its kind and source."""
-    rows = [(figure.path, figure.value, figure.kind, figure.source) for figure in machine.figures]
+    rows = [(figure.path, figure.value, figure.kind, _source(figure)) for figure in machine.figures]
     print_table(
         console, f"{machine.name}: {machine.title}", ("number", "value", "kind", "source"), rows, left=(0, 2, 3)
     )
 
 
-def footprint_table(console: Console, rows: Sequence[FootprintRow], rooms: dict[str, Capacity], limit_s: float) -> None:
-    """Nodes needed, and what one machine makes of the experts."""
-    for name, room in rooms.items():
-        quick = "held below HBM too" if room.activation_s <= limit_s else "held in HBM only"
-        console.print(
-            f"{name}: room for {room.hbm} experts in HBM, {room.below} below; activation from below "
-            f"{show_seconds(room.activation_s)}, limit {show_seconds(limit_s)}: {quick}",
-            style="dim",
-        )
-    cells = [
-        (r.machine, str(r.experts), str(r.nodes), str(r.resident_in_hbm), str(r.held_below_hbm), r.state) for r in rows
-    ]
-    heads = ("machine", "experts", "nodes", "resident in HBM", "held below HBM", "one machine")
-    print_table(console, "Machines needed to hold the experts", heads, cells, left=(0, 5))
+def _source(figure: Figure) -> str:
+    """Where a number is from, and its range if it states one."""
+    return figure.source if figure.range is None else f"{figure.source} ({figure.range[0]} to {figure.range[1]})"
 
 
 def estimate_table(console: Console, title: str, found: Estimate) -> None:

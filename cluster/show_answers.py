@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 
 from cluster.answers import Answer, Answers
-from cluster.show import assumptions, print_table
+from cluster.inputs import assumptions
+from cluster.show import print_table
 from node.spec import Machine
 from node.units import show_seconds
 

@@ -16,6 +16,7 @@ from node.simulation import Simulation
 from node.units import PS_PER_S, exact_sum
 
 Summary = dict[str, object]
+S_PER_HOUR = 3600
 Floats = npt.NDArray[np.float64]
 
 
@@ -32,7 +33,8 @@ def summarise(
     Percentiles are by nearest rank. ``switch_s_mean`` is the mean time of an activation, DDR to HBM, waited for or not.
     Hits and misses are requests: a miss has a copy begun for it, or waits for what is left of a prefetch; where that is
     complete, whoever is served is a hit. ``prefetches`` are the activations ahead of use, of which ``prefetches_late``
-    were waited for, and ``prefetches_wasted`` evicted unused. ``hit_rate_belady``: see ``_yardstick``.
+    were waited for, and ``prefetches_wasted`` evicted unused. ``hit_rate_belady``: see ``_yardstick``. ``cost``: of the
+    machine over the makespan, in the user's currency.
     """
     machine, makespan = deployment.machine, simulation.now / PS_PER_S
     measured = slice(warmup, None)
@@ -71,6 +73,8 @@ def summarise(
         summary["prefetches_wasted"] = sum(group.cache.wasted for group in groups)
     if machine.power is not None:
         summary["energy_j"] = machine.power.socket * machine.sockets * makespan
+    if machine.cost_per_hour is not None:
+        summary["cost"] = machine.cost_per_hour * makespan / S_PER_HOUR
     summary["sockets"] = [_socket(counters[socket]) for socket in sorted(counters)]
     return summary
 

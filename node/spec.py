@@ -19,12 +19,13 @@ def _quantity(dimension: str, *, optional: bool = False) -> Any:  # noqa: ANN401
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of a spec with where it is from: ``kind`` is one of ``KINDS``."""
+    """One number of a spec with where it is from: ``kind`` is one of ``KINDS``; ``range``: between what it may lie."""
 
     path: str
     value: str
     kind: str
     source: str
+    range: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,8 @@ class Power:
 class Machine:
     """``sockets`` equal sockets and a host; ``figures`` says where each number is from.
 
+    ``cost_per_hour`` is the user's, in a currency of theirs; no built-in machine has one.
+
     Without a ``pipeline`` the operators of a kernel run one after another, each on all compute units (a GPU).
     """
 
@@ -155,6 +158,7 @@ class Machine:
     host: Host
     host_link: HostLink | None
     power: Power | None
+    cost_per_hour: float | None
     figures: tuple[Figure, ...] = field(repr=False, compare=False)
 
     def copy_ps(self, size: Bytes, sharers: int) -> int:
@@ -189,7 +193,7 @@ OPTIONAL_TABLES = ("host_link", "pipeline", "power")
 
 def paths() -> dict[str, tuple[str, bool]]:
     """Every path a spec may set -> (dimension or ``a|b`` choices, optional)."""
-    known = {"sockets": ("count", False)}
+    known = {"sockets": ("count", False), "cost_per_hour": ("cost/h", True)}
     for table, kind in TABLES.items():
         for entry in fields(kind):
             optional = entry.metadata["optional"] or table in OPTIONAL_TABLES

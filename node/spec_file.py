@@ -77,17 +77,29 @@ def _leaves(key: str, value: object) -> list[tuple[str, object]]:
 def read_figure(path: str, content: object, origin: str, where: str) -> Figure:
     """The number at ``path``: a table of value, kind and source, or a bare value, which is assumed, by ``origin``.
 
-    Raises ``InputError`` that begins with ``where``.
+    A table may have a range too: a list of the least and the greatest that the value may be. Raises ``InputError`` that
+    begins with ``where``.
     """
     if path not in paths():
         raise InputError(f"{where}: unknown key; a machine has {', '.join(paths())}")
     entry = content if isinstance(content, dict) else {"value": content, "kind": "assumed", "source": origin}
-    if set(entry) != {"value", "kind", "source"} or entry["kind"] not in KINDS:
+    if set(entry) - {"range"} != {"value", "kind", "source"} or entry["kind"] not in KINDS:
         raise InputError(
             f"{where} = {content!r}: needs exactly value, kind ({', '.join(KINDS)}) and source, or a bare value"
         )
-    _convert(path, entry["value"], where)
-    return Figure(path, str(entry["value"]), entry["kind"], str(entry["source"]))
+    number = _convert(path, entry["value"], where)
+    return Figure(path, str(entry["value"]), entry["kind"], str(entry["source"]), _range(path, number, entry, where))
+
+
+def _range(path: str, number: int | float | str, entry: Mapping[str, object], where: str) -> tuple[str, str] | None:
+    if "range" not in entry:
+        return None
+    ends = entry["range"]
+    if isinstance(ends, list | tuple) and len(ends) == 2 and not isinstance(number, str):
+        low, high = (_convert(path, end, f"{where}: range") for end in ends)
+        if not isinstance(low, str) and not isinstance(high, str) and low <= number <= high:
+            return str(ends[0]), str(ends[1])
+    raise InputError(f"{where}: range = {ends!r}: must be [least, greatest] around the value {entry['value']!r}")
 
 
 def _convert(path: str, value: object, where: str) -> int | float | str:
@@ -140,4 +152,5 @@ def _build(names: dict[str, str], figures: dict[str, Figure], label: str) -> Mac
             continue
         tables[table] = kind(**{entry.name: values.get(f"{table}.{entry.name}") for entry in fields(kind)})
     ordered = tuple(figures[path] for path in known if path in figures)
-    return Machine(**names, sockets=int(values["sockets"]), figures=ordered, **tables)  # type: ignore[arg-type]
+    own = {"sockets": int(values["sockets"]), "cost_per_hour": values.get("cost_per_hour")}
+    return Machine(**names, **own, figures=ordered, **tables)  # type: ignore[arg-type]

@@ -34,6 +34,7 @@ UNITS: dict[str, dict[str, Decimal]] = {
     "cycles": {"cycles": Decimal(1)},
     "s": {f"{prefix}s": factor for prefix, factor in {**_SMALL, "": Decimal(1)}.items()},
     "Hz": {f"{prefix}Hz": Decimal(factor) for prefix, factor in _DECIMAL.items()},
+    "cost/h": {"": Decimal(1)},  # in whatever currency the user counts
     "W": {f"{prefix}W": Decimal(factor) for prefix, factor in _DECIMAL.items()},
     "count": {"": Decimal(1)},
     "fraction": {"": Decimal(1), "%": Decimal("0.01")},
@@ -45,8 +46,8 @@ _QUANTITY = re.compile(rf"\s*([+-]?{_WHOLE}(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{{1,3}}
 def parse(text: str | int | float, dimension: str, where: str) -> float:
     """Read a quantity such as ``"1.8 TB/s"``; the result is in the base unit of ``dimension``.
 
-    ``dimension`` is a key of ``UNITS``; ``where`` names the key and the file for the error. Only counts and
-    fractions may be bare numbers. Raises ``InputError`` for another unit, a negative number or a NaN.
+    ``dimension`` is a key of ``UNITS``; ``where`` names the key and the file for the error. Only counts, fractions
+    and costs may be bare numbers. Raises ``InputError`` for another unit, a negative number or a NaN.
     """
     units = UNITS[dimension]
     match = None if isinstance(text, bool) else _QUANTITY.fullmatch(str(text))
@@ -57,7 +58,7 @@ def parse(text: str | int | float, dimension: str, where: str) -> float:
         number = Decimal("nan")
     value = float(number * units.get(unit, Decimal("nan")))
     if not math.isfinite(value) or number < 0:
-        example = {"count": "8", "fraction": "0.85"}.get(dimension) or f"1.5 {list(units)[-1]}"
+        example = {"count": "8", "fraction": "0.85", "cost/h": "98.5"}.get(dimension) or f"1.5 {list(units)[-1]}"
         allowed = ", ".join(name or "(none)" for name in units)
         raise InputError(
             f"{where} = {text!r}: not a non-negative quantity in {dimension}; "

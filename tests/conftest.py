@@ -71,6 +71,7 @@ class Outcome:
     deployment: Deployment
     simulation: Simulation
     rows: list[Row] = field(default_factory=list)  # in the order in which they ended
+    windows: list[dict[int, Planned]] = field(default_factory=list)
     planned: dict[int, list[Plan]] = field(default_factory=dict)
     counters: dict[int, dict[str, int]] = field(default_factory=dict)
 
@@ -107,13 +108,13 @@ def simulate() -> Callable[..., Outcome]:
 
 def _simulate(deployment: Deployment, requests: Sequence[Request], until: Iterable[Picoseconds] = ()) -> Outcome:
     simulation = deployment.simulation(requests)
-    outcome = Outcome(deployment, simulation, [], {group: [] for group in range(deployment.groups)})
+    outcome = Outcome(deployment, simulation, planned={group: [] for group in range(deployment.groups)})
     sockets = [deployment.socket(index) for index in range(deployment.machine.sockets)]
     kinds = sorted(set(deployment.rank_kinds))
     for time in (*until, FOREVER):
         simulation.advance(time)
-        for group in range(deployment.groups):
-            window = simulation.take(group)
+        outcome.windows.append({group: simulation.take(group) for group in range(deployment.groups)})
+        for group, window in outcome.windows[-1].items():
             outcome.planned[group] += plans_of(window)
             for rank, kind in enumerate(deployment.rank_kinds):
                 socket = sockets[group * deployment.degree + rank]

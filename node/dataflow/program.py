@@ -20,18 +20,21 @@ from node.units import Bytes, Picoseconds, to_ps
 
 FIRST_CONTEXT, CONTEXT_FACTOR = 512, 8  # decode kernels are made for contexts of up to 512, 4096, 32768 ... tokens
 
+Kernels = dict[tuple[bool, Step], tuple[Kernel, ...]]  # (whether decoding, the shape made for) -> a pass
+
 
 @dataclass(slots=True)
 class Program:
     """A model's ``graph`` (one socket's shard) and the ``compiler`` that makes its kernels.
 
     Costs are kept per shape and kernels per bucket of shapes, so that nothing is worked out twice. ``hbm_share`` is
-    what kernels get of HBM bandwidth: all of it, or what a copy leaves.
+    what kernels get of HBM bandwidth: all of it, or what a copy leaves. Programs of one graph and compiler may have the
+    same ``kernels``: which one a shape gets does not depend on who asked first.
     """
 
     graph: Graph
     compiler: Compiler
-    _kernels: dict[tuple[bool, Step], tuple[Kernel, ...]] = field(default_factory=dict, repr=False)
+    kernels: Kernels = field(default_factory=dict, repr=False)
     _passes: dict[tuple[Step, float], tuple[int, int]] = field(default_factory=dict, repr=False)
     _decodes: dict[tuple[int, float], DecodeCost] = field(default_factory=dict, repr=False)
 
@@ -85,10 +88,10 @@ class Program:
         return known
 
     def _made(self, *, decoding: bool, shape: Step) -> tuple[Kernel, ...]:
-        known = self._kernels.get((decoding, shape))
+        known = self.kernels.get((decoding, shape))
         if known is None:
             blocks = [block for block in self.graph.blocks if block.in_decode or not decoding]
-            known = self._kernels[decoding, shape] = self.compiler.kernels(blocks, shape)
+            known = self.kernels[decoding, shape] = self.compiler.kernels(blocks, shape)
         return known
 
     def _decode_made(self, batch: int, bound: int) -> tuple[Kernel, ...]:

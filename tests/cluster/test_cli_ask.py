@@ -49,7 +49,8 @@ def test_every_number_of_a_machine_is_told_with_kind_and_source(coe: Coe, name: 
     assert [row[:3] for row in rows] == [[figure.path, figure.value, figure.kind] for figure in figures]
     for row, figure in zip(rows, figures, strict=True):
         rest = [*lines, [""]][lines.index(row) + 1]
-        assert figure.source == " ".join([row[3], *(rest if len(rest) == 1 else [])]).strip()
+        ends = f" ({' to '.join(figure.range)})" if figure.range else ""
+        assert figure.source + ends == " ".join([row[3], *(rest if len(rest) == 1 else [])]).strip()
 
 
 def test_a_number_that_is_set_is_told_as_such(coe: Coe) -> None:
@@ -57,15 +58,17 @@ def test_a_number_that_is_set_is_told_as_such(coe: Coe) -> None:
     assert re.search(r"^kernel\.sync +2 us +assumed +--set *$", out, re.MULTILINE)
 
 
-def test_a_footprint_is_rows_of_six_numbers(coe: Coe) -> None:
+def test_a_footprint_is_a_row_for_each_machine_and_number_of_experts(coe: Coe) -> None:
     found = json.loads(good(coe("footprint --experts 38,850 --machines sn40l-node,dgx-h100 --json")))
-    keys = ("machine", "experts", "nodes", "resident_in_hbm", "held_below_hbm", "state")
-    assert list(found) == ["rows"] and all(tuple(row) == keys for row in found["rows"])
+    keys = ("machine", "experts", "nodes", "resident_in_hbm", "held_below_hbm", "state", "cost_per_hour")
+    assert list(found) == ["rows", "machines"] and all(tuple(row) == keys for row in found["rows"])
     assert [tuple(row.values()) for row in found["rows"]] == [
-        ("sn40l-node", 38, 1, 38, 0, "fits"),
-        ("sn40l-node", 850, 1, 38, 812, "spills"),
-        ("dgx-h100", 38, 1, 38, 0, "fits"),
-        ("dgx-h100", 850, 19, 45, 118, "out_of_memory"),
+        ("sn40l-node", 38, 1, 38, 0, "fits", None),
+        ("sn40l-node", 850, 1, 38, 812, "spills", None),
+        ("dgx-h100", 38, 1, 38, 0, "fits", None),
+        ("dgx-h100", 850, 19, 45, 118, "out_of_memory", None),
+        ("dgx-h100, link per GPU", 38, 1, 38, 0, "fits", None),
+        ("dgx-h100, link per GPU", 850, 6, 45, 118, "out_of_memory", None),
     ]
     slow = json.loads(
         good(coe("footprint --experts 850 --machines sn40l-node --set footprint.activation_limit='1 ms' --json"))
@@ -79,7 +82,10 @@ def test_a_footprint_is_rows_of_six_numbers(coe: Coe) -> None:
 
 def test_a_footprint_without_json_is_a_table(coe: Coe) -> None:
     out = good(coe("footprint --experts 850"))
-    assert re.search(r"^sn40l-node +850 +1 +38 +812 +spills", out, re.MULTILINE)
+    experts = r"^ +850 +1 \(spills\) +19 \(full\) +19 \(full\) +19 \(full\) +6 \(full\)"
+    assert re.search(experts, out, re.MULTILINE)
+    assert re.search(r"^dgx-h100, link per GPU +45 +163 +46 +164 +26\.3 ms +19 +6 *$", out, re.MULTILINE)
+    assert "850 experts / 45 a machine = 18.89: 19 machines" in out
 
 
 @pytest.mark.parametrize("line", ["--help", "-h", "run --help", "--version"])

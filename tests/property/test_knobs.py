@@ -96,6 +96,7 @@ KNOBS: dict[str, tuple[object, Settings]] = {
     "machine.kernel.sync": ("4 us", {}),
     "machine.host.call_overhead": ("20 ms", {}),
     "machine.power.socket": ("500 W", {}),
+    "machine.cost_per_hour": (98.5, {}),
 }
 ONLY_REFUSES = ("machine.ddr.capacity",)  # room for home copies, which changes nothing until they do not fit
 ECHOED = ("machine", "warmup")  # the summary repeats these keys themselves

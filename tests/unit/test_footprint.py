@@ -12,7 +12,7 @@ import pytest
 
 from cluster.config_file import read_config
 from cluster.deploy import deployment_of
-from cluster.footprint import Capacity, Row, as_json, capacity, row
+from cluster.footprint import Capacity, Row, capacity, row
 from node.units import parse
 
 SHARD = 1_685_069_824
@@ -150,17 +150,14 @@ def test_a_host_link_per_gpu_makes_the_dgx_hold_experts_below_hbm() -> None:
     assert found(room("dgx-a100", "per_socket"), 850).nodes == 19  # 53 ms, above the limit of 50
 
 
-def test_the_json_is_the_rows() -> None:
-    assert as_json([found(room(), 39)]) == {
-        "rows": [
-            {"machine": "m", "experts": 39, "nodes": 1, "resident_in_hbm": 38, "held_below_hbm": 1, "state": "spills"}
-        ]
-    }
-
-
 @pytest.mark.parametrize("experts", [978 * 10**15 + 1, 10**400])
 def test_any_number_of_experts_is_divided_exactly(experts: int) -> None:
     assert found(room(), experts).nodes == (experts + 977) // 978
+
+
+def test_cost_is_that_of_all_machines() -> None:
+    assert row("m", Capacity(38, 978, 0.0136), 979, 0.05, price=98.5).cost_per_hour == 197.0
+    assert row("m", Capacity(38, 978, 0.0136), 979, 0.05).cost_per_hour is None
 
 
 def test_a_small_lower_tier_holds_no_negative_number() -> None:

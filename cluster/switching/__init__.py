@@ -1,0 +1,1 @@
+"""What it costs to switch experts: by arithmetic, and in a run."""
