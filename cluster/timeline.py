@@ -36,10 +36,16 @@ class Timeline:
     def observe(self, planned: dict[int, Planned]) -> None:
         """Take a window's commands, by group; every socket of a group does the same."""
         for group, plan in planned.items():
-            kind = plan.columns[ROW["kind"]]
-            for place in np.flatnonzero(np.isin(kind, list(_ENGINE))).tolist():
-                command = Command(*plan.columns[:, place].tolist())
-                self._add(group, _ENGINE[Kind(command.kind)], command, int(plan.ends[place]))
+            places = np.flatnonzero(np.isin(plan.columns[ROW["kind"]], list(_ENGINE)))
+            kept = 0
+            while kept < len(places) and self._room[group] >= self._deployment.degree:
+                command = Command(*plan.columns[:, places[kept]].tolist())
+                self._add(group, _ENGINE[Kind(command.kind)], command, int(plan.ends[places[kept]]))
+                kept += 1
+            left_out = plan.columns[:, places[kept:]]
+            if left_out.size:
+                sending = self._costs.runs(left_out)[1] > 0
+                self.dropped += (left_out.shape[1] + int(sending.sum())) * self._deployment.degree
 
     def _add(self, group: int, engine: int, command: Command, end: Picoseconds) -> None:
         start = max(command.issued, self._free.get((group, engine), 0))

@@ -66,9 +66,10 @@ class Lane:
 
     def run(self, until: Picoseconds, commands: int) -> None:
         """Let time pass up to (not including) ``until``, or until there are so many ``commands`` to take."""
-        stream, following = self.group.stream, self.next
-        while stream.count < commands:
-            time, what = following()
+        stream = self.group.stream
+        enough = stream.taken + commands
+        while stream.next < enough:
+            time, what = self.next()
             if time >= until:
                 return
             self.step(time, what)
@@ -197,7 +198,7 @@ class Lane:
         group, ledger = self.group, self._ledger
         self._welcome(now)
         if stage in (ROUTER_PREFILL, ROUTER_DECODE):
-            group.memory.kv.release(task.kv[0], now)
+            group.memory.kv.release(task.kv, now)
             number = ledger.run(task.started, task.called, now)
             for request in task.who:
                 ledger.routed[request] = number

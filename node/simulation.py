@@ -94,7 +94,7 @@ class Simulation:
                 lane.run(until, commands)
             return
         lanes = self._lanes
-        while all(lane.group.stream.count < commands for lane in lanes):
+        while all(lane.group.stream.next < lane.group.stream.taken + commands for lane in lanes):
             (time, what), index = min((lane.next(), index) for index, lane in enumerate(lanes))
             if time >= until:
                 return

@@ -18,6 +18,10 @@ Perform = Callable[[Command, Sequence[Serving]], Performed]
 _NARROW = ("sequence", "kind", "issued", "symbol", "address", "size")
 
 
+# Where the keys and values of a sequence lie: symbol (a number never used again), address, bytes
+Range = tuple[int, int, Bytes]
+
+
 class Plan(NamedTuple):
     """Commands as ``columns`` (a row per field of ``Command``), and when each is planned to be complete."""
 
@@ -34,22 +38,21 @@ class Stream:
 
     def __init__(self, group: int, perform: Perform | None = None) -> None:
         self.group, self.perform = group, perform
-        self.next = 0
+        self.next = self.taken = 0  # commands so far, and how many of them were handed out
         self._rows, self._ranges = array("q"), array("q")
-        self._taken = 0
         self._under_way: int | None = None  # where the row of the run begins
 
-    @property
-    def count(self) -> int:
-        """How many commands have not been handed out."""
-        return self.next - self._taken
-
-    def range(self, kind: Kind, now: Picoseconds, symbol: int, address: int, size: Bytes) -> None:
-        """ALLOCATE or FREE of a KV range in HBM."""
-        self._ranges.extend((self.next, kind, now, symbol, address, size))
-        self.next += 1
+    def ranges(self, kind: int, now: Picoseconds, held: Sequence[Range]) -> None:
+        """ALLOCATE or FREE of KV ranges in HBM."""
+        sequence, row = self.next, list[int]()
+        for symbol, address, size in held:
+            row += (sequence, kind, now, symbol, address, size)
+            sequence += 1
+        self._ranges.extend(row)
         if self.perform is not None:
-            self.perform(Command(self.next - 1, self.group, kind, now, Tier.HBM, symbol, address, size), ())
+            for number, one in enumerate(held, self.next):
+                self.perform(Command(number, self.group, kind, now, Tier.HBM, *one), ())
+        self.next = sequence
 
     def memory(self, kind: Kind, now: Picoseconds, tier: Tier, symbol: int, address: int, size: Bytes) -> None:
         """ALLOCATE, LOAD or FREE of weights."""
@@ -87,12 +90,12 @@ class Stream:
 
     def take(self) -> Plan:
         """The commands that will not change any more, in order, each once."""
-        first, row = self._taken, self._under_way
+        first, row = self.taken, self._under_way
         upto = self.next if row is None else self._rows[row]
         wide = self._split("_rows", _WIDE, upto)
         narrow = self._split("_ranges", len(_NARROW), upto)
         self._under_way = None if row is None else 0
-        self._taken = upto
+        self.taken = upto
         table = np.zeros((_WIDE, upto - first), dtype=np.int64)
         table[:, wide[0] - first] = wide
         at = narrow[0] - first

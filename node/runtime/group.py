@@ -9,18 +9,18 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from itertools import islice
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from node.dataflow.form import causal_pairs
 from node.errors import InvariantError
-from node.runtime.kv_cache import Range
 from node.runtime.memory import GroupMemory
 from node.runtime.scheduler import Decision, Route, Serve
 from node.runtime.settings import Settings
 from node.runtime.sharding import Layout
 from node.runtime.task import Task, decode_task, router_task, serve_task
 from node.runtime.waiting import Waiting
-from node.stream import Perform, Stream
+from node.stream import Perform, Range, Stream
 from node.units import Picoseconds
 
 # A request in the running batch: its last step by the group's count of steps, its number, what that count is short of
@@ -165,17 +165,15 @@ class Group:
         self.running = sorted((steps, *one[1:]) if one[REQUEST] in ended else one for one in self.running)
 
     def _end(self, now: Picoseconds) -> list[Running]:
-        running, steps, count = self.running, self.steps, 0
-        release = self.memory.kv.release
-        for last, _, offset, kv in running:
-            if last != steps:
-                break
-            release(kv, now)
-            self._offsets -= offset
-            count += 1
-        if not count:
-            return []
-        ended, self.running = running[:count], running[count:]
+        running, steps = self.running, self.steps
+        if running[-1][LAST] == steps:  # most batches end together
+            ended, self.running = running, []
+        else:
+            count = bisect_right(running, steps, key=itemgetter(LAST))
+            ended, self.running = running[:count], running[count:]
+        if ended:
+            self.memory.kv.release([one[KV] for one in ended], now)
+            self._offsets -= sum([one[OFFSET] for one in ended])
         return ended
 
     def _route(self, most: int, now: Picoseconds) -> Task | None:
@@ -185,11 +183,12 @@ class Group:
         size, tokens, inputs = settings.sizes[router], settings.router_tokens, self._known.input_tokens
         for count in range(most, 0, -1):
             who = self._newcomers[self._routing : self._routing + count]
-            kv = self.memory.kv.reserve(sum(size.kv_bytes(inputs[request] + tokens) for request in who), now)
-            if kv is not None:
+            needed = sum([size.kv_bytes(inputs[request] + tokens) for request in who])
+            held = self.memory.kv.reserve((needed,), now)
+            if held:
                 self._routing += count
                 self.routed = True
-                return router_task(list(who), router, kv, tokens, overhead=settings.call_overhead != "none")
+                return router_task(list(who), router, held, tokens, overhead=settings.call_overhead != "none")
         return None
 
     def _serve(self, serve: Serve, now: Picoseconds) -> Task | None:
@@ -197,15 +196,11 @@ class Group:
         expert, settings, waiting = serve.expert, self.settings, self.waiting
         size, queue = settings.sizes[expert], waiting.queues[expert]
         inputs, outputs = self._known.input_tokens, self._known.output_tokens
-        all_waiting, who, held, reserve = waiting.count, list[int](), list[Range](), self.memory.kv.reserve
-        for request in islice(queue, serve.requests):
-            kv = reserve(size.kv_bytes(inputs[request] + outputs[request]), now)
-            if kv is None:
-                break
-            who.append(request)
-            held.append(kv)
-        if not who:
+        all_waiting, who, kv_bytes = waiting.count, list(islice(queue, serve.requests)), size.kv_bytes
+        held = self.memory.kv.reserve([kv_bytes(inputs[request] + outputs[request]) for request in who], now)
+        if not held:
             return None
+        del who[len(held) :]
         waiting.take(expert, len(who))
         if serve.opens_batch:
             self.batch_left = min(settings.batch, all_waiting)
@@ -222,12 +217,13 @@ class Group:
     def prefill_step(self, task: Task) -> tuple[int, ...]:
         """One pass over the prompts of ``task``: tokens, pairs, context, sequences, growth, steps."""
         window, inputs = self.settings.sizes[task.expert].window, self._known.input_tokens
-        tokens = pairs = 0
-        for request in task.who:
-            length = inputs[request]
-            tokens += length
-            pairs += causal_pairs(length, window)
-        return tokens, pairs, tokens, len(task.who), 0, 0
+        lengths = [inputs[request] for request in task.who]
+        tokens = sum(lengths)
+        if window is None:
+            pairs = (sum([length * length for length in lengths]) + tokens) // 2  # causal_pairs, added up
+        else:
+            pairs = sum([causal_pairs(length, window) for length in lengths])
+        return tokens, pairs, tokens, len(lengths), 0, 0
 
     def decode_step(self, task: Task) -> tuple[int, ...]:
         """Steps of the running batch until somebody ends: the fields of ``prefill_step``."""

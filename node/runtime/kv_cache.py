@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from node.allocator import Allocator
 from node.events import Kind
 from node.runtime.sharding import Region
-from node.stream import Stream
+from node.stream import Range, Stream
 from node.units import Bytes, Picoseconds
 
-# Where the keys and values of a sequence lie: symbol (a number never used again), address, bytes
-Range = tuple[int, int, Bytes]
+ALLOCATE, FREE = int(Kind.ALLOCATE), int(Kind.FREE)
 
 
 class KvCache:
@@ -24,26 +25,31 @@ class KvCache:
         self._next = first_symbol
         self._ended: dict[Bytes, list[int]] = {}  # by size, the addresses that are free
 
-    def reserve(self, size: Bytes, now: Picoseconds) -> Range | None:
-        """A new range, or None where there is no room now."""
-        ended = self._ended.get(size)
-        address = ended.pop() if ended else self._search(size)
-        if address is None:
-            return None
+    def reserve(self, sizes: Iterable[Bytes], now: Picoseconds) -> list[Range]:
+        """New ranges, one after another, as many of them as there is room for now."""
+        held: list[Range] = []
         symbol = self._next
-        self._next = symbol + 1
-        self._stream.range(Kind.ALLOCATE, now, symbol, address, size)
-        return symbol, address, size
+        for size in sizes:
+            ended = self._ended.get(size)
+            address = ended.pop() if ended else self._search(size)
+            if address is None:
+                break
+            held.append((symbol, address, size))
+            symbol += 1
+        self._next = symbol
+        self._stream.ranges(ALLOCATE, now, held)
+        return held
 
-    def release(self, held: Range, now: Picoseconds) -> None:
-        """End a range."""
-        symbol, address, size = held
-        ended = self._ended.get(size)
-        if ended is None:
-            self._ended[size] = [address]
-        else:
-            ended.append(address)
-        self._stream.range(Kind.FREE, now, symbol, address, size)
+    def release(self, held: Sequence[Range], now: Picoseconds) -> None:
+        """End ranges."""
+        by_size = self._ended
+        for _, address, size in held:
+            ended = by_size.get(size)
+            if ended is None:
+                by_size[size] = [address]
+            else:
+                ended.append(address)
+        self._stream.ranges(FREE, now, held)
 
     def _search(self, size: Bytes) -> int | None:
         address = self._allocator.allocate(size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from node.runtime.kv_cache import Range
+from node.stream import Range
 from node.units import Picoseconds
 
 COPY, CALL, ROUTER_PREFILL, ROUTER_DECODE, PREFILL, DECODE = range(6)  # stages
@@ -26,10 +26,10 @@ class Task:
         self.copied = self.called = self.started
 
 
-def router_task(who: list[int], router: int, kv: Range, router_tokens: int, overhead: bool) -> Task:
+def router_task(who: list[int], router: int, kv: list[Range], router_tokens: int, overhead: bool) -> Task:
     """A run of the router: a call, a prefill of all prompts, then a decode step per further token."""
     stages = [ROUTER_DECODE] * (router_tokens > 1) + [ROUTER_PREFILL] + [CALL] * overhead
-    return Task(stages, who, router, [kv], int(overhead), router_tokens - 1)
+    return Task(stages, who, router, kv, int(overhead), router_tokens - 1)
 
 
 def serve_task(who: list[int], expert: int, miss: bool, calls: int, kv: list[Range]) -> Task:

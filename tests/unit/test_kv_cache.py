@@ -23,9 +23,12 @@ class Cache(KvCache):
         super().__init__(region, first_symbol, self.stream)
 
     def take(self, size: int) -> tuple[int, int] | None:
-        held = self.reserve(size, 0)
-        assert held is None or held[2] == size
-        return None if held is None else held[:2]
+        held = self.reserve([size], 0)
+        assert [reserved for _, _, reserved in held] == [size] * len(held)
+        return held[0][:2] if held else None
+
+    def end(self, symbol: int, address: int, size: int) -> None:
+        self.release([(symbol, address, size)], 0)
 
 
 def test_ranges_follow_each_other_from_the_start_of_the_region_and_symbols_count_up():
@@ -50,7 +53,7 @@ def test_the_room_of_a_range_that_ended_is_given_out_again_under_a_new_symbol():
     cache = Cache(Region(100, 60), first_symbol=0)
     first, second = cache.take(20), cache.take(40)
     assert first == (0, 100) and second == (1, 120)
-    cache.release((0, 100, 20), 0)
+    cache.end(0, 100, 20)
     assert cache.take(21) is None
     assert cache.take(20) == (2, 100)
 
@@ -59,8 +62,8 @@ def test_who_is_as_long_as_one_that_ended_gets_its_place_and_leaves_the_others_w
     cache = Cache(Region(0, 100), first_symbol=0)
     for size in (30, 10, 20):
         cache.take(size)
-    cache.release((0, 0, 30), 0)
-    cache.release((1, 30, 10), 0)
+    cache.end(0, 0, 30)
+    cache.end(1, 30, 10)
     assert cache.take(10) == (3, 30)  # not 0, where it would fit as well
     assert cache.take(30) == (4, 0)
 
@@ -69,20 +72,21 @@ def test_ranges_are_contiguous_so_that_two_small_holes_hold_no_large_sequence():
     cache = Cache(Region(0, 30), first_symbol=0)
     for _ in range(3):
         cache.take(10)
-    cache.release((0, 0, 10), 0)
-    cache.release((2, 20, 10), 0)
+    cache.end(0, 0, 10)
+    cache.end(2, 20, 10)
     assert cache.take(20) is None
-    cache.release((1, 10, 10), 0)
+    cache.end(1, 10, 10)
     assert cache.take(30) == (3, 0)
 
 
-def test_the_sockets_are_told_of_each_range():
-    cache = Cache(Region(5, 30), first_symbol=4)
-    held = cache.reserve(10, 17)
-    cache.release(held, 23)
+def test_as_many_are_reserved_as_fit_and_the_sockets_are_told_of_each():
+    cache = Cache(Region(5, 24), first_symbol=4)
+    assert cache.reserve([10, 12, 9], 17) == [(4, 5, 10), (5, 15, 12)]
+    cache.release([(5, 15, 12), (4, 5, 10)], 23)
     columns = cache.stream.take().columns
     rows = [columns[ROW[name]].tolist() for name in ("sequence", "kind", "issued", "tier", "symbol", "address", "size")]
-    assert list(zip(*rows, strict=True)) == [(0, 0, 17, 1, 4, 5, 10), (1, 1, 23, 1, 4, 5, 10)]
+    begun = [(0, 0, 17, 1, 4, 5, 10), (1, 0, 17, 1, 5, 15, 12)]
+    assert list(zip(*rows, strict=True)) == [*begun, (2, 1, 23, 1, 5, 15, 12), (3, 1, 23, 1, 4, 5, 10)]
 
 
 @given(st.lists(st.integers(1, 40) | st.none(), max_size=60))
@@ -93,7 +97,7 @@ def test_live_ranges_never_overlap_and_nothing_is_refused_that_some_hole_could_h
             if live:
                 symbol = min(live)
                 start, end = live.pop(symbol)
-                cache.release((symbol, start, end - start), 0)
+                cache.end(symbol, start, end - start)
             continue
         taken = sorted(live.values())
         holes = [b - a for a, b in zip([50, *(end for _, end in taken)], [*(s for s, _ in taken), 150], strict=True)]
