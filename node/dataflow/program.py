@@ -31,7 +31,7 @@ class Program:
 
     graph: Graph
     compiler: Compiler
-    _kernels: dict[tuple[bool, Step], tuple[Kernel, ...]] = field(default_factory=dict, repr=False)
+    _kernels: dict[tuple[bool, Step, frozenset[str]], tuple[Kernel, ...]] = field(default_factory=dict, repr=False)
     _passes: dict[tuple[Step, float], tuple[int, int]] = field(default_factory=dict, repr=False)
     _decodes: dict[tuple[int, float], DecodeCost] = field(default_factory=dict, repr=False)
 
@@ -57,7 +57,7 @@ class Program:
 
     def prefill_kernels(self, step: Step) -> tuple[Kernel, ...]:
         """The kernels of a pass over the whole graph, made for the bucket of ``step``."""
-        return self._made(decoding=False, shape=_nearest(step))
+        return self._made(decoding=False, shape=_nearest(step), step=step)
 
     def decode_kernels(self, batch: int, context: int) -> tuple[Kernel, ...]:
         """The kernels of a decode step of ``batch`` sequences that read ``context`` tokens in all."""
@@ -84,17 +84,21 @@ class Program:
             self._decodes[batch, hbm_share] = known
         return known
 
-    def _made(self, *, decoding: bool, shape: Step) -> tuple[Kernel, ...]:
-        known = self._kernels.get((decoding, shape))
+    def _made(self, *, decoding: bool, shape: Step, step: Step) -> tuple[Kernel, ...]:
+        """Made for ``shape``; how all-reduces go is decided by the ``step`` itself."""
+        blocks = [block for block in self.graph.blocks if block.in_decode or not decoding]
+        direct = self.compiler.direct(blocks, step)
+        known = self._kernels.get((decoding, shape, direct))
         if known is None:
-            blocks = [block for block in self.graph.blocks if block.in_decode or not decoding]
-            known = self._kernels[decoding, shape] = self.compiler.kernels(blocks, shape)
+            known = self._kernels[decoding, shape, direct] = self.compiler.kernels(blocks, shape, direct)
         return known
 
     def _decode_made(self, batch: int, bound: int) -> tuple[Kernel, ...]:
-        batch = _power(batch)
-        context = batch * min(bound, self.graph.context)
-        return self._made(decoding=True, shape=Step(batch, context, context, batch))
+        """No all-reduce grows with context, so that one kind serves all steps of a batch."""
+        shape, context = _power(batch), _power(batch) * min(bound, self.graph.context)
+        return self._made(
+            decoding=True, shape=Step(shape, context, context, shape), step=Step(batch, batch, batch, batch)
+        )
 
     def _bounds(self) -> list[int]:
         """Of each bucket of decode contexts, the most tokens of one sequence."""
