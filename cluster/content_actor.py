@@ -56,7 +56,6 @@ class ContentActor:
 
     def serve(self, work: Work) -> list[list[list[int]]]:
         """Do a run with all other sockets: of each here the tokens of each request."""
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # whom a frame wakes need not push its sender aside
         return drive([serve(socket, work, self._sampling) for socket in self._sockets], self._links)
 
     def stop(self) -> dict[tuple[int, int], int]:
