@@ -53,5 +53,5 @@ format: .venv/dev.stamp
 	$(BIN)/ruff format .
 
 golden: .venv/dev.stamp  ## write golden traces and the validation page anew; explain the change in the commit
-	$(BIN)/python -m pytest tests/golden --write-golden
 	$(BIN)/coe reproduce --write docs/validation.md
+	$(BIN)/python -m pytest tests/golden --write-golden

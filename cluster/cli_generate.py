@@ -21,6 +21,7 @@ from cluster.content import Start, local_members
 from cluster.content_actor import ray_members
 from cluster.dialog import Terminal, chosen, composition_of, expert_of, prompt_of, prompts_of
 from cluster.generate import KV_RESERVE, Asked, generate
+from cluster.routing.encoders import ENCODERS
 from node.deployment import RuntimeOptions
 from node.functional.serve import Sampling
 
@@ -33,6 +34,7 @@ class _Said:
     prompt: str | None
     file: Path | None
     expert: str | None
+    encoder: str
     most: int
     temperature: float
     seed: int
@@ -53,6 +55,13 @@ class _Said:
 @click.option("--prompt", help="What to ask.")
 @click.option("--prompts", "file", type=click.Path(path_type=Path), help="A file with a prompt in each line.")
 @click.option("--expert", help="Who answers.  [default: the only one, or the router's choice]")
+@click.option(
+    "--encoder",
+    type=click.Choice(list(ENCODERS)),
+    default="ngrams",
+    show_default=True,
+    help="What the router reads prompts by.",
+)
 @click.option("--max-tokens", "most", type=click.IntRange(1), default=48, show_default=True)
 @click.option(
     "--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0: always the likeliest."
@@ -79,7 +88,7 @@ def generate_command(settings: tuple[str, ...], as_json: bool, **rest: object) -
     options = Model(**rest)  # type: ignore[arg-type]
     texts, composition = prompts_of(said.prompt, said.file), composition_of(said.path)
     checkpoints = [load_checkpoint(one.path) for one in composition.experts]
-    choices = chosen(composition, said.expert, texts)
+    choices = chosen(composition, said.expert, texts, said.encoder)
     tokenizers = [checkpoints[expert].tokenizer for expert, _ in choices]
     asked = Asked(
         options.machine(settings),

@@ -12,6 +12,7 @@ from cluster.checkpoints.load import load_checkpoint
 from cluster.checkpoints.tokenizer import Stream, Tokenizer
 from cluster.content import Expert
 from cluster.generate import Prompt
+from cluster.routing.encoders import ENCODERS
 from cluster.routing.router import fit
 from node.errors import InputError
 from node.events import Command, Kind
@@ -46,10 +47,13 @@ def prompts_of(text: str | None, file: Path | None) -> list[str]:
     return [line for line in lines if line]
 
 
-def chosen(composition: Composition, expert: str | None, texts: Sequence[str]) -> list[tuple[int, float | None]]:
+def chosen(
+    composition: Composition, expert: str | None, texts: Sequence[str], encoder: str = "ngrams"
+) -> list[tuple[int, float | None]]:
     """For each text the expert, by number, and how sure the router is; ``expert``: the one that the user named.
 
-    The only expert takes all; of several the router chooses by their example prompts. Raises ``InputError``.
+    The only expert takes all; of several the router chooses by their example prompts, read by one of ``ENCODERS``.
+    Raises ``InputError``.
     """
     names = [one.name for one in composition.experts]
     if expert is not None or len(names) == 1:
@@ -57,7 +61,7 @@ def chosen(composition: Composition, expert: str | None, texts: Sequence[str]) -
             raise InputError(f"--expert {expert!r}: must be one of {', '.join(names)}")
         return [(0 if expert is None else names.index(expert), None)] * len(texts)
     general = None if composition.general is None else composition.general.name
-    router = fit({one.name: one.examples for one in composition.experts}, general)
+    router = fit({one.name: one.examples for one in composition.experts}, general, ENCODERS[encoder])
     choices = [router.route(text) for text in texts]
     return [(names.index(choice.expert), choice.confidence) for choice in choices]
 

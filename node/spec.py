@@ -90,10 +90,14 @@ class HostLink:
 
 @dataclass(frozen=True)
 class Peer:
-    """Socket-to-socket network: bandwidth of one socket one way, and latency of one hop in seconds."""
+    """Socket-to-socket network: bandwidth of one socket one way, and latency of one hop in seconds.
+
+    ``hop_worth``: bytes that a socket rather sends than have an all-reduce take a hop more; without it none is direct.
+    """
 
     bandwidth: float = _quantity("bytes/s")
     latency: float = _quantity("s")
+    hop_worth: int | None = _quantity("bytes", optional=True)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import contextlib
 import socket
 from collections.abc import Iterator
 
-from cluster.peer_links.frames import HEADER_LIMIT, PREFIX, TAG, Frame, FrameError, Label, lengths
+from cluster.peer_links.frames import DTYPE, HEADER_LIMIT, PREFIX, TAG, Buffer, Frame, FrameError, Parcel, lengths
 from cluster.peer_links.handshake import Agreed
-from node.dataflow.meaning.operands import Array
 
+AHEAD = 1 << 16  # bytes read before it is known how many a frame has
 PAYLOAD_LIMIT = 1 << 28  # bytes: what a socket gets of a prefill of 32768 tokens of 16384 elements among 8
 
 
@@ -28,7 +28,7 @@ class Connection:
         self.own, self.peer = own, peer
         self._socket, self._sealer, self._opener = link, agreed.sealer, agreed.opener
         self._payload_limit = payload_limit
-        self._unsent: list[memoryview] = []
+        self._unsent: list[Buffer] = []
         self._incoming = self._receive()
         link.setblocking(False)
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -42,11 +42,12 @@ class Connection:
         """For select."""
         return self._socket.fileno()
 
-    def post(self, label: Label, array: Array) -> bool:
+    def post(self, parcel: Parcel) -> bool:
         """Send a frame as far as the socket takes it; whether all is sent. Until then its array must not change."""
-        if array.nbytes > self._payload_limit:
-            raise self.lost(f"{label[0]} would send {array.nbytes} bytes, above the limit of {self._payload_limit}")
-        self._unsent += self._sealer.seal(label, array)
+        size, limit = len(parcel.payload), self._payload_limit
+        if size > limit:
+            raise self.lost(f"{parcel.label[0]} would send {size} bytes, above the limit of {limit}")
+        self._unsent += self._sealer.seal(parcel)
         return self.push()
 
     def push(self) -> bool:
@@ -59,10 +60,12 @@ class Connection:
             except OSError:
                 self._unsent.clear()
                 return True
-            while self._unsent and sent >= len(self._unsent[0]):
+            if sent == sum(map(len, self._unsent)):
+                self._unsent.clear()
+                return True
+            while sent >= len(self._unsent[0]):
                 sent -= len(self._unsent.pop(0))
-            if sent:
-                self._unsent[0] = self._unsent[0][sent:]
+            self._unsent[0] = memoryview(self._unsent[0])[sent:]
         return True
 
     def pull(self) -> Frame | None:
@@ -87,27 +90,39 @@ class Connection:
         self._socket.close()
 
     def _receive(self) -> Iterator[Frame | None]:
-        """Frame after frame, and None wherever the next bytes are not there yet."""
-        prefix, buffer = memoryview(bytearray(PREFIX.size)), memoryview(b"")
-        while True:
-            yield from self._fill(prefix, "connection closed")
-            header, payload = lengths(prefix, HEADER_LIMIT, self._payload_limit)
-            first, size = -header % 8, header + payload + TAG  # numbers lie where they can be read at once
-            if len(buffer) < first + size:
-                buffer = memoryview(bytearray(first + size))
-            body = buffer[first : first + size]
-            yield from self._fill(body)
-            yield self._opener.open(prefix, body, header)
+        """Frame after frame, and None wherever the next bytes are not there yet.
 
-    def _fill(self, view: memoryview, ended: str = "") -> Iterator[None]:
-        """All of ``view``; ``ended``: what it means that nothing comes any more, if that may be."""
-        filled = 0
-        while filled < len(view):
-            try:
-                got = self._socket.recv_into(view[filled:])
-            except BlockingIOError:
-                yield None
-                continue
-            if not got:
-                raise self.lost(ended) if ended and not filled else FrameError("truncated")
-            filled += got
+        With the start of a frame comes what else is there, up to ``AHEAD`` bytes, so that a small frame takes one call.
+        """
+        buffer, first, end = memoryview(bytearray(2 * AHEAD)), 0, 0
+        while True:
+            while end - first < PREFIX.size:
+                got = self._got(buffer[end : first + AHEAD], "" if end > first else "connection closed")
+                if not got:
+                    yield None
+                end += got
+            header, payload = lengths(buffer[first : first + PREFIX.size], HEADER_LIMIT, self._payload_limit)
+            size = PREFIX.size + header + payload + TAG
+            here = bytes(buffer[first:end])
+            first = -(PREFIX.size + header) % DTYPE.itemsize  # the numbers are aligned
+            end = first + len(here)
+            if first + size + AHEAD > len(buffer):
+                buffer = memoryview(bytearray(first + size + AHEAD))
+            buffer[first:end] = here
+            while end - first < size:
+                got = self._got(buffer[end : first + size])
+                if not got:
+                    yield None
+                end += got
+            yield self._opener.open(buffer[first : first + size], header)
+            first += size
+
+    def _got(self, view: memoryview, ended: str = "") -> int:
+        """How many bytes came into ``view``; ``ended``: what it means that none will any more, if that may be."""
+        try:
+            got = self._socket.recv_into(view)
+        except BlockingIOError:
+            return 0
+        if not got:
+            raise self.lost(ended) if ended else FrameError("truncated")
+        return got

@@ -11,8 +11,8 @@ import hashlib
 import hmac
 import math
 import struct
-from dataclasses import dataclass
-from typing import Literal, cast
+from functools import lru_cache
+from typing import Literal, NamedTuple, cast
 
 import msgpack
 import numpy as np
@@ -25,7 +25,8 @@ PREFIX = struct.Struct(">BBHI")
 BIN = struct.Struct(">BI")  # how a msgpack bin of up to 4 GiB starts: 0xc6 and its length
 TAG = 16
 HEADER_LIMIT = 2048
-DTYPE, DIMENSIONS = "<f4", 8
+ALIKE = 64  # headers kept: a socket's frames of one collective have the same
+DTYPE, DIMENSIONS = np.dtype("<f4"), 8
 FIELDS = [int, str, str, str, list]  # exactly: a bool is no number
 Buffer = bytes | bytearray | memoryview
 Label = tuple[str, str]  # name and meaning of a collective
@@ -42,8 +43,7 @@ class FrameError(ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """What a peer sent; ``array`` lies in a buffer that the connection's next frame overwrites."""
 
     label: Label
@@ -71,6 +71,22 @@ def decoded(data: Buffer) -> list[object]:
     return fields
 
 
+class Parcel(NamedTuple):
+    """What is sent to any number of peers; ``payload`` is an array's own memory, if it is contiguous."""
+
+    label: Label
+    shape: tuple[int, ...]
+    payload: memoryview
+
+    @classmethod
+    def of(cls, label: Label, array: Array) -> Parcel:
+        """An array for the collective ``label``."""
+        if array.dtype != DTYPE:
+            raise InvariantError(f"{label[0]} brings an array of {array.dtype}: links carry float32")
+        payload = np.ascontiguousarray(array).data.cast("B") if array.size else memoryview(b"")
+        return cls(label, array.shape, payload)
+
+
 class Sealer:
     """Makes the frames of one direction of a connection, numbered from 0."""
 
@@ -78,16 +94,11 @@ class Sealer:
         self._mac = hmac.new(key, digestmod=hashlib.sha256)
         self._sequence = 0
 
-    def seal(self, label: Label, array: Array) -> list[memoryview]:
-        """The frame in parts, to be sent as they are: the payload is the array's own memory, if it is contiguous."""
-        if array.dtype != np.dtype(DTYPE):
-            raise InvariantError(f"{label[0]} brings an array of {array.dtype}: links carry float32")
-        payload = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-        fields: bytes = msgpack.packb((self._sequence, *label, DTYPE, array.shape))
-        header = fields + BIN.pack(0xC6, len(payload))
-        head = PREFIX.pack(VERSION, 0, len(header), len(payload)) + header
+    def seal(self, parcel: Parcel) -> list[Buffer]:
+        """The frame in parts, to be sent as they are."""
+        head, payload = _head(self._sequence, parcel.label, parcel.shape), parcel.payload
         self._sequence += 1
-        return [memoryview(head), payload, memoryview(tag(self._mac, head, payload))]
+        return [head, payload, tag(self._mac, head, payload)]
 
 
 class Opener:
@@ -97,36 +108,47 @@ class Opener:
         self._mac = hmac.new(key, digestmod=hashlib.sha256)
         self._sequence = 0
 
-    def open(self, prefix: Buffer, body: memoryview, header: int) -> Frame:
-        """The frame of ``prefix`` and ``body``: ``header`` bytes of header, the payload, the tag."""
-        if not hmac.compare_digest(tag(self._mac, prefix, body[:-TAG]), body[-TAG:]):
+    def open(self, frame: memoryview, header: int) -> Frame:
+        """The frame of these bytes: the prefix, ``header`` bytes of header, the payload, the tag."""
+        head, payload = frame[: PREFIX.size + header], frame[PREFIX.size + header : -TAG]
+        if not hmac.compare_digest(tag(self._mac, head, payload), frame[-TAG:]):
             raise FrameError("unauthenticated")
-        payload = body[header:-TAG]
-        start = header - BIN.size
-        if start < 0 or body[start:header] != BIN.pack(0xC6, len(payload)):
-            raise FrameError("malformed")
-        sequence, label, shape = _fields(body[:start])
-        if math.prod(shape) * np.dtype(DTYPE).itemsize != len(payload):
-            raise FrameError("malformed")
+        sequence, label, shape = _fields(bytes(head[PREFIX.size :]), len(payload))
         if sequence != self._sequence:
             raise FrameError("out of sequence")
         self._sequence += 1
         return Frame(label, np.frombuffer(payload, dtype=DTYPE).reshape(shape))
 
 
-def tag(mac: hmac.HMAC, head: Buffer, rest: Buffer) -> bytes:
+def tag(mac: hmac.HMAC, head: Buffer, payload: Buffer) -> bytes:
     """What proves that a frame was made by who has the key."""
     mac = mac.copy()
     mac.update(head)
-    mac.update(rest)
+    mac.update(payload)
     return mac.digest()[:TAG]
 
 
-def _fields(data: Buffer) -> tuple[int, Label, list[int]]:
-    fields = decoded(data)
+@lru_cache(maxsize=ALIKE)
+def _head(sequence: int, label: Label, shape: tuple[int, ...]) -> bytes:
+    """Prefix and header of a frame."""
+    size = math.prod(shape) * DTYPE.itemsize
+    fields: bytes = msgpack.packb((sequence, *label, DTYPE.str, shape))
+    header = fields + BIN.pack(0xC6, size)
+    return PREFIX.pack(VERSION, 0, len(header), size) + header
+
+
+@lru_cache(maxsize=ALIKE)
+def _fields(header: bytes, size: int) -> tuple[int, Label, tuple[int, ...]]:
+    """Sequence, label and shape that an authentic header says of a payload of ``size`` bytes."""
+    start = len(header) - BIN.size
+    if start < 0 or header[start:] != BIN.pack(0xC6, size):
+        raise FrameError("malformed")
+    fields = decoded(header[:start])
     if [type(field) for field in fields] != FIELDS:
         raise FrameError("malformed")
     sequence, name, meaning, dtype, shape = cast(tuple[int, str, str, str, list[int]], tuple(fields))
-    if dtype != DTYPE or len(shape) > DIMENSIONS or not all(type(size) is int and size >= 0 for size in shape):
+    if dtype != DTYPE.str or len(shape) > DIMENSIONS or not all(type(part) is int and part >= 0 for part in shape):
         raise FrameError("malformed")
-    return sequence, (name, meaning), shape
+    if math.prod(shape) * DTYPE.itemsize != size:
+        raise FrameError("malformed")
+    return sequence, (name, meaning), tuple(shape)

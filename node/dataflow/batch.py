@@ -49,6 +49,11 @@ class Batch:
         return [_mask(first, new, self.window) for first, new in self.each]
 
     @cached_property
+    def whole(self) -> list[bool]:
+        """Of each sequence whether its queries see all its keys, as in a decode step."""
+        return [bool(mask.all()) for mask in self.masks]
+
+    @cached_property
     def distances(self) -> Ints:
         """(pairs,): how many tokens the key lies before its query."""
         found = [mask.nonzero() for mask in self.masks]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from node.collectives import goes_direct
 from node.dataflow.form import Step
 from node.dataflow.fusion import LEVELS, blocks_at, candidates, conventional, quickest
 from node.dataflow.graph import Block, Operator
@@ -39,10 +40,21 @@ class Compiler:
         fused = LEVELS.index(level) >= LEVELS.index("fused")
         return cls(machine, members, level, fused and orchestration == "ho" and machine.kernel.launch_ho is not None)
 
-    def kernels(self, blocks: Sequence[Block], step: Step) -> tuple[Kernel, ...]:
-        """The kernels of one pass over ``blocks``, made for ``step``."""
+    def kernels(self, blocks: Sequence[Block], step: Step, direct: frozenset[str] | None = None) -> tuple[Kernel, ...]:
+        """The kernels of one pass over ``blocks``, made for ``step``; ``direct``: as of another step of its bucket."""
         of_block = self._placed if self.machine.pipeline is not None else self._shared
-        return tuple(kernel for block in blocks_at(blocks, self.level) for kernel in of_block(block, step))
+        direct = self.direct(blocks, step) if direct is None else direct
+        decided = [one_hop(block, direct, self.members) for block in blocks]
+        return tuple(kernel for block in blocks_at(decided, self.level) for kernel in of_block(block, step))
+
+    def direct(self, blocks: Sequence[Block], step: Step) -> frozenset[str]:
+        """The all-reduces that go in one hop in ``step``, by their operators' names.
+
+        Not those of fewer than all members: of uneven shares their messages are, and all must go alike.
+        """
+        worth = self.machine.peer.hop_worth
+        found = [op for block in blocks for op in block.operators if op.collective == "all_reduce" and not op.members]
+        return frozenset(op.name for op in found if goes_direct(op.message.at(step), self.members, worth))
 
     def _launch(self, block: Block) -> Launch:
         kernel = self.machine.kernel
@@ -91,6 +103,14 @@ class Compiler:
             return []
         placement, name = search.placement(0), f"{block.name} x {block.repeat}"
         return [[placed_kernel(name, search.traffic, 0, placement, step, launch, looped=True)]]
+
+
+def one_hop(block: Block, direct: frozenset[str], members: int) -> Block:
+    """``block`` with the all-reduces named ``direct`` in one hop: each of ``members`` then adds up what all have."""
+    operators = tuple(
+        replace(op, direct=True, flops=op.flops * (members - 1)) if op.name in direct else op for op in block.operators
+    )
+    return replace(block, operators=operators)
 
 
 def _name(block: Block, operators: Sequence[Operator]) -> str:

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from node.dataflow.graph import Operator
-from node.dataflow.meaning.compute import compute, shape_of
+from node.dataflow.meaning.compute import Prepared, shape_of
 from node.dataflow.meaning.operands import Array, Operands
 from node.dataflow.meaning.rounding import to_bf16
 from node.dataflow.schedule import Access, Launch
@@ -41,16 +41,20 @@ def run(launches: Iterable[Launch], content: Content, *, rounds: bool = False) -
     ``rounds``: what operators make is rounded where the machine keeps it in BF16, that is, as its tensor says, when it
     leaves the operator; sums within one are FP32, as in a PCU.
     """
+    kernel, prepared = None, list[Prepared | None]()
     for launch in launches:
         operands = content.operands(launch)
         values = {access.tensor.name: _entering(content, access, operands) for access in launch.reads}
-        for op in launch.kernel.operators:
+        if launch.kernel is not kernel:  # the layers of a model are the same kernels
+            kernel, step = launch.kernel, operands.batch.step
+            prepared = [None if op.collective else Prepared.of(op, step) for op in kernel.operators]
+        for op, known in zip(launch.kernel.operators, prepared, strict=True):
             inputs = [values[tensor.name] for tensor in op.inputs]
-            if op.collective:
+            if known is None:
                 brought = inputs[0].copy()  # a peer may look at it when this socket's memory has gone on
                 made: tuple[Array, ...] = (_checked(op, (yield op, brought), operands),)
             else:
-                made = compute(op, inputs, operands)
+                made = known.compute(inputs, operands)
             for tensor, array in zip(op.outputs, made, strict=True):
                 values[tensor.name] = to_bf16(array) if rounds and tensor.dtype == "bf16" else array
         for access in launch.writes:

@@ -58,9 +58,10 @@ class Operator:
 
     ``weights``: bytes it owns in memory; ``weight_read``: bytes of weights one pass reads, its own or those of the
     operator ``weights_of``; ``kv_read``/``kv_write``: KV cache bytes; ``message``: bytes that each member brings into a
-    collective, ``collective`` which one, ``members`` how many, 0 for the whole tensor-parallel group; ``matrix``: the
-    weights it uses, its own or those of ``weights_of``; ``function``: what operators of its kind differ in (add,
-    multiply, silu ..), with what ``attributes``: by these ``node.dataflow.meaning`` computes it.
+    collective, ``collective`` which one, ``members`` how many, 0 for the whole tensor-parallel group, ``direct``: an
+    all-reduce in one hop; ``matrix``: the weights it uses, its own or those of ``weights_of``; ``function``: what
+    operators of its kind differ in (add, multiply, silu ..), with what ``attributes``: by these
+    ``node.dataflow.meaning`` computes it.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Operator:
     function: str = ""
     weights_of: str = ""
     members: int = 0
+    direct: bool = False
     attributes: Attributes | None = None
 
     @property

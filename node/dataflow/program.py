@@ -20,7 +20,8 @@ from node.units import Bytes, Picoseconds, to_ps
 
 FIRST_CONTEXT, CONTEXT_FACTOR = 512, 8  # decode kernels are made for contexts of up to 512, 4096, 32768 ... tokens
 
-Kernels = dict[tuple[bool, Step], tuple[Kernel, ...]]  # (whether decoding, the shape made for) -> a pass
+# (whether decoding, the shape made for, the all-reduces that go direct) -> a pass
+Kernels = dict[tuple[bool, Step, frozenset[str]], tuple[Kernel, ...]]
 
 
 @dataclass(slots=True)
@@ -60,7 +61,7 @@ class Program:
 
     def prefill_kernels(self, step: Step) -> tuple[Kernel, ...]:
         """The kernels of a pass over the whole graph, made for the bucket of ``step``."""
-        return self._made(decoding=False, shape=_nearest(step))
+        return self._made(decoding=False, shape=_nearest(step), step=step)
 
     def decode_kernels(self, batch: int, context: int) -> tuple[Kernel, ...]:
         """The kernels of a decode step of ``batch`` sequences that read ``context`` tokens in all."""
@@ -87,17 +88,21 @@ class Program:
             self._decodes[batch, hbm_share] = known
         return known
 
-    def _made(self, *, decoding: bool, shape: Step) -> tuple[Kernel, ...]:
-        known = self.kernels.get((decoding, shape))
+    def _made(self, *, decoding: bool, shape: Step, step: Step) -> tuple[Kernel, ...]:
+        """Made for ``shape``; how all-reduces go is decided by the ``step`` itself."""
+        blocks = [block for block in self.graph.blocks if block.in_decode or not decoding]
+        direct = self.compiler.direct(blocks, step)
+        known = self.kernels.get((decoding, shape, direct))
         if known is None:
-            blocks = [block for block in self.graph.blocks if block.in_decode or not decoding]
-            known = self.kernels[decoding, shape] = self.compiler.kernels(blocks, shape)
+            known = self.kernels[decoding, shape, direct] = self.compiler.kernels(blocks, shape, direct)
         return known
 
     def _decode_made(self, batch: int, bound: int) -> tuple[Kernel, ...]:
-        batch = _power(batch)
-        context = batch * min(bound, self.graph.context)
-        return self._made(decoding=True, shape=Step(batch, context, context, batch))
+        """No all-reduce grows with context, so that one kind serves all steps of a batch."""
+        shape, context = _power(batch), _power(batch) * min(bound, self.graph.context)
+        return self._made(
+            decoding=True, shape=Step(shape, context, context, shape), step=Step(batch, batch, batch, batch)
+        )
 
     def _bounds(self) -> list[int]:
         """Of each bucket of decode contexts, the most tokens of one sequence."""

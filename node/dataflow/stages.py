@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from node.collectives import COLLECTIVES
+from node.collectives import COLLECTIVES, all_gather
 from node.dataflow.form import ZERO, Form, Step
 from node.dataflow.graph import DTYPES, Operator
 from node.dataflow.traffic import Floats
@@ -42,7 +42,7 @@ def sending(op: Operator, machine: Machine, members: int) -> tuple[Form, float]:
     """Of a collective in a group of ``members``: seconds that the link is sending, and seconds of hops."""
     if not op.collective:
         return ZERO, 0.0
-    transfer = COLLECTIVES[op.collective](1.0, op.members or members)
+    transfer = (all_gather if op.direct else COLLECTIVES[op.collective])(1.0, op.members or members)
     return op.message * (transfer.bytes_sent / machine.peer.bandwidth), transfer.hops * machine.peer.latency
 
 

@@ -57,6 +57,7 @@ class ContentSocket:
         self.programs, self.workspace, self.kv_token = programs, workspace, kv_token
         self.ddr, self.hbm = tiers
         self.layouts = [weight_layout(program.graph) for program in programs]
+        self.widths = [program.kv_bytes_per_token // (2 * _layers(program) * ELEMENT) for program in programs]
         self._shards, self._rounds = shards, rounds
         self._decodes: dict[tuple[int, int, int], Planned] = {}
 
@@ -108,6 +109,10 @@ class ContentSocket:
             known = Planned.of(self.programs[program], largest, decoding=True)
             self._decodes[program, step.sequences, context] = known
         return known
+
+
+def _layers(program: Program) -> int:
+    return next(block.repeat for block in program.graph.blocks if block.name == "layer")
 
 
 @dataclass
@@ -171,9 +176,7 @@ class _Pass:
 
     def _width(self) -> int:
         """Elements of a token's keys in one layer."""
-        program = self.socket.programs[self.program]
-        layers = next(block.repeat for block in program.graph.blocks if block.name == "layer")
-        return program.kv_bytes_per_token // (2 * layers * ELEMENT)
+        return self.socket.widths[self.program]
 
     def _cache(self, sequence: int, which: int, width: int) -> int:
         """Where a sequence's keys (0) or values (1) of this launch's layer begin."""

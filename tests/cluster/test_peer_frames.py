@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import socket
 import struct
 from collections.abc import Callable
 
 import msgpack
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.peer_links.connection import LinkError
-from cluster.peer_links.frames import PREFIX, TAG, Frame, FrameError, Opener, Sealer, lengths, tag
+from cluster.peer_links.connection import AHEAD, Connection, LinkError
+from cluster.peer_links.frames import PREFIX, TAG, Frame, FrameError, Opener, Parcel, Sealer, lengths, tag
+from cluster.peer_links.handshake import Agreed
 from cluster.peer_links.links import Links, Post
 from node.errors import InvariantError
 from tests.functional import Array
@@ -28,7 +31,7 @@ def _open(data: bytes, opener: Opener | None = None) -> Frame:
     view = memoryview(data)
     header, payload = lengths(view[: PREFIX.size], 2048, 1 << 20)
     assert len(data) == PREFIX.size + header + payload + TAG
-    return (opener or Opener(KEY)).open(view[: PREFIX.size], view[PREFIX.size :], header)
+    return (opener or Opener(KEY)).open(view, header)
 
 
 def _sealed(fields: object, payload: bytes = b"", start: bytes | None = None, key: bytes = KEY) -> bytes:
@@ -44,14 +47,14 @@ def test_frames_are_opened_as_they_were_sealed(shape: list[int], name: str, seed
     sealer, opener = Sealer(KEY), Opener(KEY)
     array = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
     for brought in (array, array.T):
-        frame = _open(b"".join(sealer.seal((name, "sum"), brought)), opener)
+        frame = _open(b"".join(sealer.seal(Parcel.of((name, "sum"), brought))), opener)
         assert frame.label == (name, "sum") and frame.array.dtype == np.float32
         np.testing.assert_array_equal(frame.array, brought, strict=True)
 
 
 @given(st.binary(min_size=1, max_size=4), st.integers(0, 200))
 def test_a_byte_altered_anywhere_is_refused(change: bytes, where: int) -> None:
-    data = bytearray(b"".join(Sealer(KEY).seal(LABEL, ONE)))
+    data = bytearray(b"".join(Sealer(KEY).seal(Parcel.of(LABEL, ONE))))
     where %= len(data) - len(change)
     altered = bytes(data[:where]) + change + bytes(data[where + len(change) :])
     if altered != data:
@@ -99,7 +102,7 @@ def test_authentic_garbage_is_refused(garbage: bytes) -> None:
 
 def test_an_array_of_another_type_is_not_sent() -> None:
     with pytest.raises(InvariantError, match="name brings an array of float64: links carry float32"):
-        Sealer(KEY).seal(LABEL, np.zeros(3))  # type: ignore[arg-type]
+        Parcel.of(LABEL, np.zeros(3))  # type: ignore[arg-type]
 
 
 def _raw(links: Links) -> Callable[[bytes], None]:
@@ -108,7 +111,7 @@ def _raw(links: Links) -> Callable[[bytes], None]:
 
 def _frames(links: Links, count: int) -> list[bytes]:
     sealer = links._connections[1, 0]._sealer
-    return [b"".join(sealer.seal(LABEL, ONE)) for _ in range(count)]
+    return [b"".join(sealer.seal(Parcel.of(LABEL, ONE))) for _ in range(count)]
 
 
 def _replayed(links: Links) -> None:
@@ -194,4 +197,49 @@ def test_a_reason_is_told_to_all_peers() -> None:
     for one in links[1:]:
         with pytest.raises(LinkError, match=r"^socket \d: socket 0 stopped: [0-9a-f]{256}$"):
             one.swap({one.here[0]: Post(LABEL, {}, [0])})
+        one.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.sampled_from([0, 1, 3, 577, AHEAD // 4 - 30, AHEAD // 4, 3 * AHEAD]), min_size=1, max_size=5),
+    name=st.text(min_size=1, max_size=5),
+    pieces=st.lists(st.sampled_from([1, 7, 8, 9, 100, AHEAD - 1, AHEAD]), min_size=1, max_size=9),
+)
+def test_frames_are_the_same_however_they_come(sizes: list[int], name: str, pieces: list[int]) -> None:
+    """Many at once or a byte at a time, with headers of any length."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        theirs = socket.create_connection(server.getsockname())
+        ours, _ = server.accept()
+    with ours, theirs:
+        agreed = Agreed((0, 1), Sealer(KEY), Opener(KEY))
+        link, sealer = Connection(0, 1, ours, agreed, 1 << 24), Sealer(KEY)
+        arrays = [np.arange(size, dtype=np.float32) for size in sizes]
+        labels = [(name * count, "sum") for count in range(1, len(sizes) + 1)]
+        parcels = [Parcel.of(label, array) for label, array in zip(labels, arrays, strict=True)]
+        data = b"".join(b"".join(sealer.seal(parcel)) for parcel in parcels)
+        came = 0
+        for piece in itertools.cycle([*pieces, AHEAD]):
+            theirs.sendall(data[:piece])
+            data = data[piece:]
+            while came < len(arrays) and (frame := link.pull()) is not None:
+                assert frame.label == labels[came]
+                np.testing.assert_array_equal(frame.array, arrays[came], strict=True)
+                assert frame.array.flags.aligned
+                came += 1
+            if not data and came == len(arrays):
+                break
+
+
+def test_one_frame_is_kept_until_the_next_is_asked_for() -> None:
+    """Though both came at once."""
+    links = joined([[0], [1]])
+    _raw(links[1])(b"".join(_frames(links[1], 2)))
+    first = links[0].swap({0: Post(LABEL, {}, [1])})[0][1]
+    np.testing.assert_array_equal(first, ONE)
+    assert first.flags.aligned
+    second = links[0].swap({0: Post(LABEL, {}, [1])})[0][1]
+    np.testing.assert_array_equal(second, ONE)
+    assert second.flags.aligned
+    for one in links:
         one.close()

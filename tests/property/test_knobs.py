@@ -87,6 +87,7 @@ KNOBS: dict[str, tuple[object, Settings]] = {
     "machine.host_link.sharing": ("per_socket", DGX),
     "machine.peer.bandwidth": ("20 GB/s", {}),
     "machine.peer.latency": ("2 us", {}),
+    "machine.peer.hop_worth": ("1 kB", {}),
     "machine.kernel.fusion": ("conventional", {}),
     "machine.kernel.launch_so": ("6 us", {"runtime.orchestration": "so"}),
     "machine.kernel.launch_ho": ("2 us", {}),

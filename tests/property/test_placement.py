@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
@@ -108,6 +109,12 @@ def compiled(spec: Machine, operators: tuple[Operator, ...], repeat: int, level:
     return list(Compiler.of(spec, MEMBERS, level, "so").kernels([Block("b", operators, repeat)], step))
 
 
+def decided(op: Operator, step: Step) -> Operator:
+    """Of four members, one that goes directly sends 3 times its message, 1.5 times more than in two hops."""
+    direct = op.collective == "all_reduce" and 1.5 * 2 * op.inputs[0].shape[0] * step.tokens <= 200_000
+    return replace(op, direct=True, flops=op.flops * 3) if direct else op
+
+
 def seconds(kernels: list[Kernel], step: Step) -> float:
     return sum(kernel.repeat * kernel.cost(step).seconds for kernel in kernels)
 
@@ -123,7 +130,7 @@ def test_stages_use_no_more_than_there_is(
 ) -> None:
     spec = machine(numbers)
     kernels = compiled(spec, operators, repeat, level, step)
-    assert tuple(op for kernel in kernels for op in kernel.operators) == operators
+    assert [op for kernel in kernels for op in kernel.operators] == [decided(op, step) for op in operators]
     for kernel in kernels:
         placed = kernel.placement
         assert placed is not None and tuple(stage.operator for stage in placed.stages) == kernel.operators

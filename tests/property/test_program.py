@@ -109,7 +109,10 @@ class Given:
     def __init__(self, *made: Kernel) -> None:
         self.made = made
 
-    def kernels(self, blocks: object, step: Step) -> tuple[Kernel, ...]:
+    def direct(self, blocks: object, step: Step) -> frozenset[str]:
+        return frozenset()
+
+    def kernels(self, blocks: object, step: Step, direct: frozenset[str]) -> tuple[Kernel, ...]:
         return self.made
 
 

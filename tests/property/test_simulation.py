@@ -37,10 +37,10 @@ def kernels_made_once() -> Iterator[None]:
     """Machines of one name differ here in the capacity of HBM alone, which no kernel depends on."""
     make, made = Compiler.kernels, {}
 
-    def kernels(compiler: Compiler, blocks: Sequence[Block], step: Step) -> tuple[Kernel, ...]:
-        key = compiler.machine.name, compiler.members, compiler.level, compiler.by_hardware, tuple(blocks), step
+    def kernels(compiler: Compiler, blocks: Sequence[Block], step: Step, direct: frozenset[str]) -> tuple[Kernel, ...]:
+        key = compiler.machine.name, compiler.members, compiler.level, compiler.by_hardware, tuple(blocks), step, direct
         if key not in made:
-            made[key] = make(compiler, blocks, step)
+            made[key] = make(compiler, blocks, step, direct)
         return made[key]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -34,10 +36,16 @@ def op(name: str, kind: str, inputs: str = "", outputs: str = "") -> Operator:
 @pytest.mark.parametrize("model", ["llama-2-7b", "llama-3-8b"])
 def test_every_operator_is_in_one_kernel_and_in_order(model: str, machine: str, step: Step, level: str) -> None:
     blocks = decoder(load_shape(model), 8).blocks
+
+    def decided(op: Operator) -> Operator:
+        """4 tokens of 8 KiB: directly 7 x 32 KiB, in two hops 1.75 x 32 KiB; 172 kB more, up to 200 kB are worth it."""
+        direct = op.collective == "all_reduce" and step.tokens == 4 and machine == "sn40l-node"
+        return replace(op, direct=True, flops=op.flops * 7) if direct else op
+
     kernels = Compiler.of(load_machine(machine), 8, level, "ho").kernels(blocks, step)
     assert all(kernel.operators for kernel in kernels)
     in_kernels = [(op, kernel.repeat * kernel.iterations) for kernel in kernels for op in kernel.operators]
-    assert in_kernels == [(op, block.repeat) for block in blocks for op in block.operators]
+    assert in_kernels == [(decided(op), block.repeat) for block in blocks for op in block.operators]
 
 
 def test_unfused_allows_a_kernel_each_and_fused_every_run_of_operators() -> None:

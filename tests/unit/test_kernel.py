@@ -67,18 +67,31 @@ def test_what_a_pipeline_costs_beside_its_bound() -> None:
     }
     reduced = collective("sum", "all_reduce", Y, activation("sum", 10))
     machine = load_machine("sn40l-node", overrides)
-    assert only(machine, "fused", *NETWORK, reduced, members=2).fixed_s == 7 + 3 + 4 * 5 + 2 * 2  # in two phases
+    assert only(machine, "fused", *NETWORK, reduced, members=4).fixed_s == 7 + 3 + 4 * 5 + 2  # in one hop
+    two_hops = load_machine("sn40l-node", overrides | {"peer.hop_worth": "1 B"})
+    assert only(two_hops, "fused", *NETWORK, reduced, members=4).fixed_s == 7 + 3 + 4 * 5 + 2 * 2
     assert only(machine, "fused", *NETWORK, reduced, members=1).fixed_s == 7 + 3 + 4 * 5
 
 
-@pytest.mark.parametrize("name", ["sn40l-node", "dgx-a100"])
 @pytest.mark.parametrize(
-    ("kind", "members", "sent", "hops"),
-    [("all_reduce", 2, 80, 2), ("all_reduce", 4, 120, 2), ("all_gather", 2, 80, 1), ("all_gather", 4, 240, 1)],
-)
-def test_a_collective_sends_over_the_link(name: str, kind: str, members: int, sent: int, hops: int) -> None:
-    """80 B of each member: to reduce, (n - 1) / n of them twice; to gather, all of them to n - 1 others."""
-    machine = load_machine(name, {"peer.bandwidth": "10 B/s", "peer.latency": "2 s"})
+    ("name", "worth", "kind", "members", "sent", "hops"),
+    [
+        ("dgx-a100", None, "all_reduce", 2, 80, 2),
+        ("dgx-a100", None, "all_reduce", 4, 120, 2),
+        ("dgx-a100", 120, "all_reduce", 4, 240, 1),
+        ("sn40l-node", 1, "all_reduce", 2, 80, 1),  # there is nothing more to send
+        ("sn40l-node", 119, "all_reduce", 4, 120, 2),
+        ("sn40l-node", 120, "all_reduce", 4, 240, 1),
+        *((name, 1, "all_gather", members, sent, 1) for name in ("dgx-a100", "sn40l-node")
+          for members, sent in ((2, 80), (4, 240))),
+    ],
+)  # fmt: skip
+def test_a_collective_sends_over_the_link(
+    name: str, worth: int | None, kind: str, members: int, sent: int, hops: int
+) -> None:
+    """80 B of each member: to reduce, (n - 1) / n of them twice, or all to n - 1 others; to gather, those too."""
+    worths = {} if worth is None else {"peer.hop_worth": f"{worth} B"}
+    machine = load_machine(name, {"peer.bandwidth": "10 B/s", "peer.latency": "2 s"} | worths)
     operator = collective("c", kind, Y, activation("z", 10))
     together = only(machine, "unfused", operator, members=members)
     alone = only(machine, "unfused", operator, members=1)

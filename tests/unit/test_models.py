@@ -116,6 +116,13 @@ def test_a_collective_carries_the_activation_of_every_token() -> None:
     assert sizes == [10 * 4096 * 2, 10 * 4096 * 2, 10 * 4096 * 2, 3 * 4000 * 2]
 
 
+@pytest.mark.parametrize("model", model_names())
+def test_no_collective_grows_with_the_context_of_a_decode_step(model: str) -> None:
+    """Or one kind of all-reduce would not serve all steps of a batch, which are summed in closed form."""
+    messages = [op.message for block in decoder(load_shape(model), 8).blocks for op in block.operators if op.collective]
+    assert messages and all(message.per_context == 0 for message in messages)
+
+
 # Shards
 
 SHAPES = st.builds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import sqrt
 
 import numpy as np
 
@@ -25,7 +26,8 @@ def scores(op: Operator, inputs: Sequence[Array], operands: Operands) -> tuple[A
     for sequence, queries in enumerate(_split(inputs[0], batch, heads.dim)):
         keys = _stationary(inputs, operands.keys, sequence, operands, heads)
         dense = queries.transpose(1, 0, 2) @ keys.transpose(1, 2, 0)
-        made.append(dense[:, batch.masks[sequence]].T / np.float32(np.sqrt(heads.dim)))
+        pairs = dense.reshape(len(dense), -1) if batch.whole[sequence] else dense[:, batch.masks[sequence]]
+        made.append(pairs.T / np.float32(sqrt(heads.dim)))
     return (np.concatenate(made),)
 
 
@@ -125,12 +127,16 @@ def _stationary(inputs: Sequence[Array], cached: object, sequence: int, operands
     else:
         assert callable(cached)
         held = cached(sequence)
-    return np.asarray(held.reshape(len(held), -1, heads.dim)[:, list(heads.kv)])
+    split = held.reshape(len(held), -1, heads.dim)
+    return split if heads.kv == tuple(range(split.shape[1])) else np.asarray(split[:, list(heads.kv)])
 
 
 def _dense(array: Array, batch: Batch) -> Iterator[Array]:
     """Of each sequence (heads, new, context), zero where the query does not see the key."""
-    for mask, span in zip(batch.masks, batch.of_pairs, strict=True):
+    for mask, span, whole in zip(batch.masks, batch.of_pairs, batch.whole, strict=True):
+        if whole:
+            yield np.ascontiguousarray(array[span].T).reshape(array.shape[1], *mask.shape)
+            continue
         dense = np.zeros((array.shape[1], *mask.shape), dtype=np.float32)
         dense[:, mask] = array[span].T
         yield dense

@@ -8,6 +8,7 @@ Arithmetic is float32. A collective needs other sockets and has no meaning here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -18,6 +19,7 @@ from node.dataflow.meaning import attention, learning, linear, pointwise
 from node.dataflow.meaning.operands import Array, Operands
 from node.errors import InvariantError
 
+FLOAT32 = np.dtype(np.float32)
 Meaning = Callable[[Operator, Sequence[Array], Operands], tuple[Array, ...]]
 
 
@@ -26,19 +28,36 @@ def compute(op: Operator, inputs: Sequence[Array], operands: Operands) -> tuple[
 
     Raises ``InvariantError`` where a result has another shape than its tensor says.
     """
-    step = operands.batch.step
-    if _empty(op, inputs):
-        return tuple(np.zeros(shape_of(tensor, step), dtype=np.float32) for tensor in op.outputs)
-    made = MEANINGS[op.meaning](op, inputs, operands)
-    for tensor, array in zip(op.outputs, made, strict=True):
-        if array.shape != (shape := shape_of(tensor, step)):
-            raise InvariantError(f"operator {op.name} made {tensor.name} of shape {array.shape}, not {shape}")
-    return tuple(array if array.dtype == np.float32 else array.astype(np.float32) for array in made)
+    return Prepared.of(op, operands.batch.step).compute(inputs, operands)
 
 
-def _empty(op: Operator, inputs: Sequence[Array]) -> bool:
-    """Whether there is nothing to compute: of a model with fewer heads than sockets, some sockets have none."""
-    return (op.matrix is not None and op.matrix.elements == 0) or any(array.size == 0 for array in inputs)
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An ``operator`` in a step: its meaning, None where there is nothing to compute, and its results' ``shapes``.
+
+    Of a model with fewer heads than sockets, some sockets have none.
+    """
+
+    operator: Operator
+    meaning: Meaning | None
+    shapes: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, op: Operator, step: Step) -> Prepared:
+        """``op``, no collective, in ``step``."""
+        empty = (op.matrix is not None and op.matrix.elements == 0) or any(0 in shape_of(t, step) for t in op.inputs)
+        return cls(op, None if empty else MEANINGS[op.meaning], tuple(shape_of(tensor, step) for tensor in op.outputs))
+
+    def compute(self, inputs: Sequence[Array], operands: Operands) -> tuple[Array, ...]:
+        """See ``compute``."""
+        if self.meaning is None:
+            return tuple(np.zeros(shape, dtype=np.float32) for shape in self.shapes)
+        made = self.meaning(self.operator, inputs, operands)
+        for index, (shape, array) in enumerate(zip(self.shapes, made, strict=True)):
+            if array.shape != shape:
+                op, name = self.operator, self.operator.outputs[index].name
+                raise InvariantError(f"operator {op.name} made {name} of shape {array.shape}, not {shape}")
+        return tuple([array if array.dtype == FLOAT32 else array.astype(FLOAT32) for array in made])
 
 
 def shape_of(tensor: Tensor, step: Step) -> tuple[int, ...]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
 from node.dataflow.attributes import Norm, Rope, Rotary, Transpose
+from node.dataflow.batch import Batch
 from node.dataflow.graph import Operator
 from node.dataflow.meaning.linear import as_complex, as_pairs
 from node.dataflow.meaning.operands import Array, Operands
@@ -48,7 +49,7 @@ def statistics(op: Operator, source: Array) -> tuple[Array, Array]:
     rows = source.reshape(-1, op.attributes.width)
     if op.function.startswith("layer_norm"):
         rows = rows - rows.mean(axis=1, keepdims=True)
-    squares = (rows * rows).mean(axis=1, keepdims=True)
+    squares = np.add.reduce(rows * rows, axis=1, keepdims=True) / np.float32(op.attributes.width)
     scale = (1 / np.sqrt(squares + op.attributes.epsilon)).astype(np.float32)
     return rows * scale, scale
 
@@ -122,14 +123,21 @@ def rotary(op: Operator, inputs: Sequence[Array], operands: Operands, *, sign: i
     """Each head's halves (a, b), turned by the token's angles: (a cos - b sin, b cos + a sin). ``sign`` -1: back."""
     assert isinstance(op.attributes, Rotary)
     dim = op.attributes.dim
-    angles = operands.batch.positions[:, None, None] * frequencies(op.attributes.rope, dim)
-    cos, sin = np.cos(angles).astype(np.float32), sign * np.sin(angles).astype(np.float32)
+    cos, sin = turns(operands.batch, op.attributes)
+    sin = sign * sin
     made = []
     for array in inputs:
         heads = array.reshape(len(array), -1, dim)
         a, b = heads[..., : dim // 2], heads[..., dim // 2 :]
         made.append(np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).reshape(array.shape))
     return tuple(made)
+
+
+@lru_cache(maxsize=4)
+def turns(batch: Batch, rotary: Rotary) -> tuple[Array, Array]:
+    """(tokens, 1, dim / 2): cosine and sine of each token's angles, which every layer of a pass needs."""
+    angles = batch.positions[:, None, None] * frequencies(rotary.rope, rotary.dim)
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
 
 rotary_gradient = partial(rotary, sign=-1)
