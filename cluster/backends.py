@@ -19,6 +19,7 @@ from node.deployment import Deployment
 from node.errors import InputError
 
 CONNECT_LIMIT_S = 5.0
+INLINE = 100_000  # bytes up to which Ray sends an argument along with a call
 # What an HTTP/2 client, and so a gRPC one, says first: the preface and an empty SETTINGS frame (RFC 9113, 3.4 and 6.5).
 # The server begins with a SETTINGS frame too: the fourth of the 9 bytes of a frame's header is its type.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
@@ -81,6 +82,8 @@ class RayBackend:
         self._time_limit_s = time_limit_s
         self._actors: dict[int, Any] = {}
         self._pending: dict[int, list[Any]] = {}
+        self._sent: bytes | None = None
+        self._put: Any = None
         self._remote = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(SocketShell)
 
     def start(self, actor: int, deployments: Deployments, checkpoint: bytes | None) -> None:
@@ -88,13 +91,16 @@ class RayBackend:
         if (old := self._actors.pop(actor, None)) is not None:
             with contextlib.suppress(ray.exceptions.RayError):
                 ray.kill(old)
-        bare = {index: replace(deployment) for index, deployment in deployments.items()}  # without what it cached
+        once = {id(deployment): replace(deployment) for deployment in deployments.values()}  # without what it cached
+        bare = {index: once[id(deployment)] for index, deployment in deployments.items()}
         self._actors[actor] = self._remote.remote(bare, checkpoint)
         self._pending[actor] = []
 
     def submit(self, actor: int, message: bytes) -> None:
         """See ``Backend``."""
-        self._pending[actor].append(self._actors[actor].execute.remote(message))
+        if message is not self._sent:  # the same goes to every actor: it is put into Ray's store once
+            self._sent, self._put = message, ray.put(message) if len(message) > INLINE else message
+        self._pending[actor].append(self._actors[actor].execute.remote(self._put))
 
     def collect(self, actor: int) -> bytes:
         """See ``Backend``."""

@@ -40,7 +40,7 @@ class _Said:
     seed: int
     backend: str
     address: str | None
-    per_actor: int
+    per_actor: int | None
     precision: str
 
 
@@ -77,7 +77,7 @@ class _Said:
 @click.option("--backend", type=click.Choice(["ray", "local"]), default="ray", show_default=True)
 @click.option("--address", help="Ray cluster to use; without it one is started on this machine.")
 @click.option(
-    "--sockets-per-actor", "per_actor", type=click.IntRange(1), default=1, show_default=True, help="Of Ray actors."
+    "--sockets-per-actor", "per_actor", type=click.IntRange(1), help="Of Ray actors.  [default: one actor per core]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @machine_options

@@ -106,10 +106,18 @@ def got(references: Sequence[Any]) -> list[Any]:
 
 @contextlib.contextmanager
 def ray_members(
-    experts: Sequence[Expert], deployment: Deployment, sampling: Sampling, sockets_per_actor: int = 1
+    experts: Sequence[Expert], deployment: Deployment, sampling: Sampling, sockets_per_actor: int | None = None
 ) -> Iterator[Members]:
-    """Ray actors with so many sockets each, on the cluster that this process is connected to."""
+    """Ray actors with so many sockets each, on the cluster that this process is connected to.
+
+    If it is not said how many, there are as many actors as the cluster has cores, and one for each socket at most: more
+    would only wait for each other.
+    """
     remote = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(ContentActor)
+    if sockets_per_actor is None:
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        cores = max(1, int(resources.get("CPU", 1)))
+        sockets_per_actor = -(-deployment.degree // cores)
     shares = share_out(deployment.degree, sockets_per_actor)
     actors: list[Any] = [remote.remote(ranks, deployment, list(experts), sampling) for ranks in shares]
     try:

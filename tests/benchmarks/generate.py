@@ -97,21 +97,21 @@ def main() -> None:
 
     shells.ContentActor = TimedActor  # type: ignore[misc]
     print(f"SmolLM2-135M-Instruct, batch 1, {TOKENS - 1} decode steps after the first token")
-    print(f"{'':24}{'tokens/s':>10}{'of 1 local':>12}{'compute':>10}{'links':>8}{'waiting':>9}")
+    print(f"{'':30}{'tokens/s':>10}{'of 1 local':>12}{'compute':>10}{'links':>8}{'waiting':>9}")
     first = 0.0
     with ray_session(None):
         for name, sockets, start in (
             ("1 socket, local", 1, local_members),
             ("8 sockets, local", 8, local_members),
-            ("8 sockets, 8 Ray actors", 8, ray_members),
-            ("8 sockets, 2 Ray actors", 8, partial(ray_members, sockets_per_actor=4)),
+            ("8 sockets, 8 Ray actors", 8, partial(ray_members, sockets_per_actor=1)),
+            ("8 sockets, an actor per core", 8, ray_members),
         ):
             rate, times = measured(sockets, start)
             first = first or rate
             whole = times["all"] or 1.0
             parts = (whole - times["swap"], times["swap"] - times["wait"], times["wait"])
             shares = "".join(f"{part / whole:>{width}.0%}" for part, width in zip(parts, (10, 8, 9), strict=True))
-            print(f"{name:24}{rate:>10.1f}{rate / first:>12.2f}{shares}")
+            print(f"{name:30}{rate:>10.1f}{rate / first:>12.2f}{shares}")
 
 
 if __name__ == "__main__":
