@@ -103,9 +103,8 @@ class Lane:
             self._prefetch(now, self._overlapping)
 
     def _welcome(self, now: Picoseconds) -> None:
-        if self._arrival_at <= now:
-            self.group.welcome(now)
-            self._arrival_at = _at(self.group.next_arrival())
+        self.group.welcome(now)
+        self._arrival_at = _at(self.group.next_arrival())
 
     def _decide(self, now: Picoseconds) -> None:
         task = self._task = self.group.decide(now)
@@ -172,14 +171,14 @@ class Lane:
 
     def _end(self, stage: int, task: Task, now: Picoseconds) -> None:
         """A stage is over."""
-        if stage == CALL:
-            task.called = now
-        elif stage == COPY:
-            task.copied = task.called = now
+        if stage >= ROUTER_PREFILL:
+            self.group.stream.ran(self._steps, now)
+            return
+        task.called = now
+        if stage == COPY:
+            task.copied = now
             if self._overlapping is None:
                 self.group.arrived(task.expert, now)
-        else:
-            self.group.stream.ran(self._steps, now)
 
     def _rested(self, now: Picoseconds) -> None:
         """The stage under way is over: the next one begins, or the task is complete."""
@@ -192,11 +191,15 @@ class Lane:
         else:
             self._task, self._idle_since = None, now
             self._complete(stage, task, now)
-        self._proceed(now)
+            if self._task is None:  # who is handed over may have begun something
+                self._decide(now)
+        if self._overlapping is not None:
+            self._prefetch(now, self._overlapping)
 
     def _complete(self, stage: int, task: Task, now: Picoseconds) -> None:
         group, ledger = self.group, self._ledger
-        self._welcome(now)
+        if self._arrival_at <= now:
+            self._welcome(now)
         if stage in (ROUTER_PREFILL, ROUTER_DECODE):
             group.memory.kv.release(task.kv, now)
             number = ledger.run(task.started, task.called, now)

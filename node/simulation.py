@@ -20,7 +20,7 @@ from node.planned import Planned, planned_of
 from node.request import Request, Requests
 from node.runtime.group import Group, Known
 from node.runtime.ledger import Ledger
-from node.runtime.settings import Settings
+from node.runtime.settings import Settings, kv_bytes
 from node.runtime.sharding import Layout, group_of
 from node.stream import Perform
 from node.units import Picoseconds
@@ -48,7 +48,13 @@ class Simulation:
         self._routed = settings.router is not None
         self._ledger = Ledger(len(self.requests))
         columns = self.requests
-        known = Known(*(getattr(columns, name).tolist() for name in Known._fields))
+        known = Known(
+            columns.arrival.tolist(),
+            columns.input_tokens.tolist(),
+            columns.output_tokens.tolist(),
+            columns.expert.tolist(),
+            kv_bytes(columns, settings.sizes).tolist(),
+        )
         owner = columns.id if self._routed else columns.expert
         self._lanes = []
         for layout, of_group in zip(layouts, kinds, strict=True):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from itertools import chain
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +18,6 @@ _END = len(COLUMNS)
 _WIDE = _END + 1  # a command, and when it is planned to be complete
 _NO_RUN = (0,) * (_END - ROW["source"])
 Perform = Callable[[Command, Sequence[Serving]], Performed]
-_NARROW = ("sequence", "kind", "issued", "symbol", "address", "size")
 
 
 # Where the keys and values of a sequence lie: symbol (a number never used again), address, bytes
@@ -32,27 +34,24 @@ class Plan(NamedTuple):
 class Stream:
     """Commands of ``group``. The run under way may still change: it and what follows it are not handed out.
 
-    Most commands give or end a KV range; of these only what differs is kept, ``_NARROW`` numbers each. ``perform``: in
+    Most commands give or end KV ranges, of many requests at once: these are kept as they come. ``perform``: in
     functional mode, does a command with content, a run for those whom it serves (whoever begins a run calls it).
     """
 
     def __init__(self, group: int, perform: Perform | None = None) -> None:
         self.group, self.perform = group, perform
         self.next = self.taken = 0  # commands so far, and how many of them were handed out
-        self._rows, self._ranges = array("q"), array("q")
+        self._rows = array("q")
+        self._ranges: list[tuple[int, int, Picoseconds, Sequence[Range]]] = []  # first command, kind, time, which
         self._under_way: int | None = None  # where the row of the run begins
 
     def ranges(self, kind: int, now: Picoseconds, held: Sequence[Range]) -> None:
-        """ALLOCATE or FREE of KV ranges in HBM."""
-        sequence, row = self.next, list[int]()
-        for symbol, address, size in held:
-            row += (sequence, kind, now, symbol, address, size)
-            sequence += 1
-        self._ranges.extend(row)
+        """ALLOCATE or FREE of KV ranges in HBM; ``held`` is kept until it is handed out."""
+        self._ranges.append((self.next, kind, now, held))
         if self.perform is not None:
             for number, one in enumerate(held, self.next):
                 self.perform(Command(number, self.group, kind, now, Tier.HBM, *one), ())
-        self.next = sequence
+        self.next += len(held)
 
     def memory(self, kind: Kind, now: Picoseconds, tier: Tier, symbol: int, address: int, size: Bytes) -> None:
         """ALLOCATE, LOAD or FREE of weights."""
@@ -92,21 +91,28 @@ class Stream:
         """The commands that will not change any more, in order, each once."""
         first, row = self.taken, self._under_way
         upto = self.next if row is None else self._rows[row]
-        wide = self._split("_rows", _WIDE, upto)
-        narrow = self._split("_ranges", len(_NARROW), upto)
-        self._under_way = None if row is None else 0
         self.taken = upto
+        rows = self._rows if row is None else self._rows[:row]
+        self._rows = array("q") if row is None else self._rows[row:]
+        self._under_way = None if row is None else 0
+        wide = np.frombuffer(rows, dtype=np.int64).reshape(-1, _WIDE).T
         table = np.zeros((_WIDE, upto - first), dtype=np.int64)
         table[:, wide[0] - first] = wide
-        at = narrow[0] - first
-        table[np.ix_([ROW[name] for name in _NARROW], at)] = narrow
-        table[ROW["group"]], table[ROW["tier"], at], table[_END, at] = self.group, Tier.HBM, narrow[2]
+        self._fill(table, first, upto)
         return Plan(table[:_END], table[_END])
 
-    def _split(self, name: str, width: int, upto: int) -> Ints:
-        """Take the rows of numbers below ``upto`` out of an array: a column each."""
-        rows: array[int] = getattr(self, name)
-        table = np.frombuffer(rows, dtype=np.int64).reshape(-1, width)
-        count = int(np.searchsorted(table[:, 0], upto))
-        setattr(self, name, rows[count * width :])
-        return table[:count].T
+    def _fill(self, table: Ints, first: int, upto: int) -> None:
+        """Put the KV ranges before command ``upto`` into the table of the commands from ``first`` on."""
+        count = bisect_left(self._ranges, upto, key=itemgetter(0))
+        batches, self._ranges = self._ranges[:count], self._ranges[count:]
+        sizes = np.array([len(held) for *_, held in batches], dtype=np.int64)
+        begun, kind, now = np.array([batch[:3] for batch in batches], dtype=np.int64).reshape(-1, 3).T
+        total = int(sizes.sum())
+        flat = chain.from_iterable(chain.from_iterable(held for *_, held in batches))
+        ranges = np.fromiter(flat, dtype=np.int64, count=3 * total).reshape(-1, 3).T
+        # within a batch one after another: from where it begins, less those of the batches before it
+        at = np.repeat(begun - first - (np.cumsum(sizes) - sizes), sizes) + np.arange(total)
+        table[[[ROW["kind"]], [ROW["issued"]], [_END]], at] = np.repeat([kind, now, now], sizes, axis=1)
+        table[[[ROW["symbol"]], [ROW["address"]], [ROW["size"]]], at] = ranges
+        table[ROW["sequence"]], table[ROW["group"]] = np.arange(first, upto), self.group
+        table[ROW["tier"], at] = Tier.HBM

@@ -21,7 +21,7 @@ from node.runtime.sharding import Layout
 from node.runtime.task import Task, decode_task, router_task, serve_task
 from node.runtime.waiting import Waiting
 from node.stream import Perform, Range, Stream
-from node.units import Picoseconds
+from node.units import Bytes, Picoseconds
 
 # A request in the running batch: its last step by the group's count of steps, its number, what that count is short of
 # the tokens that its next step attends to, its KV range
@@ -33,12 +33,13 @@ KV: Final = 3
 
 
 class Known(NamedTuple):
-    """The columns of a workload as lists."""
+    """The columns of a workload as lists; ``kv_bytes``: of each request's whole length, at its expert."""
 
     arrival: Sequence[Picoseconds]
     input_tokens: Sequence[int]
     output_tokens: Sequence[int]
     expert: Sequence[int]
+    kv_bytes: Sequence[Bytes]
 
 
 class Group:
@@ -88,9 +89,8 @@ class Group:
 
     def receive(self, routed: Sequence[int]) -> None:
         """Requests whose expert lives here, from any group's router."""
-        expert, add = self._known.expert, self.waiting.add
-        for request in routed:
-            add(expert[request], request)
+        expert = self._known.expert
+        self.waiting.add([(expert[request], request) for request in routed])
 
     def next(self, now: Picoseconds) -> Decision:
         """What the scheduler wants."""
@@ -194,10 +194,9 @@ class Group:
     def _serve(self, serve: Serve, now: Picoseconds) -> Task | None:
         """Take up to ``serve.requests`` who wait for an expert, each with a KV range for its whole length."""
         expert, settings, waiting = serve.expert, self.settings, self.waiting
-        size, queue = settings.sizes[expert], waiting.queues[expert]
-        inputs, outputs = self._known.input_tokens, self._known.output_tokens
-        all_waiting, who, kv_bytes = waiting.count, list(islice(queue, serve.requests)), size.kv_bytes
-        held = self.memory.kv.reserve([kv_bytes(inputs[request] + outputs[request]) for request in who], now)
+        kv_bytes, all_waiting = self._known.kv_bytes, waiting.count
+        who = list(islice(waiting.queues[expert], serve.requests))
+        held = self.memory.kv.reserve([kv_bytes[request] for request in who], now)
         if not held:
             return None
         del who[len(held) :]

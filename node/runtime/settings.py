@@ -42,8 +42,7 @@ class Settings:
 
 def check_lengths(requests: Requests, settings: Settings, kv_size: Bytes) -> None:
     """Every request's KV cache, and the router's for it, must fit the empty KV region; ``InputError`` otherwise."""
-    tokens = requests.input_tokens + requests.output_tokens
-    needed = _kv_bytes(tokens, settings.sizes, requests.expert)
+    needed = kv_bytes(requests, settings.sizes)
     if settings.router is not None:
         routing = requests.input_tokens + settings.router_tokens
         router = np.full_like(requests.expert, settings.router)
@@ -56,6 +55,11 @@ def check_lengths(requests: Requests, settings: Settings, kv_size: Bytes) -> Non
             f"{int(needed[worst]):,} bytes of KV cache per socket, but runtime.kv_reserve leaves {kv_size:,}; "
             "raise runtime.kv_reserve, or set workload.over_context to clip or refuse"
         )
+
+
+def kv_bytes(requests: Requests, sizes: Sequence[ModelSize]) -> Ints:
+    """Of each request, the KV cache that its whole length takes on a socket."""
+    return _kv_bytes(requests.input_tokens + requests.output_tokens, sizes, requests.expert)
 
 
 def _kv_bytes(tokens: Ints, sizes: Sequence[ModelSize], expert: Ints) -> Ints:
