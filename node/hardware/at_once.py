@@ -120,6 +120,8 @@ class Lives:
     def at(self, symbol: Ints, position: Ints) -> Ints:
         """The range of each symbol at a position, or -1 where it does not live then."""
         found = self.latest.before(symbol, position)
+        if not len(self.ended):
+            return found
         return np.where((found >= 0) & (self.ended[found] > position), found, -1)
 
 
