@@ -11,6 +11,7 @@ from cluster.workload import WorkloadConfig
 from node.dataflow.fusion import LEVELS
 from node.errors import InputError
 from node.expert import DTYPE_BYTES, Catalogue, ExpertGroup
+from node.runtime.homes import PLACEMENTS
 from node.runtime.policies import EVICTION
 from node.runtime.scheduler import SCHEDULERS
 from node.runtime.settings import CALL_OVERHEADS
@@ -38,9 +39,10 @@ class ExpertsConfig:
 
 @dataclass(frozen=True)
 class ShardingConfig:
-    """``tensor_parallel``: sockets that one expert is sharded over."""
+    """``tensor_parallel``: sockets that one expert is sharded over; ``placement``: which group an expert is in."""
 
     tensor_parallel: int = 8
+    placement: str = "modulo"
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class Config:
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "experts.dtype": tuple(DTYPE_BYTES),
+    "sharding.placement": PLACEMENTS,
     "runtime.scheduler": tuple(SCHEDULERS),
     "runtime.eviction": tuple(EVICTION),
     "runtime.call_overhead": CALL_OVERHEADS,

@@ -21,7 +21,7 @@ from node.request import Request, Requests
 from node.runtime.group import Group, Known
 from node.runtime.ledger import Ledger
 from node.runtime.settings import Settings
-from node.runtime.sharding import Layout, group_of
+from node.runtime.sharding import Layout
 from node.stream import Perform
 from node.units import Picoseconds
 
@@ -49,10 +49,13 @@ class Simulation:
         self._ledger = Ledger(len(self.requests))
         columns = self.requests
         known = Known(*(getattr(columns, name).tolist() for name in Known._fields))
-        owner = columns.id if self._routed else columns.expert
+        self._homes = homes = {expert: layout.group for layout in layouts for expert in layout.ddr}
+        owner = (
+            columns.id % len(layouts) if self._routed else np.array([homes[e] for e in sorted(homes)])[columns.expert]
+        )
         self._lanes = []
         for layout, of_group in zip(layouts, kinds, strict=True):
-            mine = np.flatnonzero(owner % len(layouts) == layout.group).tolist()
+            mine = np.flatnonzero(owner == layout.group).tolist()
             group = Group(layout, settings, known, mine, perform)
             costs = [rdu.costs for rdu in of_group]
             sockets = Sockets(costs) if settings.next_expert is None else OverlappingSockets(costs)
@@ -118,7 +121,7 @@ class Simulation:
         by_group: dict[int, list[int]] = {}
         expert = self.requests.expert
         for request in routed:
-            by_group.setdefault(group_of(int(expert[request]), count), []).append(request)
+            by_group.setdefault(self._homes[int(expert[request])], []).append(request)
         for index in sorted(by_group):
             self._lanes[index].group.receive(by_group[index])
             self._lanes[index].reconsider(now)

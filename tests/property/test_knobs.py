@@ -58,6 +58,7 @@ KNOBS: dict[str, tuple[object, Settings]] = {
     "experts.router_tokens": (5, {}),
     "experts.group": (GROUPS, {"experts.count": ABSENT}),
     "sharding.tensor_parallel": (4, {"machine.hbm.capacity": ABSENT}),
+    "sharding.placement": ("popularity", {"sharding.tensor_parallel": 4, "machine.hbm.capacity": "18 GB"}),
     "runtime.scheduler": ("paper", {}),
     "runtime.batch": (2, {}),
     "runtime.eviction": ("lfu", {}),

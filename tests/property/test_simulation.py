@@ -20,6 +20,7 @@ from node.dataflow.kernel import Kernel
 from node.events import Kind
 from node.models.shape import Shape
 from node.request import Request
+from node.runtime.homes import PLACEMENTS, Sharding
 from node.runtime.policies import EVICTION
 from node.runtime.scheduler import SCHEDULERS
 from node.runtime.settings import CALL_OVERHEADS
@@ -77,6 +78,8 @@ def workloads(draw: st.DrawFn) -> tuple[dict[str, object], list[Request]]:
     }
     if sum(counts) > 1 and draw(st.booleans()):
         deployed |= {"pinned": (0,), "slots": deployed["slots"] + 1}
+    shares = tuple(rng.choice([0, 1, 5, 50]) for _ in range(sum(counts)))
+    deployed["sharding"] = Sharding(draw(st.sampled_from(PLACEMENTS)), shares)
     return deployed | {"kv_factor": draw(st.sampled_from([50.0, 2.0, 1.3, 1.0]))}, requests
 
 
@@ -100,9 +103,7 @@ def test_everybody_is_served_once_and_every_command_serves_somebody(deploy, simu
     deployment = deployed(deploy, arguments, requests)
     outcome = simulate(deployment, requests)
     assert [row.end for row in outcome.rows] == sorted(row.end for row in outcome.rows)
-    assert {row.request.id: row.group for row in outcome.rows} == {
-        request.id: request.expert % deployment.groups for request in requests
-    }
+    assert all(row.group in deployment.homes[row.request.expert] for row in outcome.rows)
     router = deployment.settings.router
     for row in outcome.rows:
         assert row.ttft + row.charges["decode"] <= row.e2e

@@ -1,0 +1,54 @@
+"""Which groups have a home copy of which expert."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from node.units import Bytes
+
+Homes = tuple[tuple[int, ...], ...]  # by expert, the groups that have it, in order
+PLACEMENTS = ("modulo", "popularity")
+
+
+@dataclass(frozen=True, slots=True)
+class Sharding:
+    """The choices of the config's table ``[sharding]``, checked there.
+
+    ``shares``: by expert, how many of 10^12 requests are expected to be for it; none where nothing is expected.
+    """
+
+    placement: str = "modulo"
+    shares: tuple[int, ...] = ()
+
+
+def homes_of(sharding: Sharding, groups: Sequence[int], weights: Sequence[Bytes], ddr: Bytes) -> Homes:
+    """The homes of experts of so many bytes of ``weights`` per socket in ``groups``, whose sockets have ``ddr`` bytes.
+
+    ``modulo``: expert e in the group at place e mod groups. ``popularity``: see ``_balanced``.
+    """
+    if sharding.placement == "popularity":
+        places = _balanced(sharding.shares, range(len(weights)), len(groups), weights, ddr)
+    else:
+        places = [expert % len(groups) for expert in range(len(weights))]
+    return tuple((groups[place],) for place in places)
+
+
+def _balanced(
+    shares: Sequence[int], experts: Collection[int], groups: int, weights: Sequence[Bytes], ddr: Bytes
+) -> list[int]:
+    """A place for each of ``experts``, so that each group has about as much work: longest processing time first.
+
+    The expert with the most work goes to the group that has the least so far and room for it (Graham, SIAM J. Appl.
+    Math. 1969: at most a third above the best, where there is room); of equals the lower number. Work is share x bytes:
+    a decode step reads all weights. Where no group has room it goes to the one with the most left, to be refused there.
+    """
+    work = {expert: shares[expert] * weights[expert] for expert in experts}
+    loads, free, places = [0] * groups, [ddr] * groups, [0] * len(weights)
+    for expert in sorted(experts, key=lambda expert: (-work[expert], expert)):
+        roomy = [place for place in range(groups) if free[place] >= weights[expert]]
+        place = min(roomy or [free.index(max(free))], key=lambda place: (loads[place], place))
+        places[expert] = place
+        loads[place] += work[expert]
+        free[place] -= weights[expert]
+    return places
