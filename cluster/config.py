@@ -11,7 +11,7 @@ from cluster.workload import WorkloadConfig
 from node.dataflow.fusion import LEVELS
 from node.errors import InputError
 from node.expert import DTYPE_BYTES, Catalogue, ExpertGroup
-from node.runtime.homes import PLACEMENTS
+from node.runtime.homes import HOMES, PLACEMENTS
 from node.runtime.policies import EVICTION
 from node.runtime.scheduler import SCHEDULERS
 from node.runtime.settings import CALL_OVERHEADS
@@ -39,10 +39,16 @@ class ExpertsConfig:
 
 @dataclass(frozen=True)
 class ShardingConfig:
-    """``tensor_parallel``: sockets that one expert is sharded over; ``placement``: which group an expert is in."""
+    """``tensor_parallel``: sockets that one expert is sharded over; ``placement``: which group an expert is in.
+
+    ``home``: whether experts have a home copy in one group or in all; ``replicas``: how many, the most popular ones,
+    have one in all groups, where the others are in one.
+    """
 
     tensor_parallel: int = 8
     placement: str = "modulo"
+    home: str = "one_group"
+    replicas: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,7 @@ class Config:
 CHOICES: dict[str, tuple[str, ...]] = {
     "experts.dtype": tuple(DTYPE_BYTES),
     "sharding.placement": PLACEMENTS,
+    "sharding.home": HOMES,
     "runtime.scheduler": tuple(SCHEDULERS),
     "runtime.eviction": tuple(EVICTION),
     "runtime.call_overhead": CALL_OVERHEADS,

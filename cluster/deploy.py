@@ -74,8 +74,9 @@ def deployment_of(config: Config, machine: Machine | None = None) -> Deployment:
 
 def sharding_of(config: Config, catalogue: Catalogue) -> Sharding:
     """Where experts are to be; what is expected of their popularity is counted in whole requests of 10^12."""
-    expected = shares_of(config.workload, catalogue.weights())
-    return Sharding(config.sharding.placement, tuple(round(share * EXPECTED) for share in expected.tolist()))
+    asked, expected = config.sharding, shares_of(config.workload, catalogue.weights())
+    shares = tuple(round(share * EXPECTED) for share in expected.tolist())
+    return Sharding(asked.placement, asked.home, asked.replicas, shares)
 
 
 def workload_of(config: Config, deployment: Deployment) -> Workload:
@@ -86,11 +87,12 @@ def workload_of(config: Config, deployment: Deployment) -> Workload:
     for key in ("workload.popularity", "workload.zipf_s"):
         if workload.experts_given and key in config.explicit:
             raise InputError(f"{key}: has no effect, because {workload.source} names the expert of each request")
-    if workload.experts_given and config.sharding.placement == "popularity":
-        raise InputError(
-            f"sharding.placement = 'popularity': {workload.source} names the expert of each request, so that nothing "
-            "is known beforehand of their popularity; allowed: modulo"
-        )
+    for key, usual in (("placement", "modulo"), ("replicas", 0)):
+        if workload.experts_given and getattr(config.sharding, key) != usual:
+            raise InputError(
+                f"sharding.{key} = {getattr(config.sharding, key)!r}: {workload.source} names the expert of each "
+                f"request, so that nothing is known beforehand of their popularity; allowed: {usual}"
+            )
     if not workload.requests:
         raise InputError(
             f"workload.over_context = 'refuse': all {len(workload.refused)} requests exceed their expert's context"

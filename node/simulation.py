@@ -2,7 +2,8 @@
 
 Events of one moment go in one order: arrivals first, then completions by group, of its copy before that of its run or
 call. Lanes that have nothing to do with each other (no router that hands over, no host link to share) need no common
-order, and each runs through a window by itself.
+order, and each runs through a window by itself. Where experts are at home in several groups and no router runs,
+newcomers come in through one door (``node.sharing``), before all other events of a moment.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from node.runtime.group import Group, Known
 from node.runtime.ledger import Ledger
 from node.runtime.settings import Settings
 from node.runtime.sharding import Layout
+from node.sharing import Door, Exchange
 from node.stream import Perform
 from node.units import Picoseconds
 
 MOST_ROWS = 2**62
+DOOR = -1  # in place of a group: whose newcomers wait for no group's own
 
 
 class Simulation:
@@ -49,11 +52,17 @@ class Simulation:
         self._ledger = Ledger(len(self.requests))
         columns = self.requests
         known = Known(*(getattr(columns, name).tolist() for name in Known._fields))
-        self._homes = homes = {expert: layout.group for layout in layouts for expert in layout.ddr}
-        owner = (
-            columns.id % len(layouts) if self._routed else np.array([homes[e] for e in sorted(homes)])[columns.expert]
-        )
-        self._lanes = []
+        homes = _homes(layouts)
+        shared = any(layout.shared for layout in layouts)
+        if self._routed:
+            owner = columns.id % len(layouts)
+        elif shared:
+            owner = np.full(len(columns), DOOR)
+        else:
+            owner = np.array([homes[expert][0] for expert in sorted(homes)])[columns.expert]
+        at_door = np.flatnonzero(owner == DOOR)
+        self._door = Door(at_door.tolist(), columns.arrival[at_door].tolist())
+        self._lanes: list[Lane] = []
         for layout, of_group in zip(layouts, kinds, strict=True):
             mine = np.flatnonzero(owner == layout.group).tolist()
             group = Group(layout, settings, known, mine, perform)
@@ -62,7 +71,8 @@ class Simulation:
             self._lanes.append(Lane(group, sockets, host, self._ledger, self._hand_over))
             group.memory.deploy()
         self.groups = [lane.group for lane in self._lanes]
-        self._apart = len(self._lanes) == 1 or not (self._routed or host.shared)
+        self._exchange = Exchange(self._lanes, homes, columns.expert)
+        self._apart = len(self._lanes) == 1 or not (self._routed or host.shared or shared)
 
     @property
     def now(self) -> Picoseconds:
@@ -86,7 +96,7 @@ class Simulation:
 
     def next_event(self) -> Picoseconds | None:
         """When something happens next that may matter to a decision."""
-        time = min(lane.next()[0] for lane in self._lanes)
+        time = min(self._door.next(), *(lane.next()[0] for lane in self._lanes))
         return None if time == NEVER else time
 
     def advance(self, until: Picoseconds, commands: int = MOST_ROWS) -> None:
@@ -99,6 +109,11 @@ class Simulation:
         lanes = self._lanes
         while all(lane.group.stream.count < commands for lane in lanes):
             (time, what), index = min((lane.next(), index) for index, lane in enumerate(lanes))
+            if (opens := self._door.next()) <= time:
+                if opens >= until:
+                    return
+                self._exchange.hand_over(self._door.open(opens), opens)
+                continue
             if time >= until:
                 return
             lanes[index].step(time, what)
@@ -113,15 +128,16 @@ class Simulation:
 
     def _hand_over(self, routed: Sequence[int], _by: Lane, now: Picoseconds) -> None:
         """Requests whose expert is known now go to the groups that hold it, in order."""
-        count = len(self._lanes)
-        if count == 1:
-            lane = self._lanes[0]
-            lane.group.receive(routed)
-            return
-        by_group: dict[int, list[int]] = {}
-        expert = self.requests.expert
-        for request in routed:
-            by_group.setdefault(self._homes[int(expert[request])], []).append(request)
-        for index in sorted(by_group):
-            self._lanes[index].group.receive(by_group[index])
-            self._lanes[index].reconsider(now)
+        if len(self._lanes) == 1:
+            self._lanes[0].group.receive(routed)
+        else:
+            self._exchange.hand_over(routed, now)
+
+
+def _homes(layouts: Sequence[Layout]) -> dict[int, list[int]]:
+    """By expert, the groups whose DDR it is in."""
+    found: dict[int, list[int]] = {}
+    for layout in layouts:
+        for expert in layout.ddr:
+            found.setdefault(expert, []).append(layout.group)
+    return found

@@ -163,6 +163,7 @@ def _deploy(
     shapes: Iterable[Shape] = (),
     numbers: Mapping[str, object] | None = None,
     slots: int | None = None,
+    *,
     sharding: Sharding | None = None,
     **options: object,
 ) -> Deployment:

@@ -9,29 +9,40 @@ from node.units import Bytes
 
 Homes = tuple[tuple[int, ...], ...]  # by expert, the groups that have it, in order
 PLACEMENTS = ("modulo", "popularity")
+HOMES = ("one_group", "all_groups")
 
 
 @dataclass(frozen=True, slots=True)
 class Sharding:
     """The choices of the config's table ``[sharding]``, checked there.
 
+    ``replicas``: how many experts, the most popular ones, are at home in every group where others are in one.
     ``shares``: by expert, how many of 10^12 requests are expected to be for it; none where nothing is expected.
     """
 
     placement: str = "modulo"
+    home: str = "one_group"
+    replicas: int = 0
     shares: tuple[int, ...] = ()
 
 
 def homes_of(sharding: Sharding, groups: Sequence[int], weights: Sequence[Bytes], ddr: Bytes) -> Homes:
     """The homes of experts of so many bytes of ``weights`` per socket in ``groups``, whose sockets have ``ddr`` bytes.
 
+    Each is in all groups, or all but the ``replicas`` most popular ones (of equals the lower number) are in one.
     ``modulo``: expert e in the group at place e mod groups. ``popularity``: see ``_balanced``.
     """
+    count, everywhere = len(weights), tuple(groups)
+    if sharding.home == "all_groups":
+        return (everywhere,) * count
+    expected = sharding.shares or (0,) * count
+    replicated = set(sorted(range(count), key=lambda expert: (-expected[expert], expert))[: sharding.replicas])
+    places = [expert % len(groups) for expert in range(count)]
     if sharding.placement == "popularity":
-        places = _balanced(sharding.shares, range(len(weights)), len(groups), weights, ddr)
-    else:
-        places = [expert % len(groups) for expert in range(len(weights))]
-    return tuple((groups[place],) for place in places)
+        free = ddr - sum(weights[expert] for expert in replicated)
+        others = [expert for expert in range(count) if expert not in replicated]
+        places = _balanced(expected, others, len(groups), weights, free)
+    return tuple(everywhere if expert in replicated else (groups[place],) for expert, place in enumerate(places))
 
 
 def _balanced(

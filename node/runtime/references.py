@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from collections.abc import Collection, Sequence
 from heapq import heappop, heappush
 
@@ -39,9 +40,9 @@ class References:
         return np.repeat(self.experts(), np.array(self._requests, dtype=np.int64))
 
 
-def numbers_by_expert(requests: Sequence[Request], experts: int) -> list[list[int]]:
+def numbers_by_expert(requests: Sequence[Request], experts: int) -> list[deque[int]]:
     """Of each of so many ``experts`` the numbers of its requests, in order: the future, for those who may know it."""
-    found: list[list[int]] = [[] for _ in range(experts)]
+    found = [deque[int]() for _ in range(experts)]
     for request in requests:
         found[request.expert].append(request.id)
     return found

@@ -41,6 +41,7 @@ class Layout:
     """Addresses of one group: ``ddr[expert]`` of its experts' home copies; the parts of HBM.
 
     ``pinned[expert]``: of those that never leave HBM, between the KV cache and ``experts``, the room of all others.
+    ``shared``: whether other groups have some of its experts, too.
     """
 
     group: int
@@ -49,6 +50,7 @@ class Layout:
     kv: Region
     experts: Region
     pinned: dict[int, int] = field(default_factory=dict)
+    shared: bool = False
 
 
 def groups_of(sockets: int, degree: int) -> int:
@@ -80,6 +82,7 @@ def lay_out(
     allocator = Allocator(0, ddr_capacity)
     ddr: dict[int, int] = {}
     mine = [expert for expert, of in enumerate(homes) if group in of]
+    shared = any(len(homes[expert]) > 1 for expert in mine)
     for expert in mine:
         address = allocator.allocate(experts[expert].weights)
         if address is None:
@@ -90,7 +93,8 @@ def lay_out(
                 free=allocator.free,
                 largest_hole=allocator.largest_hole,
                 hint=f"for expert {expert} of {len(experts)}: {len(ddr)} of the group's {len(mine)} fit; "
-                "lower experts.count or take a machine with more DDR",
+                + ("have fewer home copies (sharding.home, sharding.replicas), " if shared else "")
+                + "lower experts.count or take a machine with more DDR",
             )
         ddr[expert] = address
     router_size = router.weights if router else 0
@@ -122,4 +126,5 @@ def lay_out(
         kv=Region(router_size, kv_reserve),
         experts=Region(start, room),
         pinned=held,
+        shared=shared,
     )

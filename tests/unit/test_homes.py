@@ -71,6 +71,33 @@ def test_expected_shares_are_those_of_the_workload():
         assert [share / 125_000_000_000 for share in shares] == expected
 
 
+# In several groups
+
+
+def test_every_group_has_every_expert_where_their_home_is_in_all_of_them():
+    sharding = Sharding("popularity", "all_groups", shares=(3, 2, 1))
+    assert homes_of(sharding, (0, 1, 2), [1] * 3, 0) == ((0, 1, 2),) * 3
+
+
+@pytest.mark.parametrize("placement", ["modulo", "popularity"])
+def test_the_most_popular_of_equals_the_lower_numbers_have_replicas(placement):
+    def everywhere(shares: tuple[int, ...], replicas: int) -> list[int]:
+        homes = homes_of(Sharding(placement, replicas=replicas, shares=shares), (0, 1), [1] * 5, ROOMY)
+        assert all(len(of) in (1, 2) for of in homes)
+        return [expert for expert, of in enumerate(homes) if of == (0, 1)]
+
+    assert everywhere((1, 5, 3, 5, 3), 3) == [1, 2, 3]
+    assert everywhere((2, 2, 2, 2, 2), 2) == [0, 1]
+    assert everywhere((1, 2, 3, 4, 5), 5) == [0, 1, 2, 3, 4]
+    assert everywhere((1, 2, 3, 4, 5), 0) == []
+
+
+def test_replicas_leave_the_others_less_room_and_are_no_ones_work_to_balance():
+    sharding = Sharding("popularity", replicas=1, shares=(100, 4, 3, 2))
+    assert homes_of(sharding, (0, 1), [10] * 4, 100) == ((0, 1), (0,), (1,), (1,))
+    assert homes_of(sharding, (0, 1), [10] * 4, 20) == ((0, 1), (0,), (1,), (0,))
+
+
 # Wrong settings
 
 
@@ -88,20 +115,36 @@ def test_a_placement_that_is_none_is_an_error():
     )
 
 
-def test_where_there_is_one_group_there_is_nothing_to_place():
-    assert refusal(sharding__placement="popularity") == (
-        "--set: sharding.placement: has no effect, because sharding.tensor_parallel = 8 makes one group of all sockets "
-        "of sn40l-node"
+@pytest.mark.parametrize(("key", "value"), [("placement", "popularity"), ("home", "all_groups"), ("replicas", 2)])
+def test_where_there_is_one_group_there_is_nothing_to_choose(key, value):
+    assert refusal(**{f"sharding__{key}": value}) == (
+        f"--set: sharding.{key}: has no effect, because sharding.tensor_parallel = 8 makes one group of all sockets of "
+        "sn40l-node"
     )
 
 
-def test_the_popularity_of_a_trace_that_names_experts_is_not_known(tmp_path):
+@pytest.mark.parametrize("replicas", [-1, 7])
+def test_no_more_experts_have_replicas_than_there_are(replicas):
+    assert refusal(sharding__replicas=replicas) == (
+        f"--set: sharding.replicas = {replicas}: must be a whole number from 0 to 6"
+    )
+
+
+def test_home_copies_that_do_not_fit_are_refused_in_one_line():
+    assert refusal(sharding__tensor_parallel=1, sharding__home="all_groups", experts__count=150).endswith(
+        "for expert 122 of 150: 122 of the group's 150 fit; have fewer home copies (sharding.home, "
+        "sharding.replicas), lower experts.count or take a machine with more DDR"
+    )
+
+
+@pytest.mark.parametrize(("key", "value", "usual"), [("placement", "popularity", "modulo"), ("replicas", 2, 0)])
+def test_the_popularity_of_a_trace_that_names_experts_is_not_known(key, value, usual, tmp_path):
     trace = tmp_path / "t.jsonl"
     trace.write_text('{"timestamp": 1, "input_length": 5, "output_length": 5, "expert": 3}\n')
-    given = {"sharding__tensor_parallel": 4, "sharding__placement": "popularity", "workload__trace": str(trace)}
+    given = {**TP4, f"sharding.{key}": value, "workload.trace": str(trace)}
     with pytest.raises(InputError) as caught:
-        prepare(read_config(None, {key.replace("__", "."): value for key, value in given.items()}.items()))
+        prepare(read_config(None, given.items()))
     assert str(caught.value) == (
-        f"--set: sharding.placement = 'popularity': {trace} names the expert of each request, so that nothing is known "
-        "beforehand of their popularity; allowed: modulo"
+        f"--set: sharding.{key} = {value!r}: {trace} names the expert of each request, so that nothing is known "
+        f"beforehand of their popularity; allowed: {usual}"
     )
