@@ -21,7 +21,7 @@ from node.units import parse
 
 FOOTPRINT_KEYS = (
     "experts.model", "experts.dtype", "experts.router", "experts.group", "sharding.tensor_parallel",
-    "sharding.home", "sharding.replicas", "runtime.kv_reserve",
+    "sharding.home", "sharding.replicas", "sharding.router", "runtime.kv_reserve",
 )  # fmt: skip
 
 

@@ -46,6 +46,7 @@ _UNUSED: dict[str, tuple[Rule, ...]] = {
         f"experts.{key}": ((lambda c: bool(c.experts.group), "experts.group is set"),)
         for key in ("count", "model", "dtype")
     },
+    "sharding.router": ((lambda c: c.experts.router == "none", "experts.router is none"),),
     "experts.router_tokens": ((lambda c: c.experts.router == "none", "experts.router is none"),),
     **{
         f"sharding.{key}": ((lambda c: c.sharding.home == "all_groups", "sharding.home is all_groups"),)

@@ -76,7 +76,7 @@ def sharding_of(config: Config, catalogue: Catalogue) -> Sharding:
     """Where experts are to be; what is expected of their popularity is counted in whole requests of 10^12."""
     asked, expected = config.sharding, shares_of(config.workload, catalogue.weights())
     shares = tuple(round(share * EXPECTED) for share in expected.tolist())
-    return Sharding(asked.placement, asked.home, asked.replicas, shares)
+    return Sharding(asked.placement, asked.home, asked.replicas, asked.router, shares)
 
 
 def workload_of(config: Config, deployment: Deployment) -> Workload:

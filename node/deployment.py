@@ -69,6 +69,17 @@ class Deployment:
         return groups_of(self.machine.sockets, self.degree)
 
     @cached_property
+    def serving(self) -> range:
+        """The groups that serve experts; ``InputError`` where the router leaves none."""
+        alone = self.sharding.router == "group" and self.catalogue.router is not None
+        if alone and self.groups == 1:
+            raise InputError(
+                f"sharding.router = 'group': leaves no group for experts, because sharding.tensor_parallel = "
+                f"{self.degree} makes one group of all sockets of {self.machine.name}"
+            )
+        return range(int(alone), self.groups)
+
+    @cached_property
     def rank_kinds(self) -> tuple[int, ...]:
         """Of each rank in a group, the first rank with the same shard of every model."""
         shards = [
@@ -148,18 +159,20 @@ class Deployment:
     def homes(self) -> Homes:
         """Of each expert, the groups that have it."""
         weights = [size.weights for size in self.settings.sizes[: self.catalogue.count]]
-        return homes_of(self.sharding, range(self.groups), weights, self.machine.ddr.capacity)
+        return homes_of(self.sharding, self.serving, weights, self.machine.ddr.capacity)
 
     @cached_property
     def layouts(self) -> tuple[Layout, ...]:
         """The memory of each group; ``OutOfMemoryError`` where the catalogue does not fit."""
-        settings = self.settings
+        settings, groups = self.settings, range(self.groups)
         experts = settings.sizes[: self.catalogue.count]
+        alone = len(self.serving) < self.groups
         router = None if settings.router is None else settings.sizes[settings.router]
+        routers = [None if alone and group in self.serving else router for group in groups]
         capacity = (self.machine.ddr.capacity, self.machine.hbm.capacity)
         reserve, taken = self.options.kv_reserve, self.options.workspace
         homes, pinned = self.homes, self.options.pinned
-        found = [lay_out(g, homes, experts, router, reserve, capacity, pinned) for g in range(self.groups)]
+        found = [lay_out(g, homes, experts, routers[g], reserve, capacity, pinned) for g in groups]
         return tuple(replace(one, kv=Region(one.kv.start + taken, reserve - taken)) for one in found)
 
     def expert_bytes(self, expert: int) -> Bytes:

@@ -56,9 +56,9 @@ class Lane:
         self._clock: Picoseconds = 0  # of decode
 
     @property
-    def idle_since(self) -> Picoseconds | None:
-        """Since when it has been at nothing; None while it is at something."""
-        return self._idle_since if self._task is None else None
+    def idle(self) -> bool:
+        """It is at nothing."""
+        return self._task is None
 
     def next(self) -> tuple[Picoseconds, int]:
         """When something happens next that may matter to a decision, and whether it is an arrival."""

@@ -3,7 +3,7 @@
 Events of one moment go in one order: arrivals first, then completions by group, of its copy before that of its run or
 call. Lanes that have nothing to do with each other (no router that hands over, no host link to share) need no common
 order, and each runs through a window by itself. Where experts are at home in several groups and no router runs,
-newcomers come in through one door (``node.sharing``), before all other events of a moment.
+newcomers come in through one door (``node.exchange``), before all other events of a moment.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from node.events import Ints
+from node.exchange import Door, Exchange
 from node.hardware.host import Host
 from node.hardware.rdu import Rdu
 from node.hardware.sockets import OverlappingSockets, Sockets
@@ -23,7 +24,6 @@ from node.runtime.group import Group, Known
 from node.runtime.ledger import Ledger
 from node.runtime.settings import Settings
 from node.runtime.sharding import Layout
-from node.sharing import Door, Exchange
 from node.stream import Perform
 from node.units import Picoseconds
 
@@ -55,7 +55,8 @@ class Simulation:
         homes = _homes(layouts)
         shared = any(layout.shared for layout in layouts)
         if self._routed:
-            owner = columns.id % len(layouts)
+            routers = [layout.group for layout in layouts if layout.router.size]
+            owner = np.array(routers)[columns.id % len(routers)]
         elif shared:
             owner = np.full(len(columns), DOOR)
         else:

@@ -10,6 +10,7 @@ from node.units import Bytes
 Homes = tuple[tuple[int, ...], ...]  # by expert, the groups that have it, in order
 PLACEMENTS = ("modulo", "popularity")
 HOMES = ("one_group", "all_groups")
+ROUTERS = ("replicated", "group")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +18,14 @@ class Sharding:
     """The choices of the config's table ``[sharding]``, checked there.
 
     ``replicas``: how many experts, the most popular ones, are at home in every group where others are in one.
+    ``router``: every group has the router and runs it, or group 0 alone, which then does nothing else.
     ``shares``: by expert, how many of 10^12 requests are expected to be for it; none where nothing is expected.
     """
 
     placement: str = "modulo"
     home: str = "one_group"
     replicas: int = 0
+    router: str = "replicated"
     shares: tuple[int, ...] = ()
 
 

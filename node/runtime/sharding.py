@@ -38,7 +38,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Addresses of one group: ``ddr[expert]`` of its experts' home copies; the parts of HBM.
+    """Addresses of one group: ``ddr[expert]`` of its experts' home copies; the parts of HBM (router: 0 bytes if none).
 
     ``pinned[expert]``: of those that never leave HBM, between the KV cache and ``experts``, the room of all others.
     ``shared``: whether other groups have some of its experts, too.

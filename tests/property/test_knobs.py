@@ -62,6 +62,7 @@ KNOBS: dict[str, tuple[object, Settings]] = {
     "sharding.placement": ("popularity", TP4),
     "sharding.home": ("all_groups", TP4),
     "sharding.replicas": (2, TP4),
+    "sharding.router": ("group", TP4),
     "runtime.scheduler": ("paper", {}),
     "runtime.batch": (2, {}),
     "runtime.eviction": ("lfu", {}),

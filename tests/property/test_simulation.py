@@ -20,7 +20,7 @@ from node.dataflow.kernel import Kernel
 from node.events import Kind
 from node.models.shape import Shape
 from node.request import Request
-from node.runtime.homes import HOMES, PLACEMENTS, Sharding
+from node.runtime.homes import HOMES, PLACEMENTS, ROUTERS, Sharding
 from node.runtime.policies import EVICTION
 from node.runtime.scheduler import SCHEDULERS
 from node.runtime.settings import CALL_OVERHEADS
@@ -83,6 +83,7 @@ def workloads(draw: st.DrawFn) -> tuple[dict[str, object], list[Request]]:
         placement=draw(st.sampled_from(PLACEMENTS)),
         home=draw(st.sampled_from(["one_group", *HOMES])),
         replicas=draw(st.sampled_from([0, 0, 1, 3])),
+        router=draw(st.sampled_from(ROUTERS)) if deployed["degree"] < 8 else "replicated",
         shares=shares,
     )
     return deployed | {"kv_factor": draw(st.sampled_from([50.0, 2.0, 1.3, 1.0]))}, requests

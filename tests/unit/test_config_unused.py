@@ -37,6 +37,7 @@ WITHOUT_EFFECT: list[tuple[str, object, tuple[tuple[str, object], str]]] = [
     ("experts.router_tokens", 5, (("experts.router", "none"), "experts.router is none")),
     ("sharding.placement", "popularity", ALL_GROUPS),
     ("sharding.replicas", 2, ALL_GROUPS),
+    ("sharding.router", "group", (("experts.router", "none"), "experts.router is none")),
     ("runtime.fairness", "5 s", (("runtime.scheduler", "paper"), "runtime.scheduler is paper")),
     ("runtime.orchestration", "so", (("runtime.fusion", "unfused"), "runtime.fusion is not fused or looped")),
     ("cluster.address", "auto", (("cluster.backend", "local"), "cluster.backend is not ray")),

@@ -9,6 +9,8 @@ from random import Random
 
 import pytest
 
+from cluster.summary import summarise
+from cluster.workload import Workload
 from node.errors import OutOfMemoryError
 from node.events import Kind
 from node.runtime.homes import Sharding
@@ -82,17 +84,26 @@ def test_two_batches_may_be_cut_for_one_request_and_one_goes_on(shared, simulate
 # Who is woken
 
 
-def test_an_idle_group_that_has_the_expert_in_hbm_comes_first_then_the_one_idle_longest(shared, simulate, requests):
-    rows = [(0, 0), (50, 1), (100, 1), (150, 0), (200, 2), (250, 2)]
-    outcome = simulate(shared(), requests(*[(at, 5, 5, expert) for at, expert in rows]))
-    # at 200 both are free for expert 2: group 0 since 157, group 1 since 107
-    assert groups(outcome) == [0, 1, 1, 0, 1, 1]
-    assert [bool(outcome.ms(number).get("switch")) for number in range(6)] == [True, True, False, False, True, False]
+def test_an_idle_group_that_has_the_expert_in_hbm_comes_first_then_the_lowest_number(shared, simulate, requests):
+    rows = [(0, 0), (1, 1), (50, 1), (80, 0), (100, 2), (101, 1), (150, 0)]
+    outcome = simulate(shared(slots=1), requests(*[(at, 5, 5, expert) for at, expert in rows]))
+    # expert 2 takes the place of 0 in group 0; so nobody has 0 at 150, when both are free
+    assert groups(outcome) == [0, 1, 1, 0, 0, 1, 0]
+    missed = [bool(outcome.ms(number).get("switch")) for number in range(7)]
+    assert missed == [True, True, False, False, True, False, True]
 
 
-def test_of_groups_alike_the_lowest_number_comes_first(shared, simulate, requests):
-    outcome = simulate(shared(sockets=4), requests((5, 5, 5, 0), (6, 5, 5, 1), (7, 5, 5, 2)))
-    assert groups(outcome) == [0, 1, 2]
+def test_each_expert_of_a_moment_goes_where_it_is_before_idle_groups_take_what_is_left(shared, simulate, requests):
+    rows = [(0, 0), (1, 1), (2, 2), (50, 0), (50, 2)]
+    outcome = simulate(shared(sockets=3, slots=1), requests(*[(at, 5, 5, expert) for at, expert in rows]))
+    assert groups(outcome) == [0, 1, 2, 0, 2]
+    assert all("switch" not in outcome.ms(number) for number in (3, 4))
+
+
+def test_who_comes_at_the_moment_at_which_a_group_is_done_comes_first(shared, simulate, requests):
+    outcome = simulate(shared(), requests((0, 5, 5, 0), (17, 5, 5, 0)))
+    assert outcome.row(0).end == 17 * MS
+    assert groups(outcome) == [0, 1] and outcome.ms(1) == CALL_MS
 
 
 def test_all_idle_groups_are_woken_for_requests_of_one_moment(shared, simulate, requests):
@@ -102,11 +113,12 @@ def test_all_idle_groups_are_woken_for_requests_of_one_moment(shared, simulate, 
 
 
 def test_requests_from_the_router_wake_idle_groups_too(shared, simulate, requests):
-    outcome = simulate(shared(router=True, sockets=2), requests((0, 5, 5, 0), (30, 7, 5, 0)))
-    # 0 is routed by group 0 until 5 ms; group 0 has been idle for less long then, and so in group 1
-    assert groups(outcome) == [1, 1]
-    assert [plan.command.symbol for plan in outcome.of_kind(Kind.PREFILL)] == [3]
+    outcome = simulate(shared(router=True), requests((0, 5, 15, 1), (40, 7, 5, 1), (80, 9, 5, 0), (81, 9, 5, 0)))
+    # routed by groups 0, 1, 0, 1; the first by 5, the last by 86, when group 0, which copies 0 for the third, is busy
+    assert groups(outcome) == [0, 0, 0, 1]
+    assert [plan.command.symbol for plan in outcome.of_kind(Kind.PREFILL, 1)] == [3, 3, 0]
     assert outcome.ms(1) == {"router": 3, "call_overhead": 4, "prefill": 1, "decode": 4}
+    assert outcome.ms(3) == CALL_MS | {"router": 3, "call_overhead": 4}
 
 
 def test_a_batch_of_the_host_holds_no_more_than_still_wait(shared, simulate, requests):
@@ -166,6 +178,10 @@ def test_a_prefetch_is_in_vain_where_another_group_comes_free_first(shared, simu
     assert [group.cache.prefetches for group in outcome.simulation.groups] == [1, 1]
     assert [group.cache.unused for group in outcome.simulation.groups] == [{2}, set()]
     assert outcome.ms(2) == {"queue": 3, "switch": 7, "call_overhead": 2, "prefill": 1, "decode": 4}
+    workload = Workload([row.request for row in outcome.rows], [], 0, (), "", experts_given=True)
+    columns = {**outcome.simulation.columns(), "output_tokens": outcome.simulation.requests.output_tokens}
+    summary = summarise(outcome.deployment, workload, outcome.simulation, columns, outcome.counters, 0)
+    assert (summary["prefetches"], summary["prefetches_late"], summary["prefetches_wasted"]) == (2, 1, 1)
 
 
 def test_a_prefetch_for_nobody_may_end_last_of_all(shared, simulate, requests):

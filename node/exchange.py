@@ -64,19 +64,12 @@ class Exchange:
             self._lanes[group].reconsider(now)
 
     def _wake(self, expert: int, now: Picoseconds) -> None:
-        """Have idle groups take from a shared queue until it is empty, those first that need not copy the expert.
-
-        Of equals the one that has been idle longest, so that experts spread over the HBM of all; then by number.
-        """
+        """Have idle groups take from a shared queue until it is empty, those first that need not copy the expert."""
         groups = self._homes[expert]
         if len(groups) == 1:
             return
-        idle = []
-        for group in groups:
-            lane = self._lanes[group]
-            if lane.idle_since is not None:
-                idle.append((not lane.group.cache.resident(expert), lane.idle_since, group))
-        for _, _, group in sorted(idle):
-            if not self._lanes[group].group.waiting.of(expert):
+        idle = [lane for lane in (self._lanes[group] for group in groups) if lane.idle]
+        for lane in sorted(idle, key=lambda lane: not lane.group.cache.resident(expert)):  # of equals by number
+            if not lane.group.waiting.of(expert):
                 return
-            self._lanes[group].reconsider(now)
+            lane.reconsider(now)
