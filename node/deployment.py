@@ -17,7 +17,7 @@ from node.models.decoder import decoder
 from node.models.shape import Shape
 from node.models.shard import Shard
 from node.request import Request, Requests
-from node.runtime.homes import Homes, Sharding, homes_of
+from node.runtime.homes import Homes, Sharding, homes_of, serving_of
 from node.runtime.policies import EVICTION
 from node.runtime.references import numbers_by_expert
 from node.runtime.scheduler import NEXT, SCHEDULERS
@@ -71,13 +71,7 @@ class Deployment:
     @cached_property
     def serving(self) -> range:
         """The groups that serve experts; ``InputError`` where the router leaves none."""
-        alone = self.sharding.router == "group" and self.catalogue.router is not None
-        if alone and self.groups == 1:
-            raise InputError(
-                f"sharding.router = 'group': leaves no group for experts, because sharding.tensor_parallel = "
-                f"{self.degree} makes one group of all sockets of {self.machine.name}"
-            )
-        return range(int(alone), self.groups)
+        return serving_of(self.sharding, self.groups, routed=self.catalogue.router is not None)
 
     @cached_property
     def rank_kinds(self) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from node.errors import InputError
 from node.units import Bytes
 
 Homes = tuple[tuple[int, ...], ...]  # by expert, the groups that have it, in order
@@ -27,6 +28,17 @@ class Sharding:
     replicas: int = 0
     router: str = "replicated"
     shares: tuple[int, ...] = ()
+
+
+def serving_of(sharding: Sharding, groups: int, *, routed: bool) -> range:
+    """Those of so many ``groups`` that serve experts; ``InputError`` where the router has one and leaves none."""
+    alone = routed and sharding.router == "group"
+    if alone and groups == 1:
+        raise InputError(
+            "sharding.router = 'group': leaves no group for experts, because all sockets of the machine are one; lower "
+            "sharding.tensor_parallel"
+        )
+    return range(int(alone), groups)
 
 
 def homes_of(sharding: Sharding, groups: Sequence[int], weights: Sequence[Bytes], ddr: Bytes) -> Homes:

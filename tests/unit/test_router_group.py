@@ -66,8 +66,8 @@ def test_a_node_needs_a_group_for_the_router_and_another_for_experts():
     with pytest.raises(InputError) as caught:
         prepare(read_config(None, {"sharding.router": "group"}.items()))
     assert str(caught.value) == (
-        "--set: sharding.router = 'group': leaves no group for experts, because sharding.tensor_parallel = 8 makes one "
-        "group of all sockets of sn40l-node"
+        "--set: sharding.router = 'group': leaves no group for experts, because all sockets of the machine are one; "
+        "lower sharding.tensor_parallel"
     )
 
 
