@@ -24,7 +24,7 @@ from node.units import parse
 MOST_EXPERTS = 10**9
 FOOTPRINT_KEYS = (
     "experts.model", "experts.dtype", "experts.router", "experts.group", "sharding.tensor_parallel",
-    "runtime.kv_reserve",
+    "sharding.home", "sharding.replicas", "sharding.router", "runtime.kv_reserve",
 )  # fmt: skip
 
 

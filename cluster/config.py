@@ -11,6 +11,7 @@ from cluster.workload import WorkloadConfig
 from node.dataflow.fusion import LEVELS
 from node.errors import InputError
 from node.expert import DTYPE_BYTES, Catalogue, ExpertGroup
+from node.runtime.homes import HOMES, PLACEMENTS, ROUTERS
 from node.runtime.policies import EVICTION
 from node.runtime.scheduler import SCHEDULERS
 from node.runtime.settings import CALL_OVERHEADS
@@ -38,9 +39,18 @@ class ExpertsConfig:
 
 @dataclass(frozen=True)
 class ShardingConfig:
-    """``tensor_parallel``: sockets that one expert is sharded over."""
+    """``tensor_parallel``: sockets that one expert is sharded over; ``placement``: which group an expert is in.
+
+    ``home``: whether experts have a home copy in one group or in all; ``replicas``: how many, the most popular ones,
+    have one in all groups, where the others are in one. ``router``: whether every group runs the router, or group 0,
+    and nothing else.
+    """
 
     tensor_parallel: int = 8
+    placement: str = "modulo"
+    home: str = "one_group"
+    replicas: int = 0
+    router: str = "replicated"
 
 
 @dataclass(frozen=True)
@@ -120,6 +130,9 @@ class Config:
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "experts.dtype": tuple(DTYPE_BYTES),
+    "sharding.placement": PLACEMENTS,
+    "sharding.home": HOMES,
+    "sharding.router": ROUTERS,
     "runtime.scheduler": tuple(SCHEDULERS),
     "runtime.eviction": tuple(EVICTION),
     "runtime.call_overhead": CALL_OVERHEADS,

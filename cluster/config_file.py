@@ -46,7 +46,12 @@ _UNUSED: dict[str, tuple[Rule, ...]] = {
         f"experts.{key}": ((lambda c: bool(c.experts.group), "experts.group is set"),)
         for key in ("count", "model", "dtype")
     },
+    "sharding.router": ((lambda c: c.experts.router == "none", "experts.router is none"),),
     "experts.router_tokens": ((lambda c: c.experts.router == "none", "experts.router is none"),),
+    **{
+        f"sharding.{key}": ((lambda c: c.sharding.home == "all_groups", "sharding.home is all_groups"),)
+        for key in ("placement", "replicas")
+    },
     "runtime.fairness": ((lambda c: c.runtime.scheduler == "paper", "runtime.scheduler is paper"),),
     "runtime.orchestration": (
         (lambda c: c.runtime.fusion not in ("fused", "looped"), "runtime.fusion is not fused or looped"),
@@ -194,7 +199,10 @@ def _check(config: Config) -> None:
         value = getattr(getattr(config, table), name)
         if value is not None and not 1 <= value <= MOST:
             raise InputError(f"{key} = {value!r}: must be a whole number from 1 to {MOST:,}")
-    _check_pinned(config.runtime.pinned, config.experts.catalogue().count)
+    count = config.experts.catalogue().count
+    _check_pinned(config.runtime.pinned, count)
+    if not 0 <= config.sharding.replicas <= count:
+        raise InputError(f"sharding.replicas = {config.sharding.replicas}: must be a whole number from 0 to {count}")
     if config.seed < 0:
         raise InputError(f"seed = {config.seed}: must be a whole number of at least 0")
     validate(config.workload)

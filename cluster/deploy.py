@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cluster.config import Config
-from cluster.workload import Workload, load
+from cluster.workload import Workload, load, shares_of
 from node.deployment import Deployment, RuntimeOptions
 from node.errors import InputError
+from node.expert import Catalogue
 from node.models.hugging_face import load_shape
+from node.runtime.homes import Sharding
 from node.spec import Machine
 from node.spec_file import load_machine
 from node.units import MOST_PS, picoseconds, whole
+
+EXPECTED = 10**12
 
 
 def machine_of(config: Config) -> Machine:
@@ -64,7 +68,15 @@ def deployment_of(config: Config, machine: Machine | None = None) -> Deployment:
     catalogue = config.experts.catalogue()
     shapes = {model: load_shape(model) for model, _ in catalogue.kinds()}
     degree = config.sharding.tensor_parallel
-    return Deployment(machine or machine_of(config), catalogue, shapes, degree, options_of(config))
+    sharding = sharding_of(config, catalogue)
+    return Deployment(machine or machine_of(config), catalogue, shapes, degree, options_of(config), sharding)
+
+
+def sharding_of(config: Config, catalogue: Catalogue) -> Sharding:
+    """Where experts are to be; what is expected of their popularity is counted in whole requests of 10^12."""
+    asked, expected = config.sharding, shares_of(config.workload, catalogue.weights())
+    shares = tuple(round(share * EXPECTED) for share in expected.tolist())
+    return Sharding(asked.placement, asked.home, asked.replicas, asked.router, shares)
 
 
 def workload_of(config: Config, deployment: Deployment) -> Workload:
@@ -75,6 +87,12 @@ def workload_of(config: Config, deployment: Deployment) -> Workload:
     for key in ("workload.popularity", "workload.zipf_s"):
         if workload.experts_given and key in config.explicit:
             raise InputError(f"{key}: has no effect, because {workload.source} names the expert of each request")
+    for key, usual in (("placement", "modulo"), ("replicas", 0)):
+        if workload.experts_given and getattr(config.sharding, key) != usual:
+            raise InputError(
+                f"sharding.{key} = {getattr(config.sharding, key)!r}: {workload.source} names the expert of each "
+                f"request, so that nothing is known beforehand of their popularity; allowed: {usual}"
+            )
     if not workload.requests:
         raise InputError(
             f"workload.over_context = 'refuse': all {len(workload.refused)} requests exceed their expert's context"

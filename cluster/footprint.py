@@ -13,6 +13,7 @@ from itertools import cycle
 
 from node.allocator import Allocator
 from node.deployment import Deployment
+from node.runtime.homes import Sharding
 from node.units import PS_PER_S
 
 
@@ -43,17 +44,23 @@ class Capacity:
 
 
 def capacity(deployment: Deployment) -> Capacity:
-    """Fill the tiers of ``deployment`` with experts of its groups, in proportion to their counts, until one is full."""
-    groups = deployment.catalogue.groups
+    """Fill the tiers of ``deployment`` with experts of its groups, in proportion to their counts, until one is full.
+
+    An expert that is at home in every group takes room below in each of them, and is one expert.
+    """
+    groups, sharding = deployment.catalogue.groups, deployment.sharding
+    alone = Sharding(router=sharding.router)
     one_each = tuple(replace(group, count=deployment.groups) for group in groups)
-    least = replace(deployment, catalogue=replace(deployment.catalogue, groups=one_each))
+    least = replace(deployment, catalogue=replace(deployment.catalogue, groups=one_each), sharding=alone)
     first = [index * deployment.groups for index in range(len(groups))]  # an expert of each group
     order = sorted((place / group.count, index) for index, group in enumerate(groups) for place in range(group.count))
     sizes = [least.settings.sizes[first[index]].weights for _, index in order]
-    region = least.layouts[0].experts
+    region = least.layouts[-1].experts  # group 0 may have the router alone
+    below = _fill(Allocator(0, least.machine.ddr.capacity), sizes)
+    everywhere = below if sharding.home == "all_groups" else min(below, sharding.replicas)
     return Capacity(
-        hbm=_fill(Allocator(region.start, region.size), sizes) * least.groups,
-        below=_fill(Allocator(0, least.machine.ddr.capacity), sizes) * least.groups,
+        hbm=_fill(Allocator(region.start, region.size), sizes) * len(least.serving),
+        below=everywhere + (below - everywhere) * len(least.serving),
         activation_s=max(least.activation_ps(expert) for expert in first) / PS_PER_S,
     )
 

@@ -72,6 +72,7 @@ def prepare(config: Config, machine: Machine | None = None) -> tuple[Deployment,
         workload = workload_of(config, deployment)
         if machine is None:  # in a comparison a key may serve one machine and not another
             _check_machine(config, deployment.machine)
+            _check_groups(config, deployment)
         deployment.check_lengths(workload.requests)
     return deployment, workload
 
@@ -83,6 +84,16 @@ def _check_machine(config: Config, machine: Machine) -> None:
         raise InputError(f"runtime.fusion = {given!r}: {machine.name} cannot fuse more than {most!r}")
     if "runtime.orchestration" in config.explicit and machine.kernel.launch_ho is None:
         raise InputError(f"runtime.orchestration: has no effect, because {machine.name} has no kernel.launch_ho")
+
+
+def _check_groups(config: Config, deployment: Deployment) -> None:
+    """``InputError`` for a key that says what is in which group, where there is only one."""
+    for key in ("placement", "home", "replicas", "router"):
+        if f"sharding.{key}" in config.explicit and deployment.groups == 1:
+            raise InputError(
+                f"sharding.{key}: has no effect, because sharding.tensor_parallel = {deployment.degree} makes one "
+                f"group of all sockets of {deployment.machine.name}"
+            )
 
 
 def run(

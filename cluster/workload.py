@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from cluster.distributions import parse_arrivals, parse_lengths
 from cluster.traces import LONGEST_SPAN_PS, MOST_TOKENS, Int64s, Trace, read_trace
@@ -118,6 +119,21 @@ def load(config: WorkloadConfig, weights: Sequence[float], contexts: Sequence[in
     return Workload(requests, refused, int(over.sum()), notes, source, rows.experts is not None)
 
 
+def shares_of(config: WorkloadConfig, weights: Sequence[float]) -> npt.NDArray[np.float64]:
+    """The share p of requests that is expected for each expert, where no trace names it; the shares add up to 1.
+
+    p_i ~ 1 for distinct, weight_i for uniform, weight_i / rank_i^zipf_s for zipf, ranks from 1.
+    """
+    if config.popularity == "distinct":
+        weights = [1.0] * len(weights)
+    exponent = float(config.zipf_s) if config.popularity == "zipf" else 0.0
+    with np.errstate(over="ignore"):  # in logarithms, so that no weight or exponent makes all shares 0
+        logs = np.log(np.array(weights, dtype=np.float64)) - exponent * np.log(np.arange(1, len(weights) + 1))
+    shares = np.exp(logs - logs.max())
+    found: npt.NDArray[np.float64] = shares / shares.sum()
+    return found
+
+
 def _generate(config: WorkloadConfig, streams: Sequence[np.random.Generator]) -> Trace:
     """A trace drawn from the streams of arrivals, input lengths and output lengths; it names no experts."""
     count = config.requests if config.limit is None else min(config.requests, config.limit)
@@ -129,14 +145,10 @@ def _generate(config: WorkloadConfig, streams: Sequence[np.random.Generator]) ->
 
 
 def _choose(config: WorkloadConfig, weights: Sequence[float], count: int, rng: np.random.Generator) -> Int64s:
-    """An expert per request; p_i ~ weight_i for uniform, weight_i / rank_i^zipf_s for zipf, ranks from 1."""
+    """An expert per request: in turn where ``popularity`` is ``distinct``, else drawn by ``shares_of``."""
     if config.popularity == "distinct":
         return np.arange(count) % len(weights)
-    exponent = float(config.zipf_s) if config.popularity == "zipf" else 0.0
-    with np.errstate(over="ignore"):  # in logarithms, so that no weight or exponent makes all shares 0
-        logs = np.log(np.array(weights, dtype=np.float64)) - exponent * np.log(np.arange(1, len(weights) + 1))
-    shares = np.exp(logs - logs.max())
-    return rng.choice(len(weights), count, p=shares / shares.sum())
+    return rng.choice(len(weights), count, p=shares_of(config, weights))
 
 
 def _rescale(arrival_ps: Int64s, rate_scale: float) -> Int64s:

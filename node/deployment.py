@@ -17,6 +17,7 @@ from node.models.decoder import decoder
 from node.models.shape import Shape
 from node.models.shard import Shard
 from node.request import Request, Requests
+from node.runtime.homes import Homes, Sharding, homes_of, serving_of
 from node.runtime.policies import EVICTION
 from node.runtime.references import numbers_by_expert
 from node.runtime.scheduler import NEXT, SCHEDULERS
@@ -60,11 +61,17 @@ class Deployment:
     shapes: dict[str, Shape]
     degree: int
     options: RuntimeOptions = field(default_factory=RuntimeOptions)
+    sharding: Sharding = field(default_factory=Sharding)
 
     @cached_property
     def groups(self) -> int:
         """Groups of sockets; ``InputError`` where the degree does not divide the sockets."""
         return groups_of(self.machine.sockets, self.degree)
+
+    @cached_property
+    def serving(self) -> range:
+        """The groups that serve experts; ``InputError`` where the router leaves none."""
+        return serving_of(self.sharding, self.groups, routed=self.catalogue.router is not None)
 
     @cached_property
     def rank_kinds(self) -> tuple[int, ...]:
@@ -143,15 +150,23 @@ class Deployment:
         )
 
     @cached_property
+    def homes(self) -> Homes:
+        """Of each expert, the groups that have it."""
+        weights = [size.weights for size in self.settings.sizes[: self.catalogue.count]]
+        return homes_of(self.sharding, self.serving, weights, self.machine.ddr.capacity)
+
+    @cached_property
     def layouts(self) -> tuple[Layout, ...]:
         """The memory of each group; ``OutOfMemoryError`` where the catalogue does not fit."""
-        settings = self.settings
+        settings, groups = self.settings, range(self.groups)
         experts = settings.sizes[: self.catalogue.count]
+        alone = len(self.serving) < self.groups
         router = None if settings.router is None else settings.sizes[settings.router]
+        routers = [None if alone and group in self.serving else router for group in groups]
         capacity = (self.machine.ddr.capacity, self.machine.hbm.capacity)
         reserve, taken = self.options.kv_reserve, self.options.workspace
-        pinned = self.options.pinned
-        found = [lay_out(g, self.groups, experts, router, reserve, capacity, pinned) for g in range(self.groups)]
+        homes, pinned = self.homes, self.options.pinned
+        found = [lay_out(g, homes, experts, routers[g], reserve, capacity, pinned) for g in groups]
         return tuple(replace(one, kv=Region(one.kv.start + taken, reserve - taken)) for one in found)
 
     def expert_bytes(self, expert: int) -> Bytes:

@@ -55,6 +55,11 @@ class Lane:
         self._cut = False
         self._clock: Picoseconds = 0  # of decode
 
+    @property
+    def idle(self) -> bool:
+        """It is at nothing."""
+        return self._task is None
+
     def next(self) -> tuple[Picoseconds, int]:
         """When something happens next that may matter to a decision, and whether it is an arrival."""
         rest = self._rest_at if self._rest_at < self._copy_at else self._copy_at

@@ -2,7 +2,8 @@
 
 Events of one moment go in one order: arrivals first, then completions by group, of its copy before that of its run or
 call. Lanes that have nothing to do with each other (no router that hands over, no host link to share) need no common
-order, and each runs through a window by itself.
+order, and each runs through a window by itself. Where experts are at home in several groups and no router runs,
+newcomers come in through one door (``node.exchange``), before all other events of a moment.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from node.events import Ints
+from node.exchange import Door, Exchange
 from node.hardware.host import Host
 from node.hardware.rdu import Rdu
 from node.hardware.sockets import OverlappingSockets, Sockets
@@ -21,11 +23,12 @@ from node.request import Request, Requests
 from node.runtime.group import Group, Known
 from node.runtime.ledger import Ledger
 from node.runtime.settings import Settings, kv_bytes
-from node.runtime.sharding import Layout, group_of
+from node.runtime.sharding import Layout
 from node.stream import Perform
 from node.units import Picoseconds
 
 MOST_ROWS = 2**62
+DOOR = -1  # in place of a group: whose newcomers wait for no group's own
 
 
 class Simulation:
@@ -55,17 +58,28 @@ class Simulation:
             columns.expert.tolist(),
             kv_bytes(columns, settings.sizes).tolist(),
         )
-        owner = columns.id if self._routed else columns.expert
-        self._lanes = []
+        homes = _homes(layouts)
+        shared = any(layout.shared for layout in layouts)
+        if self._routed:
+            routers = [layout.group for layout in layouts if layout.router.size]
+            owner = np.array(routers)[columns.id % len(routers)]
+        elif shared:
+            owner = np.full(len(columns), DOOR)
+        else:
+            owner = np.array([homes[expert][0] for expert in sorted(homes)])[columns.expert]
+        at_door = np.flatnonzero(owner == DOOR)
+        self._door = Door(at_door.tolist(), columns.arrival[at_door].tolist())
+        self._lanes: list[Lane] = []
         for layout, of_group in zip(layouts, kinds, strict=True):
-            mine = np.flatnonzero(owner % len(layouts) == layout.group).tolist()
+            mine = np.flatnonzero(owner == layout.group).tolist()
             group = Group(layout, settings, known, mine, perform)
             costs = [rdu.costs for rdu in of_group]
             sockets = Sockets(costs) if settings.next_expert is None else OverlappingSockets(costs)
             self._lanes.append(Lane(group, sockets, host, self._ledger, self._hand_over))
             group.memory.deploy()
         self.groups = [lane.group for lane in self._lanes]
-        self._apart = len(self._lanes) == 1 or not (self._routed or host.shared)
+        self._exchange = Exchange(self._lanes, homes, columns.expert)
+        self._apart = len(self._lanes) == 1 or not (self._routed or host.shared or shared)
 
     @property
     def now(self) -> Picoseconds:
@@ -89,7 +103,7 @@ class Simulation:
 
     def next_event(self) -> Picoseconds | None:
         """When something happens next that may matter to a decision."""
-        time = min(lane.next()[0] for lane in self._lanes)
+        time = min(self._door.next(), *(lane.next()[0] for lane in self._lanes))
         return None if time == NEVER else time
 
     def advance(self, until: Picoseconds, commands: int = MOST_ROWS) -> None:
@@ -102,6 +116,11 @@ class Simulation:
         lanes = self._lanes
         while all(lane.group.stream.next < lane.group.stream.taken + commands for lane in lanes):
             (time, what), index = min((lane.next(), index) for index, lane in enumerate(lanes))
+            if (opens := self._door.next()) <= time:
+                if opens >= until:
+                    return
+                self._exchange.hand_over(self._door.open(opens), opens)
+                continue
             if time >= until:
                 return
             lanes[index].step(time, what)
@@ -116,15 +135,16 @@ class Simulation:
 
     def _hand_over(self, routed: Sequence[int], _by: Lane, now: Picoseconds) -> None:
         """Requests whose expert is known now go to the groups that hold it, in order."""
-        count = len(self._lanes)
-        if count == 1:
-            lane = self._lanes[0]
-            lane.group.receive(routed)
-            return
-        by_group: dict[int, list[int]] = {}
-        expert = self.requests.expert
-        for request in routed:
-            by_group.setdefault(group_of(int(expert[request]), count), []).append(request)
-        for index in sorted(by_group):
-            self._lanes[index].group.receive(by_group[index])
-            self._lanes[index].reconsider(now)
+        if len(self._lanes) == 1:
+            self._lanes[0].group.receive(routed)
+        else:
+            self._exchange.hand_over(routed, now)
+
+
+def _homes(layouts: Sequence[Layout]) -> dict[int, list[int]]:
+    """By expert, the groups whose DDR it is in."""
+    found: dict[int, list[int]] = {}
+    for layout in layouts:
+        for expert in layout.ddr:
+            found.setdefault(expert, []).append(layout.group)
+    return found

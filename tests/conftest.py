@@ -19,6 +19,7 @@ from node.models.hugging_face import load_shape
 from node.models.shape import Shape
 from node.planned import Planned
 from node.request import Request
+from node.runtime.homes import Sharding
 from node.runtime.ledger import CHARGES
 from node.simulation import Simulation
 from node.spec_file import load_machine
@@ -147,7 +148,7 @@ def plans_of(window: Planned) -> list[Plan]:
 
 @pytest.fixture(scope="session")
 def deploy() -> Callable[..., Deployment]:
-    """``deploy(machine, experts, router, degree, shapes, numbers, slots, **options)``: a deployment.
+    """``deploy(machine, experts, router, degree, shapes, numbers, slots, sharding, **options)``: a deployment.
 
     ``experts``: (model, count) pairs; ``shapes``: models that are not built in; ``slots``: HBM is made to hold the
     router, the KV cache and so many experts of the largest model.
@@ -163,6 +164,8 @@ def _deploy(
     shapes: Iterable[Shape] = (),
     numbers: Mapping[str, object] | None = None,
     slots: int | None = None,
+    *,
+    sharding: Sharding | None = None,
     **options: object,
 ) -> Deployment:
     catalogue = Catalogue(tuple(ExpertGroup(model, count) for model, count in experts), router)
@@ -170,14 +173,15 @@ def _deploy(
     known = {model: given.get(model) or load_shape(model) for model, _ in catalogue.kinds()}
     made = RuntimeOptions(**options)  # type: ignore[arg-type]
     numbers = dict(numbers or {})
-    deployment = Deployment(load_machine(machine, numbers), catalogue, known, degree, made)
+    parts = (catalogue, known, degree, made, sharding or Sharding())
+    deployment = Deployment(load_machine(machine, numbers), *parts)
     if slots is None:
         return deployment
     sizes = deployment.settings.sizes
     router_size = sizes[-1].weights if router else 0
     largest = max(size.weights for size in sizes[: catalogue.count])
     numbers["hbm.capacity"] = f"{router_size + made.kv_reserve + slots * largest} B"
-    return Deployment(load_machine(machine, numbers), catalogue, known, degree, made)
+    return Deployment(load_machine(machine, numbers), *parts)
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ class ExpertCache:
         sizes: Sequence[ModelSize],
         eviction: Eviction,
         waiting: Callable[[int], int] = lambda _expert: 0,
-        future: Sequence[Sequence[int]] = (),
+        future: Sequence[deque[int]] = (),
         pinned: Mapping[int, int] | None = None,
     ) -> None:
         self._region, self._allocator = region, Allocator(region.start, region.size)

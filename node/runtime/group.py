@@ -18,6 +18,7 @@ from node.runtime.memory import GroupMemory
 from node.runtime.scheduler import Decision, Route, Serve
 from node.runtime.settings import Settings
 from node.runtime.sharding import Layout
+from node.runtime.shared_waiting import SharedWaiting
 from node.runtime.task import Task, decode_task, router_task, serve_task
 from node.runtime.waiting import Waiting
 from node.stream import Perform, Range, Stream
@@ -51,7 +52,7 @@ class Group:
         self.layout, self.settings = layout, settings
         self.arrival, self.fairness, self.batch = known.arrival, settings.fairness, settings.batch
         self.stream = Stream(layout.group, perform)
-        self.waiting = Waiting(settings.batch, layout.pinned)
+        self.waiting = (SharedWaiting if layout.shared else Waiting)(settings.batch, layout.pinned)
         self.memory = GroupMemory(layout, settings, self.stream, self.waiting.of)
         self.cache = self.memory.cache
         self.activations = self.memory.activations  # by expert
@@ -90,7 +91,8 @@ class Group:
     def receive(self, routed: Sequence[int]) -> None:
         """Requests whose expert lives here, from any group's router."""
         expert = self._known.expert
-        self.waiting.add([(expert[request], request) for request in routed])
+        for request in routed:
+            self.waiting.add(expert[request], request)
 
     def next(self, now: Picoseconds) -> Decision:
         """What the scheduler wants."""
@@ -98,6 +100,7 @@ class Group:
 
     def decide(self, now: Picoseconds) -> Task | None:
         """Begin what the scheduler wants; where KV cache has no room for it, the running batch goes on instead."""
+        self.batch_left = min(self.batch_left, self.waiting.count)  # another group may have taken some of them
         decision = self.settings.scheduler(self, now)
         if decision is None:
             if self.running or self.waiting.count or self.unrouted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,13 +19,14 @@ class Known:
     """What a policy may know of its group.
 
     ``sizes``: bytes by expert; ``room``: bytes of HBM for experts; ``waiting``: how many requests wait for an expert
-    now. ``future``: by expert the numbers of all its requests, in order; nobody but ``belady`` may look.
+    now. ``future``: by expert the numbers of the requests that no group has begun to serve, in order; nobody but
+    ``belady`` may look, and it drops those that are served.
     """
 
     sizes: Sequence[Bytes]
     room: Bytes
     waiting: Callable[[int], int]
-    future: Sequence[Sequence[int]] = ()
+    future: Sequence[deque[int]] = ()
 
 
 class Memory:
@@ -146,19 +148,16 @@ class Rates(Memory):
 
 
 class Future(Memory):
-    """How many requests each expert has served, and so which one of all its requests is next."""
+    """Which request of each expert is next; groups that share its queue share its future."""
 
     NEVER = 2**63
 
-    def __init__(self, known: Known) -> None:
-        super().__init__(known)
-        self._served = [0] * len(known.future)
-
     def used(self, expert: int, requests: int) -> None:
         """The oldest requests of an expert are served first."""
-        self._served[expert] += requests
+        for _ in range(requests):
+            self.known.future[expert].popleft()
 
     def next(self, expert: int) -> int:
         """The number of the next request for ``expert``, waiting or yet to come; ``NEVER`` where there is none."""
-        numbers, served = self.known.future[expert], self._served[expert]
-        return numbers[served] if served < len(numbers) else self.NEVER
+        numbers = self.known.future[expert]
+        return numbers[0] if numbers else self.NEVER

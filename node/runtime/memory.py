@@ -32,8 +32,8 @@ class GroupMemory:
         """Home copies to DDR, the router and pinned experts to HBM, before time 0."""
         for expert, address in self._layout.ddr.items():
             self._note(Kind.LOAD, 0, expert, address, self._settings.sizes[expert].weights, Tier.DDR)
-        if self._settings.router is not None:
-            region = self._layout.router
+        region = self._layout.router
+        if self._settings.router is not None and region.size:
             self._note(Kind.LOAD, 0, self._settings.router, region.start, region.size)
         for expert, address in self._layout.pinned.items():
             self._note(Kind.LOAD, 0, expert, address, self._settings.sizes[expert].weights)

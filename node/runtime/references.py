@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from collections.abc import Collection, Sequence
 from heapq import heappop, heappush
 
@@ -39,11 +40,11 @@ class References:
         return np.repeat(self.experts(), np.array(self._requests, dtype=np.int64))
 
 
-def numbers_by_expert(requests: Requests, experts: int) -> list[list[int]]:
+def numbers_by_expert(requests: Requests, experts: int) -> list[deque[int]]:
     """Of each of so many ``experts`` the numbers of its requests, in order: the future, for those who may know it."""
     order = np.argsort(requests.expert, kind="stable")
     ends = np.cumsum(np.bincount(requests.expert, minlength=experts))
-    return [part.tolist() for part in np.split(requests.id[order], ends[:-1])]
+    return [deque(part.tolist()) for part in np.split(requests.id[order], ends[:-1])]
 
 
 def fewest_misses(experts: Ints, sizes: Sequence[Bytes], room: Bytes, pinned: Collection[int] = ()) -> int:

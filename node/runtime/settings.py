@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ class Settings:
     router: int | None
     router_tokens: int
     next_expert: Next | None = None
-    future: Sequence[Sequence[int]] = ()
+    future: Sequence[deque[int]] = ()
 
 
 def check_lengths(requests: Requests, settings: Settings, kv_size: Bytes) -> None:

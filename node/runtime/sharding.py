@@ -1,7 +1,7 @@
 """Which sockets hold which expert, and at what addresses: the layout of DDR and HBM, equal on all sockets of a group.
 
-A node of S sockets at tensor parallelism T is S/T groups. Expert e lives in group e mod (S/T), sharded over its T
-sockets. An address is the same on all of them: where shards differ in size, room is made for the largest.
+A node of S sockets at tensor parallelism T is S/T groups. Which experts a group has, ``homes`` says; each is sharded
+over its T sockets. An address is the same on all of them: where shards differ in size, room is made for the largest.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from node.allocator import Allocator
 from node.errors import InputError, OutOfMemoryError
+from node.runtime.homes import Homes
 from node.units import Bytes
 
 
@@ -37,9 +38,10 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Addresses of one group: ``ddr[expert]`` of its experts' home copies; the parts of HBM.
+    """Addresses of one group: ``ddr[expert]`` of its experts' home copies; the parts of HBM (router: 0 bytes if none).
 
     ``pinned[expert]``: of those that never leave HBM, between the KV cache and ``experts``, the room of all others.
+    ``shared``: whether other groups have some of its experts, too.
     """
 
     group: int
@@ -48,11 +50,7 @@ class Layout:
     kv: Region
     experts: Region
     pinned: dict[int, int] = field(default_factory=dict)
-
-
-def group_of(expert: int, groups: int) -> int:
-    """The group that holds an expert."""
-    return expert % groups
+    shared: bool = False
 
 
 def groups_of(sockets: int, degree: int) -> int:
@@ -67,22 +65,24 @@ def groups_of(sockets: int, degree: int) -> int:
 
 def lay_out(
     group: int,
-    groups: int,
+    homes: Homes,
     experts: Sequence[ModelSize],
     router: ModelSize | None,
     kv_reserve: Bytes,
     capacity: tuple[Bytes, Bytes],
     pinned: Collection[int] = (),
 ) -> Layout:
-    """The layout of one group; ``capacity`` is (DDR, HBM) of a socket. ``OutOfMemoryError`` if it does not fit.
+    """The layout of one group, with the experts that ``homes`` gives it; ``capacity`` is (DDR, HBM) of a socket.
 
-    Beside the ``pinned`` experts HBM must have room for the largest of the others.
+    ``OutOfMemoryError`` if it does not fit. Beside the ``pinned`` experts HBM must have room for the largest of the
+    others.
     """
     ddr_capacity, hbm_capacity = capacity
     where = f"each socket of group {group}"
     allocator = Allocator(0, ddr_capacity)
-    homes: dict[int, int] = {}
-    mine = [expert for expert in range(len(experts)) if group_of(expert, groups) == group]
+    ddr: dict[int, int] = {}
+    mine = [expert for expert, of in enumerate(homes) if group in of]
+    shared = any(len(homes[expert]) > 1 for expert in mine)
     for expert in mine:
         address = allocator.allocate(experts[expert].weights)
         if address is None:
@@ -92,10 +92,11 @@ def lay_out(
                 asked=experts[expert].weights,
                 free=allocator.free,
                 largest_hole=allocator.largest_hole,
-                hint=f"for expert {expert} of {len(experts)}: {len(homes)} of the group's {len(mine)} fit; "
-                "lower experts.count or take a machine with more DDR",
+                hint=f"for expert {expert} of {len(experts)}: {len(ddr)} of the group's {len(mine)} fit; "
+                + ("have fewer home copies (sharding.home, sharding.replicas), " if shared else "")
+                + "lower experts.count or take a machine with more DDR",
             )
-        homes[expert] = address
+        ddr[expert] = address
     router_size = router.weights if router else 0
     largest = max((experts[expert].weights for expert in mine if expert not in pinned), default=0)
     start = router_size + kv_reserve
@@ -120,9 +121,10 @@ def lay_out(
         )
     return Layout(
         group=group,
-        ddr=homes,
+        ddr=ddr,
         router=Region(0, router_size),
         kv=Region(router_size, kv_reserve),
         experts=Region(start, room),
         pinned=held,
+        shared=shared,
     )

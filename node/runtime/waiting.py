@@ -31,24 +31,22 @@ class Waiting:
         queue = self.queues.get(expert)
         return 0 if queue is None else len(queue)
 
-    def add(self, newcomers: Collection[tuple[int, int]]) -> None:
-        """Put (expert, request) where the request's number says: another group may be quicker to route a later one."""
-        queues, batch = self.queues, self._batch
-        self.count += len(newcomers)
-        for expert, request in newcomers:
-            queue = queues.get(expert)
-            if queue is None:
-                queues[expert] = queue = deque((request,))
+    def add(self, expert: int, request: int) -> None:
+        """Put a request where its number says: another group may be quicker to route a later one."""
+        queue = self.queues.get(expert)
+        self.count += 1
+        if queue is None:
+            self.queues[expert] = queue = deque((request,))
+            heappush(self._by_age, (request, expert))
+        elif request > queue[-1]:
+            queue.append(request)
+            if len(queue) > self._batch:
+                return
+        else:
+            insort(queue, request)
+            if queue[0] == request:
                 heappush(self._by_age, (request, expert))
-            elif request > queue[-1]:
-                queue.append(request)
-                if len(queue) > batch:
-                    continue
-            else:
-                insort(queue, request)
-                if queue[0] == request:
-                    heappush(self._by_age, (request, expert))
-            heappush(self._by_wish, self._wish(expert, queue))
+        heappush(self._by_wish, self._wish(expert, queue))
 
     def take(self, expert: int, count: int) -> None:
         """The first ``count`` who wait for ``expert`` wait no more."""

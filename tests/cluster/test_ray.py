@@ -73,6 +73,23 @@ def test_actors_and_windows_of_any_size_write_the_same_bytes(
     assert hashes(serve(settings, RayBackend())) == expected
 
 
+@pytest.mark.parametrize(
+    "sharding",
+    [
+        {"sharding__home": "all_groups"},
+        {"sharding__home": "all_groups", "experts__router": "none", "runtime__prefetch": True},
+        {"sharding__placement": "popularity", "sharding__replicas": 5, "sharding__router": "group"},
+    ],
+)
+def test_groups_that_share_queues_come_to_the_same_bytes(
+    sharding: dict[str, object], hashes: Callable[[Run], Hashes]
+) -> None:
+    settings = {**sharding, "sharding__tensor_parallel": 2}
+    alone = serve(config(**settings), LocalBackend())
+    over_ray = serve(config(**settings, cluster__sockets_per_actor=3, cluster__window="700 ms"), RayBackend())
+    assert hashes(over_ray) == hashes(alone)
+
+
 def test_a_real_trace_comes_to_the_same_bytes(hashes: Callable[[Run], Hashes]) -> None:
     if not AZURE_2023.exists():
         pytest.skip(f"no Azure trace at {AZURE_2023}")

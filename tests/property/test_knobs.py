@@ -33,6 +33,7 @@ ABSENT = object()
 GROUPS = [{"model": "llama-2-7b", "count": 3}, {"model": "mistral-7b", "count": 3, "weight": 1.0, "dtype": "bf16"}]
 TRACED = ("workload.requests", "workload.rate", "workload.input_tokens", "workload.output_tokens")
 GROUPED = {"experts.count": ABSENT, "experts.group": GROUPS}
+TP4 = {"sharding.tensor_parallel": 4, "machine.hbm.capacity": "18 GB"}
 DGX = {"machine.name": "dgx-a100"}
 TIGHT = {"machine.sram.banks": 20}  # weights of a layer do not fit on chip, and bandwidth between stages is short
 
@@ -58,6 +59,10 @@ KNOBS: dict[str, tuple[object, Settings]] = {
     "experts.router_tokens": (5, {}),
     "experts.group": (GROUPS, {"experts.count": ABSENT}),
     "sharding.tensor_parallel": (4, {"machine.hbm.capacity": ABSENT}),
+    "sharding.placement": ("popularity", TP4),
+    "sharding.home": ("all_groups", TP4),
+    "sharding.replicas": (2, TP4),
+    "sharding.router": ("group", TP4),
     "runtime.scheduler": ("paper", {}),
     "runtime.batch": (2, {}),
     "runtime.eviction": ("lfu", {}),

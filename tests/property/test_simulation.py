@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -20,6 +20,7 @@ from node.dataflow.kernel import Kernel
 from node.events import Kind
 from node.models.shape import Shape
 from node.request import Request
+from node.runtime.homes import HOMES, PLACEMENTS, ROUTERS, Sharding
 from node.runtime.policies import EVICTION
 from node.runtime.scheduler import SCHEDULERS
 from node.runtime.settings import CALL_OVERHEADS
@@ -77,6 +78,14 @@ def workloads(draw: st.DrawFn) -> tuple[dict[str, object], list[Request]]:
     }
     if sum(counts) > 1 and draw(st.booleans()):
         deployed |= {"pinned": (0,), "slots": deployed["slots"] + 1}
+    shares = tuple(rng.choice([0, 1, 5, 50]) for _ in range(sum(counts)))
+    deployed["sharding"] = Sharding(
+        placement=draw(st.sampled_from(PLACEMENTS)),
+        home=draw(st.sampled_from(["one_group", *HOMES])),
+        replicas=draw(st.sampled_from([0, 0, 1, 3])),
+        router=draw(st.sampled_from(ROUTERS)) if deployed["degree"] < 8 else "replicated",
+        shares=shares,
+    )
     return deployed | {"kv_factor": draw(st.sampled_from([50.0, 2.0, 1.3, 1.0]))}, requests
 
 
@@ -100,14 +109,15 @@ def test_everybody_is_served_once_and_every_command_serves_somebody(deploy, simu
     deployment = deployed(deploy, arguments, requests)
     outcome = simulate(deployment, requests)
     assert [row.end for row in outcome.rows] == sorted(row.end for row in outcome.rows)
-    assert {row.request.id: row.group for row in outcome.rows} == {
-        request.id: request.expert % deployment.groups for request in requests
-    }
-    router = deployment.settings.router
+    assert all(row.group in deployment.homes[row.request.expert] for row in outcome.rows)
+    router, started = deployment.settings.router, defaultdict[int, list[tuple[int, int]]](list)
     for row in outcome.rows:
         assert row.ttft + row.charges["decode"] <= row.e2e
         assert (row.charges["router"] > 0) == (router is not None)
         assert (row.charges["decode"] > 0) == (row.request.output_tokens > 1)
+        if router is None:
+            started[row.request.expert].append((row.request.arrival + row.charges["queue"], row.request.id))
+    assert all([number for _, number in sorted(of)] == sorted(number for _, number in of) for of in started.values())
     prompts, generated, routed = Counter[int](), Counter[int](), 0
     for group, plans in outcome.planned.items():
         commands = [plan.command for plan in plans]
@@ -145,10 +155,11 @@ def test_prefetch_evicts_nobody_who_is_served_and_shares_the_host_link_in_turn(d
     arguments["prefetch"] = True
     outcome = simulate(deployed(deploy, arguments, requests), requests)
     copies = []
-    for plans in outcome.planned.values():
+    for group, plans in outcome.planned.items():
         copies += [plan for plan in plans if plan.command.kind == Kind.COPY]
         freed = {(c.symbol, c.issued) for plan in plans if (c := plan.command).kind == Kind.FREE}
-        for row in outcome.rows:  # its call comes before its prefill, so it is served for longer still
+        for row in (row for row in outcome.rows if row.group == group):
+            # its call comes before its prefill, so it is served for longer still
             served = sum(row.charges[what] for what in ("switch", "prefill", "decode", "stall"))
             times = [at for symbol, at in freed if symbol == row.request.expert]
             assert not any(row.end - served < at < row.end for at in times)

@@ -20,6 +20,7 @@ TABLES = [entry.name for entry in fields(Config) if entry.name not in ("seed", "
 
 TRACE = (("workload.trace", "t.csv"), "workload.trace is set")
 AT_ONCE = (("workload.arrivals", "at_once"), "workload.arrivals is at_once")
+ALL_GROUPS = (("sharding.home", "all_groups"), "sharding.home is all_groups")
 GROUPS = (("experts.group", [{"count": 2}]), "experts.group is set")
 WITHOUT_EFFECT: list[tuple[str, object, tuple[tuple[str, object], str]]] = [
     ("workload.requests", 5, TRACE),
@@ -34,6 +35,9 @@ WITHOUT_EFFECT: list[tuple[str, object, tuple[tuple[str, object], str]]] = [
     ("experts.model", "llama-3-8b", GROUPS),
     ("experts.dtype", "int8", GROUPS),
     ("experts.router_tokens", 5, (("experts.router", "none"), "experts.router is none")),
+    ("sharding.placement", "popularity", ALL_GROUPS),
+    ("sharding.replicas", 2, ALL_GROUPS),
+    ("sharding.router", "group", (("experts.router", "none"), "experts.router is none")),
     ("runtime.fairness", "5 s", (("runtime.scheduler", "paper"), "runtime.scheduler is paper")),
     ("runtime.orchestration", "so", (("runtime.fusion", "unfused"), "runtime.fusion is not fused or looped")),
     ("cluster.address", "auto", (("cluster.backend", "local"), "cluster.backend is not ray")),

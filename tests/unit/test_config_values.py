@@ -95,6 +95,9 @@ def test_a_number_beyond_all_bounds_is_an_error_of_the_user(zeros: int) -> None:
 def test_every_choice_is_held_to_its_list(given: Given, fault: Fault) -> None:
     assert {key: set(choices) for key, choices in CHOICES.items()} == {
         "experts.dtype": {"fp32", "bf16", "fp16", "fp8", "int8", "int4"},
+        "sharding.placement": {"modulo", "popularity"},
+        "sharding.home": {"one_group", "all_groups"},
+        "sharding.router": {"replicated", "group"},
         "runtime.scheduler": {"affinity", "paper"},
         "runtime.eviction": {"lru", "lfu", "arc", "cost_aware", "belady"},
         "runtime.call_overhead": {"per_request", "per_batch", "none"},

@@ -63,6 +63,14 @@ def test_smaller_groups_each_hold_their_own(degree: int, hbm: int, below: int) -
     assert found.activation_s == pytest.approx(COPY_PS * 1e-12 * 8 / degree, rel=1e-3)  # norms are not split
 
 
+def test_an_expert_that_is_at_home_in_all_groups_takes_room_in_each() -> None:
+    two = {"sharding__tensor_parallel": 4}  # 489 home copies fit each of two groups
+    assert room(sharding__home="all_groups", **two).below == 489
+    assert room(sharding__replicas=100, **two).below == 100 + 2 * 389
+    assert room(sharding__replicas=500, experts__count=500, **two).below == 489
+    assert room(sharding__home="all_groups", **two).hbm == room(**two).hbm == 36
+
+
 def test_a_byte_too_few_is_an_expert_less_in_hbm() -> None:
     enough = SHARD + RESERVE + 3 * SHARD
     assert room(machine__hbm__capacity=f"{enough} B").hbm == 3

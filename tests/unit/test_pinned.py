@@ -7,11 +7,16 @@ import pytest
 
 from node.errors import OutOfMemoryError
 from node.events import Kind, Tier
+from node.runtime.homes import Sharding, homes_of
 from node.runtime.policies import EVICTION
 from node.runtime.references import fewest_misses
 from node.runtime.sharding import ModelSize, Region, lay_out
 
 POLICIES = pytest.mark.parametrize("eviction", EVICTION)
+
+
+MODULO = homes_of(Sharding(), range(2), [0] * 5, 0)
+ALONE = ((0,),) * 5
 
 
 def size(weights: int) -> ModelSize:
@@ -20,17 +25,21 @@ def size(weights: int) -> ModelSize:
 
 def test_pinned_experts_lie_between_the_kv_cache_and_the_room_of_the_others():
     experts = [size(weights) for weights in (40, 50, 60, 70, 80)]
-    layouts = [lay_out(group, 2, experts, size(30), 20, (1_000, 250), pinned=(4, 3, 0)) for group in (0, 1)]
+    layouts = [lay_out(group, MODULO, experts, size(30), 20, (1_000, 250), pinned=(4, 3, 0)) for group in (0, 1)]
     assert [layout.pinned for layout in layouts] == [{0: 50, 4: 90}, {3: 50}]
     assert [layout.experts for layout in layouts] == [Region(170, 80), Region(120, 130)]
-    assert layouts[0].ddr == lay_out(0, 2, experts, size(30), 20, (1_000, 250)).ddr  # homes of all, pinned ones too
+    assert (
+        layouts[0].ddr == lay_out(0, MODULO, experts, size(30), 20, (1_000, 250)).ddr
+    )  # homes of all, pinned ones too
 
 
 def test_beside_the_pinned_the_largest_of_the_others_must_fit():
     experts = [size(100), size(60), size(70)]
-    assert lay_out(0, 1, experts, size(10), 20, (500, 260), pinned=(0, 1)).experts == Region(190, 70)
+    assert lay_out(0, ALONE[: len(experts)], experts, size(10), 20, (500, 260), pinned=(0, 1)).experts == Region(
+        190, 70
+    )
     with pytest.raises(OutOfMemoryError) as refusal:
-        lay_out(0, 1, experts, size(10), 20, (500, 259), pinned=(0, 1))
+        lay_out(0, ALONE[: len(experts)], experts, size(10), 20, (500, 259), pinned=(0, 1))
     assert str(refusal.value) == (
         "out of memory in HBM of each socket of group 0: asked for 260 bytes, 259 free, largest hole 259; "
         "router 10 + runtime.kv_reserve 20 + runtime.pinned 160 + largest other expert 70 bytes; "
@@ -40,9 +49,9 @@ def test_beside_the_pinned_the_largest_of_the_others_must_fit():
 
 def test_all_may_be_pinned_where_all_fit():
     experts = [size(100), size(60)]
-    assert lay_out(0, 1, experts, None, 20, (500, 180), pinned=(0, 1)).experts == Region(180, 0)
+    assert lay_out(0, ALONE[: len(experts)], experts, None, 20, (500, 180), pinned=(0, 1)).experts == Region(180, 0)
     with pytest.raises(OutOfMemoryError, match="asked for 180 bytes, 179 free"):
-        lay_out(0, 1, experts, None, 20, (500, 179), pinned=(0, 1))
+        lay_out(0, ALONE[: len(experts)], experts, None, 20, (500, 179), pinned=(0, 1))
 
 
 @POLICIES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from fractions import Fraction
 
 import pytest
@@ -113,7 +114,7 @@ def test_a_use_counts_half_after_a_period_and_nothing_after_many():
 
 
 def future(numbers: list[list[int]], served: dict[int, int]) -> Future:
-    found = Future(Known([10] * len(numbers), 100, lambda _: 0, numbers))
+    found = Future(Known([10] * len(numbers), 100, lambda _: 0, [deque(of) for of in numbers]))
     for expert, requests in served.items():
         found.used(expert, requests)
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 import pytest
 
@@ -52,7 +54,7 @@ def test_sizes_are_those_of_the_experts():
 
 def test_the_future_is_the_numbers_of_each_experts_requests():
     requests = [Request(number, 0, 1, 1, expert) for number, expert in ((0, 1), (2, 0), (3, 1))]
-    assert numbers_by_expert(Requests.of(requests), 3) == [[2], [0, 3], []]
+    assert numbers_by_expert(Requests.of(requests), 3) == [deque([2]), deque([0, 3]), deque()]
 
 
 def test_the_references_of_a_run_are_its_requests_as_they_were_served(clockwork, simulate, requests):

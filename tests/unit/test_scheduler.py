@@ -47,7 +47,9 @@ def view(
 ) -> Made:
     """``waiting``: request numbers by expert; a request arrives at its number in ps."""
     queues = Waiting(batch, resident)
-    queues.add([(expert, number) for expert, numbers in (waiting or {}).items() for number in numbers])
+    for expert, numbers in (waiting or {}).items():
+        for number in numbers:
+            queues.add(expert, number)
     return Made(now, arrival, queues, unrouted, range(running), active, routed, batch_left, batch)
 
 

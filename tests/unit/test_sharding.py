@@ -9,13 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.errors import InputError, OutOfMemoryError
-from node.runtime.sharding import Layout, ModelSize, Region, group_of, groups_of, lay_out
+from node.runtime.homes import Homes, Sharding, homes_of
+from node.runtime.sharding import Layout, ModelSize, Region, groups_of, lay_out
 
 ROOMY = (10_000, 10_000)
 
 
 def size(weights: int) -> ModelSize:
     return ModelSize(weights, kv_token=2, window=None)
+
+
+def modulo(experts: int, groups: int) -> Homes:
+    return homes_of(Sharding(), range(groups), [0] * experts, 0)
 
 
 # Groups
@@ -46,9 +51,8 @@ def test_a_rack_of_six_allows_three():
     ],
 )
 def test_expert_e_lives_in_group_e_mod_groups(groups, mine):
-    layouts = [lay_out(group, groups, [size(100)] * 10, None, 0, ROOMY) for group in range(groups)]
+    layouts = [lay_out(group, modulo(10, groups), [size(100)] * 10, None, 0, ROOMY) for group in range(groups)]
     assert [list(layout.ddr) for layout in layouts] == mine
-    assert [[e for e in range(10) if group_of(e, groups) == group] for group in range(groups)] == mine
     assert [layout.group for layout in layouts] == list(range(groups))
 
 
@@ -57,18 +61,18 @@ def test_expert_e_lives_in_group_e_mod_groups(groups, mine):
 
 def test_the_layout_of_two_groups_worked_by_hand():
     experts = [size(weights) for weights in (100, 40, 60, 50, 20)]
-    first, second = (lay_out(group, 2, experts, size(30), 200, (300, 400)) for group in (0, 1))
+    first, second = (lay_out(group, modulo(5, 2), experts, size(30), 200, (300, 400)) for group in (0, 1))
     assert first == Layout(0, {0: 0, 2: 100, 4: 160}, Region(0, 30), Region(30, 200), Region(230, 170))
     assert second == Layout(1, {1: 0, 3: 40}, Region(0, 30), Region(30, 200), Region(230, 170))
 
 
 def test_without_a_router_the_kv_region_starts_at_zero():
-    layout = lay_out(0, 1, [size(100)], None, 200, ROOMY)
+    layout = lay_out(0, modulo(1, 1), [size(100)], None, 200, ROOMY)
     assert (layout.router, layout.kv, layout.experts) == (Region(0, 0), Region(0, 200), Region(200, 9_800))
 
 
 def test_a_group_without_experts_has_an_empty_layout():
-    layout = lay_out(5, 8, [size(100)] * 3, size(10), 5, ROOMY)
+    layout = lay_out(5, modulo(3, 8), [size(100)] * 3, size(10), 5, ROOMY)
     assert layout.ddr == {} and layout.experts == Region(15, 9_985)
 
 
@@ -83,7 +87,9 @@ def test_regions_do_not_overlap_and_fill_hbm(experts, groups, router, kv, spare)
     capacity = (router or 0) + kv + max(experts) + spare
     for group in range(groups):
         sizes = [size(weights) for weights in experts]
-        layout = lay_out(group, groups, sizes, None if router is None else size(router), kv, (10_000, capacity))
+        layout = lay_out(
+            group, modulo(len(sizes), groups), sizes, None if router is None else size(router), kv, (10_000, capacity)
+        )
         parts = (layout.router, layout.kv, layout.experts)
         assert [part.start for part in parts] == [0, parts[0].size, parts[0].size + parts[1].size]
         assert (layout.router.size, layout.kv.size) == (router or 0, kv)
@@ -106,9 +112,9 @@ def test_kv_cache_of_a_sequence_is_its_tokens_up_to_the_window():
 
 def test_ddr_holds_what_fits_exactly_and_refuses_one_byte_more():
     experts = [size(100), size(999), size(60), size(999), size(41)]  # group 0 of 2: 100, 60, 41
-    assert lay_out(0, 2, experts, None, 0, (201, 1_000)).ddr == {0: 0, 2: 100, 4: 160}
+    assert lay_out(0, modulo(5, 2), experts, None, 0, (201, 1_000)).ddr == {0: 0, 2: 100, 4: 160}
     with pytest.raises(OutOfMemoryError) as refusal:
-        lay_out(0, 2, experts, None, 0, (200, 1_000))
+        lay_out(0, modulo(5, 2), experts, None, 0, (200, 1_000))
     error = refusal.value
     assert (error.tier, error.socket) == ("DDR", "each socket of group 0")
     assert (error.asked, error.free, error.largest_hole) == (41, 40, 40)
@@ -120,9 +126,9 @@ def test_ddr_holds_what_fits_exactly_and_refuses_one_byte_more():
 
 def test_hbm_holds_router_kv_cache_and_the_largest_expert_exactly_and_refuses_one_byte_less():
     experts = [size(1_000), size(70), size(1_000), size(80)]  # group 1 of 2: 70, 80
-    assert lay_out(1, 2, experts, size(1_200), 500, (5_000, 1_780)).experts == Region(1_700, 80)
+    assert lay_out(1, modulo(4, 2), experts, size(1_200), 500, (5_000, 1_780)).experts == Region(1_700, 80)
     with pytest.raises(OutOfMemoryError) as refusal:
-        lay_out(1, 2, experts, size(1_200), 500, (5_000, 1_779))
+        lay_out(1, modulo(4, 2), experts, size(1_200), 500, (5_000, 1_779))
     error = refusal.value
     assert (error.tier, error.socket) == ("HBM", "each socket of group 1")
     assert (error.asked, error.free, error.largest_hole) == (1_780, 1_779, 1_779)
@@ -134,9 +140,9 @@ def test_hbm_holds_router_kv_cache_and_the_largest_expert_exactly_and_refuses_on
 
 
 def test_a_group_without_experts_still_needs_room_for_router_and_kv_cache():
-    assert lay_out(7, 8, [size(1)], size(10), 10, (0, 20)).experts == Region(20, 0)
+    assert lay_out(7, modulo(1, 8), [size(1)], size(10), 10, (0, 20)).experts == Region(20, 0)
     with pytest.raises(OutOfMemoryError, match="HBM of each socket of group 7: asked for 20 bytes, 19 free"):
-        lay_out(7, 8, [size(1)], size(10), 10, (0, 19))
+        lay_out(7, modulo(1, 8), [size(1)], size(10), 10, (0, 19))
 
 
 # Deployed: the same on a machine

@@ -1,0 +1,75 @@
+"""How requests come to groups: through which door, to which queues, and who is woken for them.
+
+An expert that is at home in several groups has one queue. Whoever of them comes free takes from its front: with k
+groups, batches of one and nothing to copy that is the queue M/D/k.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+
+from node.events import Ints
+from node.lane import NEVER, Lane
+from node.runtime.shared_waiting import SharedWaiting
+from node.units import Picoseconds
+
+
+class Door:
+    """Where newcomers come in whom no group has for itself: ``numbers``, in order of arrival at ``times``."""
+
+    def __init__(self, numbers: Sequence[int], times: Sequence[Picoseconds]) -> None:
+        self._numbers, self._times = numbers, times
+        self._came = 0
+
+    def next(self) -> Picoseconds:
+        """When the next one comes; ``NEVER`` where none does."""
+        return self._times[self._came] if self._came < len(self._times) else NEVER
+
+    def open(self, now: Picoseconds) -> Sequence[int]:
+        """Those who have come up to ``now`` and are not in yet."""
+        came = self._came
+        self._came = bisect_right(self._times, now, came)
+        return self._numbers[came : self._came]
+
+
+class Exchange:
+    """Hands requests to the groups that have their expert; ``expert`` is by request, ``homes`` by expert."""
+
+    def __init__(self, lanes: Sequence[Lane], homes: Mapping[int, Sequence[int]], expert: Ints) -> None:
+        self._lanes, self._homes, self._expert = lanes, homes, expert
+        for number, groups in homes.items():
+            queues = [lanes[group].group.waiting for group in groups]
+            for queue in queues:
+                if isinstance(queue, SharedWaiting):
+                    others = [other for other in queues if other is not queue and isinstance(other, SharedWaiting)]
+                    queue.beside[number] = others
+
+    def hand_over(self, requests: Sequence[int], now: Picoseconds) -> None:
+        """All of them to their queues, then groups decide anew: first idle ones that are woken for a shared queue.
+
+        Then, by number, all others that have one of the experts, those that decode and may have somebody join.
+        """
+        received: dict[int, list[int]] = {}
+        experts: dict[int, None] = {}  # in the order in which they are asked for
+        for request in requests:
+            expert = int(self._expert[request])
+            experts[expert] = None
+            received.setdefault(self._homes[expert][0], []).append(request)
+        for group, mine in received.items():
+            self._lanes[group].group.receive(mine)
+        for expert in experts:
+            self._wake(expert, now)
+        for group in sorted({group for expert in experts for group in self._homes[expert]}):
+            self._lanes[group].reconsider(now)
+
+    def _wake(self, expert: int, now: Picoseconds) -> None:
+        """Have idle groups take from a shared queue until it is empty, those first that need not copy the expert."""
+        groups = self._homes[expert]
+        if len(groups) == 1:
+            return
+        idle = [lane for lane in (self._lanes[group] for group in groups) if lane.idle]
+        for lane in sorted(idle, key=lambda lane: not lane.group.cache.resident(expert)):  # of equals by number
+            if not lane.group.waiting.of(expert):
+                return
+            lane.reconsider(now)

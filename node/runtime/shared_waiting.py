@@ -1,0 +1,67 @@
+"""Who waits, where an expert is at home in several groups: one queue of it, of which each of them knows."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from heapq import heapify, heappush
+
+from node.runtime.waiting import Waiting
+
+_MOST_STALE = 4  # entries of a heap for each queue, before those are dropped that no longer say how things are
+_FEW = 64
+
+
+class SharedWaiting(Waiting):
+    """``Waiting`` of a group. ``beside``: by expert, that of every other group that has it; its queue is theirs, too.
+
+    Whoever puts somebody into such a queue or takes from its front, all see it at once: so nobody is served twice, and
+    an expert's requests start in the order of their numbers, whichever groups serve them.
+    """
+
+    def __init__(self, batch: int, resident: Iterable[int]) -> None:
+        super().__init__(batch, resident)
+        self.beside: dict[int, list[SharedWaiting]] = {}
+
+    def add(self, expert: int, request: int) -> None:
+        """See ``Waiting``."""
+        super().add(expert, request)
+        queue = self.queues[expert]
+        for other in self.beside.get(expert, ()):
+            other._joined(expert, queue, request)
+
+    def take(self, expert: int, count: int) -> None:
+        """See ``Waiting``."""
+        queue = self.queues[expert]
+        super().take(expert, count)
+        for other in self.beside.get(expert, ()):
+            other._left(expert, queue, count)
+
+    def _joined(self, expert: int, queue: deque[int], request: int) -> None:
+        self.queues[expert] = queue
+        self.count += 1
+        first = queue[0] == request
+        if first:
+            heappush(self._by_age, (request, expert))
+        if first or len(queue) <= self._batch:
+            heappush(self._by_wish, self._wish(expert, queue))
+        self._tidy()
+
+    def _left(self, expert: int, queue: deque[int], count: int) -> None:
+        self.count -= count
+        if not queue:
+            del self.queues[expert]
+            return
+        heappush(self._by_age, (queue[0], expert))
+        heappush(self._by_wish, self._wish(expert, queue))
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """A group that is busy looks at nothing while others fill its heaps: keep them as small as there are queues."""
+        most = _MOST_STALE * len(self.queues) + _FEW
+        if len(self._by_age) > most:
+            self._by_age = [(queue[0], expert) for expert, queue in self.queues.items()]
+            heapify(self._by_age)
+        if len(self._by_wish) > most:
+            self._by_wish = [self._wish(expert, queue) for expert, queue in self.queues.items()]
+            heapify(self._by_wish)
