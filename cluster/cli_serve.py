@@ -18,7 +18,8 @@ from cluster import compare as comparing
 from cluster import show
 from cluster.cli_options import COMPARED, ERR, OUT, config_of, config_options, machine_list, workload_options
 from cluster.config import Config
-from cluster.output import check_output, result_folder, write_json
+from cluster.output import check_output, result_folder, write_json, write_text
+from cluster.report.page import compare_page, run_page
 from cluster.requests_table import write_requests
 from cluster.runner import Progress as RunProgress
 from cluster.runner import Run, Watch, backends, notes, prepare
@@ -51,10 +52,12 @@ def run(
         watch = _watcher(progress, prepared[0].machine.name, len(prepared[1].requests))
         result = run_workload(config, make_backend(), prepared, watch, timeline_limit)
     with result_folder(output, "run") as folder:
+        told = notes(result, config.workload.over_context)
         _write_run(folder.temporary, result, requests_format)
+        write_text(folder.temporary / "report.html", run_page(config, result, told))
         write_json(folder.temporary / "run.json", _run_record(config, time.time() - started))
     show.run_table(OUT, result)
-    _tell(notes(result, config.workload.over_context))
+    _tell(told)
     OUT.print(f"\nwritten to {folder.final}")
 
 
@@ -80,7 +83,7 @@ def _run_record(config: Config, wall_s: float) -> dict[str, object]:
 @config_options
 @workload_options
 @click.option("--machines", default=COMPARED, show_default=True, help="Machines or .toml files, with commas.")
-@click.option("--output", help="Folder for compare.json; it must not exist.  [default: a new one under runs/]")
+@click.option("--output", help="Folder for the results; it must not exist.  [default: a new one under runs/]")
 def compare(
     config_file: Path | None, settings: tuple[str, ...], machines: str, output: str | None, **options: object
 ) -> None:
@@ -92,10 +95,12 @@ def compare(
         columns = comparing.compare(
             config, variants, make_backend, lambda label, requests: _watcher(progress, label, requests)
         )
+    told = tuple(dict.fromkeys(note for column in columns for note in (*column.notes, *comparing.regime(column))))
     with result_folder(output, "compare") as folder:
         write_json(folder.temporary / "compare.json", comparing.as_json(columns))
+        write_text(folder.temporary / "report.html", compare_page(config, variants, columns, told))
     show.compare_table(OUT, columns)
-    _tell(dict.fromkeys(note for column in columns for note in (*column.notes, *comparing.regime(column))))
+    _tell(told)
     OUT.print(f"\nwritten to {folder.final}")
 
 

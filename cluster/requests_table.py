@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ from node.events import Ints
 from node.request import Request
 from node.runtime.ledger import CHARGES
 from node.simulation import Simulation
+from node.units import PS_PER_S, exact_sum
 
 _OF_REQUEST = ("request", "arrival", "expert", "group", "input_tokens", "output_tokens")
 COLUMNS = (*_OF_REQUEST, *CHARGES, "e2e", "ttft")
@@ -24,6 +25,12 @@ def columns_of(simulation: Simulation) -> dict[str, Ints]:
     names = {"request": "id", **{name: name for name in _OF_REQUEST if name not in ("request", "group")}}
     columns = {name: getattr(requests, attribute) for name, attribute in names.items()} | found
     return {name: columns[name] for name in COLUMNS}
+
+
+def spent(columns: Mapping[str, Ints]) -> dict[str, float]:
+    """The mean time that a request spent on each charge, in seconds."""
+    count = len(columns["e2e"])
+    return {charge: exact_sum(columns[charge]) / count / PS_PER_S for charge in CHARGES}
 
 
 def write_requests(columns: dict[str, Ints], refused: Sequence[Request], path: Path) -> None:
