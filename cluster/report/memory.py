@@ -28,7 +28,7 @@ def residents(found: Residents, experts: Ints) -> Figure:
     asked = np.bincount(experts, minlength=max(top) + 1)[found.experts] / len(experts)
     alone, rest = found.resident[:-1], found.resident[-1]
     names = [str(expert) for expert in top]
-    said = f"The {len(top)} experts most asked for ({asked.sum():.0%} of requests), most asked for first."
+    said = f"Most asked for first; those shown by themselves have {asked.sum():.0%} of requests."
     pictures = [heat(time_axis(found, ""), names, alone, xs, f"Heat map: when experts were in HBM. {said}")]
     up = Scale(Axis("others in HBM, mean", show=lambda count: f"{count:g}"), rest.tolist(), HEIGHT // 2, zero=True)
     heights = np.array([up.at(count) for count in rest.tolist()])
