@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check bench model test-deps lock format golden
+.PHONY: run test check bench model test-deps chromium lock format golden
 .DEFAULT_GOAL := run
 
 .venv/run.stamp: requirements.lock pyproject.toml
@@ -38,7 +38,12 @@ bench: .venv/dev.stamp  ## measurements, never asserts
 model: .venv/run.stamp  ## SmolLM2-135M-Instruct (Apache-2.0, 98 MB) into ~/.cache/samba-coe, once
 	$(BIN)/python -m cluster.checkpoints.smollm2
 
-test-deps: .venv-reference/stamp model  ## what some tests need: a model; PyTorch and transformers, in a venv of their own
+test-deps: .venv-reference/stamp model chromium  ## what some tests need: a model, Chromium; PyTorch and transformers, in a venv of their own
+
+chromium:  ## Debian's, where there is none and we may; without it tests that open report.html are skipped
+	@command -v chromium chromium-browser google-chrome > /dev/null \
+		|| { apt-get update -qq && apt-get install -qq --no-install-recommends chromium; } \
+		|| echo "no Chromium, and none could be installed: tests that open report.html will be skipped"
 
 .venv-reference/stamp: requirements-reference.lock
 	$(PYTHON) -m venv .venv-reference

@@ -26,7 +26,8 @@ from cluster.cli_options import (
 )
 from cluster.cli_progress import progress_bar, watcher
 from cluster.config import Config
-from cluster.output import check_output, result_folder, write_json
+from cluster.output import check_output, result_folder, write_json, write_text
+from cluster.report.page import compare_page, run_page
 from cluster.requests_table import write_requests
 from cluster.runner import Run, backends, notes, prepare
 from cluster.runner import run as run_workload
@@ -58,10 +59,12 @@ def run(
         watch = watcher(progress, prepared[0].machine.name, len(prepared[1].requests))
         result = run_workload(config, make_backend(), prepared, watch, timeline_limit)
     with result_folder(output, "run") as folder:
+        told = notes(result, config.workload.over_context)
         _write_run(folder.temporary, result, requests_format)
+        write_text(folder.temporary / "report.html", run_page(config, result, told))
         write_json(folder.temporary / "run.json", _run_record(config, time.time() - started))
     show.run_table(OUT, result)
-    _tell(notes(result, config.workload.over_context))
+    _tell(told)
     OUT.print(f"\nwritten to {folder.final}")
 
 
@@ -88,7 +91,7 @@ def _run_record(config: Config, wall_s: float) -> dict[str, object]:
 @workload_options
 @backend_options
 @click.option("--machines", default=COMPARED, show_default=True, help="Machines or .toml files, with commas.")
-@click.option("--output", help="Folder for compare.json; it must not exist.  [default: a new one under runs/]")
+@click.option("--output", help="Folder for the results; it must not exist.  [default: a new one under runs/]")
 def compare(
     config_file: Path | None, settings: tuple[str, ...], machines: str, output: str | None, **options: object
 ) -> None:
@@ -100,10 +103,12 @@ def compare(
         columns = comparing.compare(
             config, variants, make_backend, lambda label, requests: watcher(progress, label, requests)
         )
+    told = tuple(dict.fromkeys(note for column in columns for note in (*column.notes, *comparing.regime(column))))
     with result_folder(output, "compare") as folder:
         write_json(folder.temporary / "compare.json", comparing.as_json(columns))
+        write_text(folder.temporary / "report.html", compare_page(config, variants, columns, told))
     show.compare_table(OUT, columns)
-    _tell(dict.fromkeys(note for column in columns for note in (*column.notes, *comparing.regime(column))))
+    _tell(told)
     OUT.print(f"\nwritten to {folder.final}")
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from cluster.backends import Backend
 from cluster.config import Config
 from cluster.deploy import machines_of
+from cluster.requests_table import spent
 from cluster.runner import Watch, notes, prepare, run
 from cluster.summary import Summary
 from node.spec import Figure, Machine
@@ -31,12 +32,16 @@ METRICS: dict[str, tuple[tuple[str, ...], bool]] = {
 
 @dataclass(frozen=True)
 class Column:
-    """One machine in the comparison: its label, its summary, and what its user should be told."""
+    """One machine in the comparison: its label, its summary, and what its user should be told.
+
+    ``spent``: mean time of a request by charge (s).
+    """
 
     label: str
     summary: Summary
     notes: tuple[str, ...] = ()
     mean_input_tokens: float = 0.0
+    spent: Mapping[str, float] = field(default_factory=dict)
 
 
 def variants(names: Sequence[str], config: Config) -> list[tuple[str, Machine]]:
@@ -68,7 +73,7 @@ def compare(
         result = run(config, make_backend(), ready, watch(label, len(ready[1].requests)))
         told = notes(result, config.workload.over_context)
         tokens_in = float(result.columns["input_tokens"].mean())
-        columns.append(Column(label, result.summary, told, tokens_in))
+        columns.append(Column(label, result.summary, told, tokens_in, spent(result.columns)))
     return columns
 
 

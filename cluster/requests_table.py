@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from node.events import Ints
 from node.request import Requests
 from node.runtime.ledger import CHARGES
 from node.simulation import Simulation
+from node.units import PS_PER_S, exact_sum
 
 _OF_REQUEST = ("request", "arrival", "expert", "group", "input_tokens", "output_tokens")
 COLUMNS = (*_OF_REQUEST, *CHARGES, "e2e", "ttft")
@@ -26,6 +28,12 @@ def columns_of(simulation: Simulation) -> dict[str, Ints]:
 def _of(requests: Requests) -> dict[str, Ints]:
     names = ("arrival", "expert", "input_tokens", "output_tokens")
     return {"request": requests.id} | {name: getattr(requests, name) for name in names}
+
+
+def spent(columns: Mapping[str, Ints]) -> dict[str, float]:
+    """The mean time that a request spent on each charge, in seconds."""
+    count = len(columns["e2e"])
+    return {charge: exact_sum(columns[charge]) / count / PS_PER_S for charge in CHARGES}
 
 
 def write_requests(columns: dict[str, Ints], refused: Requests, path: Path) -> None:

@@ -12,6 +12,7 @@ from cluster.config import Config
 from cluster.coordinator import Coordinator
 from cluster.deploy import deployment_of, window_of, workload_of
 from cluster.requests_table import columns_of
+from cluster.residency import Residency, Residents
 from cluster.summary import Summary, summarise
 from cluster.timeline import Timeline
 from cluster.workload import Workload
@@ -46,6 +47,7 @@ class Run:
     summary: Summary
     columns: dict[str, Ints]
     timeline: Timeline
+    residents: Residents
 
 
 OVERLOAD, OVERLOAD_REQUESTS = 1.05, 100  # makespan over the span of arrivals, and how many requests it takes to say
@@ -111,10 +113,12 @@ def run(
     deployment, workload = prepared
     simulation = deployment.simulation(workload.requests)
     timeline = Timeline(deployment, timeline_limit)
+    residency = Residency(deployment, simulation.requests.expert)
 
     def observed(planned: dict[int, Planned]) -> None:
         timeline.observe(planned)
         observe(planned)
+        residency.observe(planned)
         watch(_progress(simulation, len(workload.requests)))
 
     per_actor = config.cluster.sockets_per_actor
@@ -129,7 +133,7 @@ def run(
     columns = columns_of(simulation)
     verify(deployment, simulation, coordinator.counters, columns)
     summary = summarise(deployment, workload, simulation, columns, coordinator.counters, config.workload.warmup)
-    return Run(deployment, workload, summary, columns, timeline)
+    return Run(deployment, workload, summary, columns, timeline, residency.finish(simulation.now))
 
 
 def notes(result: Run, over_context: str) -> tuple[str, ...]:

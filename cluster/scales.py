@@ -28,10 +28,19 @@ class Scale:
     """From values of an axis to places on ``length``; its ends are ticks, with ``pad`` a little beyond them.
 
     One over less than ``LOG_FROM`` times is not logarithmic. ``zero``: 0 is on it, unless it is logarithmic. All
-    ``values`` of a logarithmic axis are above 0.
+    ``values`` of a logarithmic axis are above 0. ``tight``: its ends are the least and the greatest value.
     """
 
-    def __init__(self, axis: Axis, values: Sequence[float], length: float, *, zero: bool, pad: bool = False) -> None:
+    def __init__(
+        self,
+        axis: Axis,
+        values: Sequence[float],
+        length: float,
+        *,
+        zero: bool,
+        pad: bool = False,
+        tight: bool = False,
+    ) -> None:
         self.axis, self._length = axis, length
         self._log = axis.log and (not values or max(values) > LOG_FROM * min(values))
         if axis.names:
@@ -51,6 +60,10 @@ class Scale:
             self.ticks = [tick * step for tick in range(round(self._low / step), round(self._high / step) + 1)]
             if pad:
                 self._low, self._high = self._low - 0.4 * step, self._high + 0.4 * step
+        if tight and values and min(values) < max(values):
+            ends = (min(values), max(values))
+            self._low, self._high = (math.log10(end) for end in ends) if self._log else ends
+            self.ticks = [tick for tick in self.ticks if ends[0] <= tick <= ends[1]]
 
     def at(self, value: float) -> float:
         """The place of ``value``, of the scale's length."""

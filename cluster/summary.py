@@ -55,9 +55,9 @@ def summarise(
         "refused": len(workload.refused),
         "warmup": warmup,
         "makespan_s": makespan,
-        "ttft_s": _spread(ttft, exact_sum(ttft)),
-        "tpot_s": _spread(tpot, float(tpot.sum())),
-        "e2e_s": _spread(e2e, exact_sum(e2e)),
+        "ttft_s": spread(ttft, exact_sum(ttft)),
+        "tpot_s": spread(tpot, float(tpot.sum())),
+        "e2e_s": spread(e2e, exact_sum(e2e)),
         "throughput_requests_per_s": len(columns["e2e"]) / makespan,
         "throughput_tokens_per_s": int(columns["output_tokens"].sum()) / makespan,
         "expert_activations": activations,
@@ -110,7 +110,7 @@ def _socket(found: Mapping[str, int]) -> dict[str, float]:
     }
 
 
-def _spread(values: Ints | Floats, total: float) -> dict[str, float] | None:
+def spread(values: Ints | Floats, total: float) -> dict[str, float] | None:
     """Mean and percentiles in seconds of times in ps that add up to ``total``; None where there are none."""
     if not len(values):
         return None

@@ -28,7 +28,10 @@ def names(folder: Path) -> list[str]:
 def test_compare_writes_every_machine_beside_the_first(coe: Coe, tmp_path: Path) -> None:
     out = good(coe("compare --backend local --set workload.requests=5 --output both"))
     found = json.loads((tmp_path / "both" / "compare.json").read_text())
-    assert names(tmp_path / "both") == ["compare.json"] and set(found) == {"machines", "first_is_better_by"}
+    assert names(tmp_path / "both") == ["compare.json", "report.html"] and set(found) == {
+        "machines",
+        "first_is_better_by",
+    }
     labels = [machine["label"] for machine in found["machines"]]
     assert labels[0] == "sn40l-node" and len(labels) == 5 and list(found["first_is_better_by"]) == labels[1:]
     times, other = found["first_is_better_by"]["dgx-a100"], found["machines"][1]

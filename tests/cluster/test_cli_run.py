@@ -12,7 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 RUN = "run --backend local --set workload.requests=12 "
-FILES = ["requests.parquet", "run.json", "summary.json", "timeline.json"]
+FILES = ["report.html", "requests.parquet", "run.json", "summary.json", "timeline.json"]
 Coe = Callable[[str], Any]  # a line -> code, out, err
 OverRay = tuple[int, str, Path, set[IPv4Address | IPv6Address]]  # exit code, stderr, results, where Ray listened
 
@@ -31,7 +31,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_run_writes_four_files_and_nothing_else(coe: Coe, tmp_path: Path) -> None:
+def test_a_run_writes_five_files_and_nothing_else(coe: Coe, tmp_path: Path) -> None:
     out = good(coe(RUN + "--output result --seed 3 --set runtime.batch=4"))
     assert names(tmp_path) == ["result"] and names(tmp_path / "result") == FILES
     summary, record = (json.loads((tmp_path / "result" / name).read_text()) for name in ("summary.json", "run.json"))
@@ -58,7 +58,7 @@ def test_without_output_each_run_has_a_new_folder(coe: Coe, tmp_path: Path) -> N
 def test_requests_come_as_csv_too(coe: Coe, tmp_path: Path) -> None:
     good(coe(RUN + "--output a --requests-format csv"))
     good(coe(RUN + "--output b"))
-    assert names(tmp_path / "a") == ["requests.csv", *FILES[1:]]
+    assert names(tmp_path / "a") == ["report.html", "requests.csv", *FILES[2:]]
     table = pyarrow.parquet.read_table(tmp_path / "b" / "requests.parquet")
     assert pyarrow.csv.read_csv(tmp_path / "a" / "requests.csv").equals(table)
 

@@ -1,0 +1,1 @@
+"""``report.html``: what a run, or a comparison of machines, came to, as one page that needs nothing else."""
