@@ -47,6 +47,12 @@ def settings_of(case: tuple[str, ...], requests: int) -> tuple[str, ...]:
 
 
 def engine_only(settings: Sequence[str]) -> float:
+    """``plan`` in a process of its own: a process inherits the peak of memory of the one that starts it."""
+    command = [sys.executable, "-m", "tests.benchmarks.engine", "--plan", *settings]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def plan(settings: Sequence[str]) -> float:
     """Seconds of processor time of planning alone: no sockets, no files."""
     config = read_config(None, [parse_setting(text) for text in settings])
     deployment, workload = prepare(config)
@@ -107,7 +113,12 @@ def main() -> None:
     """Measure all cases."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--most", type=int, default=MILLION, help="most requests of the last table")
-    most = parser.parse_args().most
+    parser.add_argument("--plan", nargs="+", help="print the seconds of planning with these settings, and end")
+    said = parser.parse_args()
+    if said.plan:
+        print(plan(said.plan))
+        return
+    most = said.most
     rows = []
     for case in CASES:
         if "Azure" in case[0] and not TRACE.exists():
