@@ -166,7 +166,7 @@ class Search:
     def _pipeline_s(self, rounds: Floats) -> Floats:
         compute = self._machine.compute
         depth = self._depth[:, None]
-        tile = rounds * self._grain / (compute.clock * compute.efficiency)
+        tile = np.where(self._busy, rounds * self._grain / (compute.clock * compute.efficiency), 0.0)
         if not self._looped:
             return np.asarray(tile * (self.tiles + depth - 1), dtype=np.float64)
         return np.maximum(tile * self.tiles, tile * depth + self.fixed_s[:, None])
@@ -180,6 +180,7 @@ class Search:
         """The fewest rounds that fit, or more of them where HBM would wait for the PMUs that this frees."""
         shape = (len(self._ranges), len(self.tiles))
         self._most = np.maximum(self._units.max(axis=-1), 1.0)
+        self._busy = self._units.max(axis=-1) > 0
         fewest = _least(np.ones(shape), self._most, self._may_take)
         self._feasible = self._legal & self._may_take(fewest)
         floor = self._hbm_s(self._most)
@@ -237,10 +238,13 @@ class Search:
     def _stages(self, index: int, chosen: int, pcus: Floats, pmus: Floats) -> tuple[Stage, ...]:
         compute = self._machine.compute
         first, last = self._ranges[index]
+        rounds = -(-self._units[index, chosen] // np.maximum(pcus, 1.0))
+        # all wait for the buffers that can be read in no fewer rounds
+        paced = float(self._rounds[index, chosen] / max(rounds.max(), 1.0))
         stages = []
         for position in range(first, last + 1):
-            units, held = float(self._units[index, chosen, position]), int(pcus[position])
-            taken = -(-units // held) * self._grain if held else 0.0
+            held = int(pcus[position])
+            taken = float(rounds[position]) * self._grain * paced
             seconds = taken * int(self.tiles[chosen]) / (compute.clock * compute.efficiency)
             cycles = float(self._cycles[chosen, position])
             stages.append(Stage(self._operators[position], held, int(pmus[position]), cycles, seconds))
