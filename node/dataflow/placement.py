@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from node.dataflow.form import Step
 from node.dataflow.graph import Operator
-from node.dataflow.stages import Range, depths, kept, reads, sending, tile_counts, work
+from node.dataflow.stages import Range, depths, feeding, kept, reads, sending, tile_counts, work
 from node.dataflow.traffic import Floats, Traffic
 from node.spec import Machine
 
@@ -125,11 +125,10 @@ class Search:
 
     def _streams(self, pcus: Floats) -> Floats:
         """PMUs that feed the operands of systolic stages."""
-        ratio = self._lanes / self._array_rows
-        across = np.maximum(np.minimum(self._row_blocks, np.ceil(np.sqrt(pcus * ratio))), 1.0)
-        across = np.minimum(across, np.maximum(pcus, 1.0))
-        feeding = np.ceil(pcus / across) + np.ceil(across / ratio)
-        return np.where(self._systolic & (pcus > 0), feeding, 0.0)
+        known = feeding(self._machine.compute.units, self._lanes, self._array_rows)
+        rows = np.clip(self._row_blocks, 1, len(known)).astype(np.intp) - 1
+        fed = known[rows, np.minimum(pcus, known.shape[1] - 1).astype(np.intp)]
+        return np.where(self._systolic & (pcus > 0), fed, 0.0)
 
     def _buffers(self, rounds: Floats) -> Floats:
         """PMUs of the tensors that a kernel holds; one that is alone in its kernel makes do with parts of a tile."""

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -30,6 +31,7 @@ from node.dataflow.operators import (
     norm,
     softmax,
 )
+from node.dataflow.stages import feeding
 from node.models.decoder import decoder
 from node.models.hugging_face import load_shape
 from node.spec import Machine
@@ -194,6 +196,13 @@ def test_fusing_never_moves_more_nor_takes_longer(
         assert less <= more * (1 + 1e-9)
     *sizes, apart = [moved(kernels, step) for kernels in found]
     assert max(sizes) <= apart * (1 + 1e-9)
+
+
+def test_more_pcus_never_need_fewer_pmus_to_feed_them() -> None:
+    """Of 90 PCUs in 22 columns 10 streams, of 91 in 23 columns 9: then 90 can do with 9, too."""
+    pmus = feeding(1040, 32, 6)
+    assert (np.diff(pmus, axis=1) >= 0).all() and (np.diff(pmus, axis=0) <= 0).all()
+    assert pmus[22, 90] == 9 and pmus[0, 90] == 91
 
 
 def test_a_decode_layer_of_llama_2_7b_fills_the_chip() -> None:
