@@ -72,19 +72,20 @@ class Placement:
 class Search:
     """The best placement of each of many ``ranges`` of a block's operators, for one ``step``.
 
-    ``members`` share a collective. ``looped``: a pass is one of many iterations: the next one's stationary operands are
-    loaded while this one runs, so that they are held twice, and its first tile may enter as this one's leaves.
+    ``members`` share a collective. With several ``iterations`` all operators are one kernel and a loop: the next
+    iteration's stationary operands are loaded while this one runs, so that they are held twice, and its first tile may
+    enter as this one's leaves.
     """
 
     def __init__(
         self, operators: Sequence[Operator], ranges: Sequence[Range], step: Step, machine: Machine, members: int,
-        looped: bool = False,
+        iterations: int = 1,
     ) -> None:  # fmt: skip
-        assert machine.pipeline is not None
+        assert machine.pipeline is not None and (iterations == 1 or len(ranges) == 1)
         self._operators, self._ranges, self._machine = operators, ranges, machine
         self._grain, self._lanes = machine.pipeline.grain, machine.pipeline.lanes
         self._array_rows = machine.compute.macs_per_cycle / self._lanes
-        self._step, self._looped = step, looped
+        self._step, self._iterations, self._looped = step, iterations, iterations > 1
         self.tiles = tile_counts(operators, step, self._array_rows)
         self.traffic = Traffic(operators, ranges, step)
         first, last = np.array(ranges).T
@@ -162,13 +163,17 @@ class Search:
         needed = (1 + self._looped) * self.traffic.stationary[:, None]
         return np.where(needed > 0, np.minimum(room / np.maximum(needed, 1.0), 1.0), 1.0)
 
-    def _pipeline_s(self, rounds: Floats) -> Floats:
+    def _tile_s(self, rounds: Floats) -> Floats:
+        """Seconds of a stage for a tile; a kernel that only moves data has no such stage."""
         compute = self._machine.compute
-        depth = self._depth[:, None]
-        tile = np.where(self._busy, rounds * self._grain / (compute.clock * compute.efficiency), 0.0)
+        return np.where(self._busy, rounds * self._grain / (compute.clock * compute.efficiency), 0.0)
+
+    def _pipeline_s(self, rounds: Floats) -> Floats:
+        tile, depth = self._tile_s(rounds), self._depth[:, None]
         if not self._looped:
             return np.asarray(tile * (self.tiles + depth - 1), dtype=np.float64)
-        return np.maximum(tile * self.tiles, tile * depth + self.fixed_s[:, None])
+        through = np.where(self._busy, tile * depth + self.fixed_s[:, None], 0.0)
+        return np.maximum(tile * self.tiles, through)
 
     def _hbm_s(self, rounds: Floats) -> Floats:
         hbm = self._machine.hbm
@@ -186,14 +191,40 @@ class Search:
         wait = _least(fewest, self._most, lambda r: self._hbm_s(r) <= np.maximum(self._pipeline_s(r), floor))
         before = np.maximum(wait - 1, fewest)
         self._rounds = np.where(self._steady(before) <= self._steady(wait), before, wait)
+        if self._looped:
+            self._rounds = self._quickest_loop(fewest, wait)
         self._fewest = fewest
-        times = np.where(self._feasible, np.maximum(self._steady(self._rounds), self._link_s[0][:, None]), np.inf)
+        times = np.where(self._feasible, self._steady(self._rounds) + self._filling(self._rounds), np.inf)
         self._chosen = times.argmin(axis=1)
         self.steady_s = times.min(axis=1)
 
     def _steady(self, rounds: Floats) -> Floats:
-        slower: Floats = np.maximum(self._pipeline_s(rounds), self._hbm_s(rounds))
-        return slower
+        """Seconds of the slowest bound, in all iterations."""
+        link = self._link_s[0][:, None]
+        slowest: Floats = np.maximum(np.maximum(self._pipeline_s(rounds), self._hbm_s(rounds)), link)
+        return slowest * self._iterations
+
+    def _filling(self, rounds: Floats) -> Floats:
+        """Seconds that a loop takes once, beside its iterations, to fill its pipeline."""
+        if not self._looped:
+            return np.zeros_like(rounds)
+        return np.asarray(self._tile_s(rounds) * (np.minimum(self.tiles, self._depth[:, None]) - 1))
+
+    def _quickest_loop(self, fewest: Floats, wait: Floats) -> Floats:
+        """The rounds in which a loop and its filling take the least time.
+
+        Where HBM waits that changes by steps, a buffer that needs one PMU less: all of them are tried.
+        """
+        needed = self._passing[0] / (self._grain * self._machine.sram.bank_bandwidth)  # PMUs in one round
+        tried = []
+        for of_tile, low, high in zip(needed, fewest[0], wait[0], strict=True):
+            counts = np.ceil(of_tile / low).astype(int) if low < high else np.zeros(0, dtype=int)
+            steps = [np.ceil(one / np.arange(1.0, count + 1)) for one, count in zip(of_tile, counts, strict=False)]
+            tried.append(np.unique(np.clip(np.concatenate([[low, high], *steps]), low, high)))
+        most = max(len(rounds) for rounds in tried)
+        rounds = np.array([np.pad(rounds, (0, most - len(rounds)), "edge") for rounds in tried]).T
+        best = (self._steady(rounds) + self._filling(rounds)).argmin(axis=0)
+        return np.asarray(rounds[best, np.arange(len(self.tiles))][None])
 
     @property
     def least_s(self) -> float:

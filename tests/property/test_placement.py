@@ -146,7 +146,32 @@ def test_stages_use_no_more_than_there_is(
             assert stage.seconds * spec.compute.clock >= least * (1 - 1e-9)
 
 
+# loops: what fills the pipeline was not compared; with more of HBM two kernels won, and no loop was tried
+FILLED = {"compute.units": 100, "sram.banks": 1040, "sram.bank_capacity": 524_288, "sram.bank_bandwidth": 1}
+FILLED |= {"hbm.bandwidth": 1_800_000_000_000, "peer.bandwidth": 400 * 10**9}
+SPLIT = {"compute.units": 3, "sram.banks": 100, "sram.bank_capacity": 524_288, "sram.bank_bandwidth": 64}
+SPLIT |= {"hbm.bandwidth": 1_800_000_000_000, "peer.bandwidth": 10**9}
+
+
 @settings(deadline=None, max_examples=150)
+@example(
+    operators=chain([("all_gather", 512), ("gemm", 8), ("append", 8), ("attention", 8), ("append", 8)]),
+    step=Step(1108, 614_386, 1108, 1),
+    numbers=FILLED,
+    level="looped",
+    repeat=2,
+    key="sram.banks",
+    more_of=lambda n: n * 2,
+)
+@example(
+    operators=chain([("gemm", 512), ("append", 8), ("append", 8)]),
+    step=Step(4353, 9_476_481, 4353, 1),
+    numbers=SPLIT,
+    level="looped",
+    repeat=2,
+    key="hbm.bandwidth",
+    more_of=lambda n: n * 2,
+)
 @given(
     operators=CHAINS,
     step=STEPS,
