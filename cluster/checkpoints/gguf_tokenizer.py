@@ -18,6 +18,7 @@ T = TypeVar("T")
 Build = Callable[[Mapping[str, object], list[str], Path], Tokenizer]
 KEY = "tokenizer.ggml"
 UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4  # of token_type
+WHOLE = (UNKNOWN, CONTROL, USER_DEFINED)  # never made by merges
 ENDS = ("eos", "eot", "eom")
 _LLAMA_3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -58,7 +59,7 @@ def _vocabulary(
         whole = [
             AddedToken(word, normalized=False, special=kind != USER_DEFINED)
             for word, kind in zip(words, kinds, strict=True)
-            if kind in (UNKNOWN, CONTROL, USER_DEFINED)
+            if kind in WHOLE
         ]
         made.add_tokens(whole)
     except InputError:
@@ -85,9 +86,10 @@ def _sentencepiece(metadata: Mapping[str, object], words: list[str], path: Path)
     """SentencePiece's BPE, with bytes for characters that are not in the vocabulary."""
     scores = _list(metadata, "scores", float, path)
     unknown = _mark(metadata, "unknown", words, path)
+    kinds = _list(metadata, "token_type", int, path)
     model = models.BPE(
         vocab=_numbered(words),
-        merges=merges_of(words, scores),
+        merges=merges_of(words, scores, {word for word, kind in zip(words, kinds, strict=True) if kind in WHOLE}),
         unk_token=words[unknown or 0],
         fuse_unk=True,
         byte_fallback=True,

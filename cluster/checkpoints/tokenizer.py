@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import tokenizers
@@ -30,9 +30,12 @@ class Tokenizer:
     ends: frozenset[int]
     template: ChatTemplate | None
 
-    def encode(self, text: str) -> list[int]:
-        """A plain text, between the tokens that the model wants around one."""
-        return list(self.vocabulary.encode(text).ids)
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """A plain text, between the tokens that the model wants around one.
+
+        What spells a special token (end of text, of turn) is text like any other, or, with ``special``, that token.
+        """
+        return self._ids(text, special=special, around=True)
 
     def chat(self, messages: Sequence[Message]) -> str:
         """The text of ``messages`` up to where the answer begins; raises ``InputError``."""
@@ -41,8 +44,31 @@ class Tokenizer:
         return self.template.render(messages)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """The tokens of ``messages``; the template has written those that begin a text. Raises ``InputError``."""
-        return list(self.vocabulary.encode(self.chat(messages), add_special_tokens=False).ids)
+        """The tokens of ``messages``; the template has written those that begin a text. Raises ``InputError``.
+
+        Special tokens are the template's alone: a content that spells one must not end its turn and begin another.
+        """
+        added = self.vocabulary.get_added_tokens_decoder()
+        special = {number: token.content for number, token in added.items() if token.special}
+        contents = "".join(message["content"] for message in messages)
+        spelled = sorted((word for word in special.values() if word in contents), key=len, reverse=True)
+        if not spelled:
+            return self._ids(self.chat(messages), special=True, around=False)
+        aside = dict(zip(spelled, _unused(contents), strict=False))  # stand in for them while the template is at work
+        hidden = [{**message, "content": _replaced(message["content"], aside)} for message in messages]
+        text, shown = self.chat(hidden), {stand_in: word for word, stand_in in aside.items()}
+        self.vocabulary.encode_special_tokens = False
+        found = self.vocabulary.encode(text, add_special_tokens=False)
+        tokens, at = [], 0
+        for number, (start, end) in zip(found.ids, found.offsets, strict=True):
+            if special.get(number) == text[start:end].strip():
+                tokens += [*self._ids(_replaced(text[at:start], shown), special=False, around=False), number]
+                at = end
+        return tokens + self._ids(_replaced(text[at:], shown), special=False, around=False)
+
+    def _ids(self, text: str, *, special: bool, around: bool) -> list[int]:
+        self.vocabulary.encode_special_tokens = not special
+        return list(self.vocabulary.encode(text, add_special_tokens=around).ids)
 
     def decode(self, tokens: Iterable[int], *, special: bool = False) -> str:
         """The text of ``tokens``; with the ``special`` ones (end of text, of turn) or without."""
@@ -51,6 +77,17 @@ class Tokenizer:
     def stream(self) -> Stream:
         """A decoder of tokens as they come."""
         return Stream(self.vocabulary)
+
+
+def _unused(text: str) -> Iterator[str]:
+    """Characters for private use that are not in ``text``."""
+    return (character for character in map(chr, range(0xF0000, 0x110000)) if character not in text)
+
+
+def _replaced(text: str, by: Mapping[str, str]) -> str:
+    for word, other in by.items():
+        text = text.replace(word, other)
+    return text
 
 
 class Stream:

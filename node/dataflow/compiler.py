@@ -86,7 +86,7 @@ class Compiler:
             name = _name(block, block.operators[first : last + 1])
             placement = search.placement(index)
             made.append(placed_kernel(name, search.traffic, index, placement, step, launch))
-        if self.level == "looped" and len(made) == 1 and block.repeat > 1:
+        if self.level == "looped" and block.repeat > 1:
             made = min([made, *self._looped(block, step, launch)], key=lambda kernels: _seconds(kernels, step))
         return made
 
@@ -98,7 +98,7 @@ class Compiler:
     def _looped(self, block: Block, step: Step, launch: Launch) -> list[list[Kernel]]:
         """The whole block in one launch, if it fits with the next iteration's weights beside this one's."""
         whole = [(0, len(block.operators) - 1)]
-        search = Search(block.operators, whole, step, self.machine, self.members, looped=True)
+        search = Search(block.operators, whole, step, self.machine, self.members, iterations=block.repeat)
         if not np.isfinite(search.steady_s[0]):
             return []
         placement, name = search.placement(0), f"{block.name} x {block.repeat}"

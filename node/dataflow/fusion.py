@@ -2,7 +2,8 @@
 
 ``unfused``: each operator is a kernel. ``conventional``: what GPU compilers do, epilogues and flash attention, up to
 five operators. ``fused``: as many as PCUs, PMUs and SRAM allow and time gains from, up to a whole block (a decoder
-layer). ``looped``: beyond that, a block that is one kernel becomes one launch with a loop over its repetitions.
+layer). ``looped``: beyond that, a block that fits in one kernel becomes one launch with a loop over its repetitions,
+where time gains from that.
 """
 
 from __future__ import annotations

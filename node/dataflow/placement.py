@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from node.dataflow.form import Step
 from node.dataflow.graph import Operator
-from node.dataflow.stages import Range, depths, kept, reads, sending, tile_counts, work
+from node.dataflow.stages import Range, depths, feeding, kept, reads, sending, tile_counts, work
 from node.dataflow.traffic import Floats, Traffic
 from node.spec import Machine
 
@@ -72,19 +72,20 @@ class Placement:
 class Search:
     """The best placement of each of many ``ranges`` of a block's operators, for one ``step``.
 
-    ``members`` share a collective. ``looped``: a pass is one of many iterations: the next one's stationary operands are
-    loaded while this one runs, so that they are held twice, and its first tile may enter as this one's leaves.
+    ``members`` share a collective. With several ``iterations`` all operators are one kernel and a loop: the next
+    iteration's stationary operands are loaded while this one runs, so that they are held twice, and its first tile may
+    enter as this one's leaves.
     """
 
     def __init__(
         self, operators: Sequence[Operator], ranges: Sequence[Range], step: Step, machine: Machine, members: int,
-        looped: bool = False,
+        iterations: int = 1,
     ) -> None:  # fmt: skip
-        assert machine.pipeline is not None
+        assert machine.pipeline is not None and (iterations == 1 or len(ranges) == 1)
         self._operators, self._ranges, self._machine = operators, ranges, machine
         self._grain, self._lanes = machine.pipeline.grain, machine.pipeline.lanes
         self._array_rows = machine.compute.macs_per_cycle / self._lanes
-        self._step, self._looped = step, looped
+        self._step, self._iterations, self._looped = step, iterations, iterations > 1
         self.tiles = tile_counts(operators, step, self._array_rows)
         self.traffic = Traffic(operators, ranges, step)
         first, last = np.array(ranges).T
@@ -125,11 +126,10 @@ class Search:
 
     def _streams(self, pcus: Floats) -> Floats:
         """PMUs that feed the operands of systolic stages."""
-        ratio = self._lanes / self._array_rows
-        across = np.maximum(np.minimum(self._row_blocks, np.ceil(np.sqrt(pcus * ratio))), 1.0)
-        across = np.minimum(across, np.maximum(pcus, 1.0))
-        feeding = np.ceil(pcus / across) + np.ceil(across / ratio)
-        return np.where(self._systolic & (pcus > 0), feeding, 0.0)
+        known = feeding(self._machine.compute.units, self._lanes, self._array_rows)
+        rows = np.clip(self._row_blocks, 1, len(known)).astype(np.intp) - 1
+        fed = known[rows, np.minimum(pcus, known.shape[1] - 1).astype(np.intp)]
+        return np.where(self._systolic & (pcus > 0), fed, 0.0)
 
     def _buffers(self, rounds: Floats) -> Floats:
         """PMUs of the tensors that a kernel holds; one that is alone in its kernel makes do with parts of a tile."""
@@ -163,13 +163,17 @@ class Search:
         needed = (1 + self._looped) * self.traffic.stationary[:, None]
         return np.where(needed > 0, np.minimum(room / np.maximum(needed, 1.0), 1.0), 1.0)
 
-    def _pipeline_s(self, rounds: Floats) -> Floats:
+    def _tile_s(self, rounds: Floats) -> Floats:
+        """Seconds of a stage for a tile; a kernel that only moves data has no such stage."""
         compute = self._machine.compute
-        depth = self._depth[:, None]
-        tile = rounds * self._grain / (compute.clock * compute.efficiency)
+        return np.where(self._busy, rounds * self._grain / (compute.clock * compute.efficiency), 0.0)
+
+    def _pipeline_s(self, rounds: Floats) -> Floats:
+        tile, depth = self._tile_s(rounds), self._depth[:, None]
         if not self._looped:
             return np.asarray(tile * (self.tiles + depth - 1), dtype=np.float64)
-        return np.maximum(tile * self.tiles, tile * depth + self.fixed_s[:, None])
+        through = np.where(self._busy, tile * depth + self.fixed_s[:, None], 0.0)
+        return np.maximum(tile * self.tiles, through)
 
     def _hbm_s(self, rounds: Floats) -> Floats:
         hbm = self._machine.hbm
@@ -180,20 +184,47 @@ class Search:
         """The fewest rounds that fit, or more of them where HBM would wait for the PMUs that this frees."""
         shape = (len(self._ranges), len(self.tiles))
         self._most = np.maximum(self._units.max(axis=-1), 1.0)
+        self._busy = self._units.max(axis=-1) > 0
         fewest = _least(np.ones(shape), self._most, self._may_take)
         self._feasible = self._legal & self._may_take(fewest)
         floor = self._hbm_s(self._most)
         wait = _least(fewest, self._most, lambda r: self._hbm_s(r) <= np.maximum(self._pipeline_s(r), floor))
         before = np.maximum(wait - 1, fewest)
         self._rounds = np.where(self._steady(before) <= self._steady(wait), before, wait)
+        if self._looped:
+            self._rounds = self._quickest_loop(fewest, wait)
         self._fewest = fewest
-        times = np.where(self._feasible, np.maximum(self._steady(self._rounds), self._link_s[0][:, None]), np.inf)
+        times = np.where(self._feasible, self._steady(self._rounds) + self._filling(self._rounds), np.inf)
         self._chosen = times.argmin(axis=1)
         self.steady_s = times.min(axis=1)
 
     def _steady(self, rounds: Floats) -> Floats:
-        slower: Floats = np.maximum(self._pipeline_s(rounds), self._hbm_s(rounds))
-        return slower
+        """Seconds of the slowest bound, in all iterations."""
+        link = self._link_s[0][:, None]
+        slowest: Floats = np.maximum(np.maximum(self._pipeline_s(rounds), self._hbm_s(rounds)), link)
+        return slowest * self._iterations
+
+    def _filling(self, rounds: Floats) -> Floats:
+        """Seconds that a loop takes once, beside its iterations, to fill its pipeline."""
+        if not self._looped:
+            return np.zeros_like(rounds)
+        return np.asarray(self._tile_s(rounds) * (np.minimum(self.tiles, self._depth[:, None]) - 1))
+
+    def _quickest_loop(self, fewest: Floats, wait: Floats) -> Floats:
+        """The rounds in which a loop and its filling take the least time.
+
+        Where HBM waits that changes by steps, a buffer that needs one PMU less: all of them are tried.
+        """
+        needed = self._passing[0] / (self._grain * self._machine.sram.bank_bandwidth)  # PMUs in one round
+        tried = []
+        for of_tile, low, high in zip(needed, fewest[0], wait[0], strict=True):
+            counts = np.ceil(of_tile / low).astype(int) if low < high else np.zeros(0, dtype=int)
+            steps = [np.ceil(one / np.arange(1.0, count + 1)) for one, count in zip(of_tile, counts, strict=False)]
+            tried.append(np.unique(np.clip(np.concatenate([[low, high], *steps]), low, high)))
+        most = max(len(rounds) for rounds in tried)
+        rounds = np.array([np.pad(rounds, (0, most - len(rounds)), "edge") for rounds in tried]).T
+        best = (self._steady(rounds) + self._filling(rounds)).argmin(axis=0)
+        return np.asarray(rounds[best, np.arange(len(self.tiles))][None])
 
     @property
     def least_s(self) -> float:
@@ -237,10 +268,13 @@ class Search:
     def _stages(self, index: int, chosen: int, pcus: Floats, pmus: Floats) -> tuple[Stage, ...]:
         compute = self._machine.compute
         first, last = self._ranges[index]
+        rounds = -(-self._units[index, chosen] // np.maximum(pcus, 1.0))
+        # all wait for the buffers that can be read in no fewer rounds
+        paced = float(self._rounds[index, chosen] / max(rounds.max(), 1.0))
         stages = []
         for position in range(first, last + 1):
-            units, held = float(self._units[index, chosen, position]), int(pcus[position])
-            taken = -(-units // held) * self._grain if held else 0.0
+            held = int(pcus[position])
+            taken = float(rounds[position]) * self._grain * paced
             seconds = taken * int(self.tiles[chosen]) / (compute.clock * compute.efficiency)
             cycles = float(self._cycles[chosen, position])
             stages.append(Stage(self._operators[position], held, int(pmus[position]), cycles, seconds))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -36,6 +37,20 @@ def work(op: Operator, step: Step, tiles: Floats, machine: Machine) -> tuple[Flo
     blocks = np.ceil(rows / array_rows - 1e-9)
     wasted = blocks * array_rows / rows * (np.ceil(columns / lanes) * lanes / columns)
     return op.flops.at(step) / 2 / macs * wasted / tiles, blocks
+
+
+@cache
+def feeding(units: int, lanes: int, array_rows: float) -> Floats:
+    """The fewest PMUs that feed a grid of PCUs: by blocks of rows from 1 on, and by PCUs from none to ``units``.
+
+    Over all grids no wider than there are blocks of rows, so that more PCUs never need fewer PMUs.
+    """
+    ratio = lanes / array_rows
+    pcus = np.arange(units + 1.0)
+    widths = np.arange(1.0, math.ceil(math.sqrt(units * ratio)) + 1)
+    across = np.minimum(widths[:, None], np.maximum(pcus, 1.0))
+    pmus: Floats = np.minimum.accumulate(np.ceil(pcus / across) + np.ceil(across / ratio), axis=0)
+    return pmus
 
 
 def sending(op: Operator, machine: Machine, members: int) -> tuple[Form, float]:

@@ -74,7 +74,7 @@ def test_sizes(model: Checkpoint) -> None:
 
 @pytest.mark.parametrize(("text", "tokens"), KNOWN, ids=[repr(text)[:24] for text, _ in KNOWN])
 def test_tokens_are_llama_cpps(model: Checkpoint, text: str, tokens: list[int]) -> None:
-    assert model.tokenizer.encode(text) == tokens
+    assert model.tokenizer.encode(text, special=True) == tokens
     assert model.tokenizer.decode(tokens, special=True) == text
     stream = model.tokenizer.stream()
     assert "".join(stream.push(token) for token in tokens) == model.tokenizer.decode(tokens)
@@ -85,7 +85,7 @@ def test_other_ways_to_split_are_llama_cpps(smollm2: Path, pre: str) -> None:
     metadata, _ = read_header(map_file(smollm2), smollm2)
     found = gguf_tokenizer(metadata | {"tokenizer.ggml.pre": pre}, smollm2)
     for entry in ENTRIES:
-        assert found.encode(entry["text"]) == entry[pre], entry["text"]
+        assert found.encode(entry["text"], special=True) == entry[pre], entry["text"]
 
 
 def test_tokens_are_transformers(model: Checkpoint, known: tuple[dict[str, list[object]], object]) -> None:
@@ -94,7 +94,7 @@ def test_tokens_are_transformers(model: Checkpoint, known: tuple[dict[str, list[
     for entry, found, decoded in zip(ENTRIES, answers["tokens"], answers["decoded"], strict=True):
         assert decoded == entry["text"]
         assert found == entry["gpt-2"]
-        same += model.tokenizer.encode(entry["text"]) == found
+        same += model.tokenizer.encode(entry["text"], special=True) == found
     assert same >= 30
     assert answers["end"] in model.tokenizer.ends
 
@@ -133,6 +133,6 @@ def test_a_saved_tokenizer_is_transformers(known: tuple[dict[str, list[object]],
     """The same from a folder that transformers wrote: tokenizer.json, tokenizer_config.json, chat_template.jinja."""
     answers, _ = known
     found = read_tokenizer(folder / "saved")
-    assert [found.encode(text) for text, _ in KNOWN] == answers["tokens"]
+    assert [found.encode(text, special=True) for text, _ in KNOWN] == answers["tokens"]
     assert [found.chat(chat) for chat in CHATS] == answers["chats"]
     assert found.ends == {0, 2}

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from node.dataflow.decode import DecodeCost, Segment, slowest
@@ -264,6 +264,14 @@ POWERS = st.integers(0, 13).map(lambda n: 2**n)  # shapes that kernels are made 
 
 
 @settings(deadline=None, max_examples=60)
+@example(
+    short={"compute.efficiency": "0.2 %", "peer.bandwidth": "200 MB/s", "sram.bank_capacity": "1 KiB"},
+    key="sram.banks",
+    factor=2,
+    served=("llama-2-7b", 8),
+    level="fused",
+    shape=(512, 1, 1),
+)
 @given(
     short=SHORTAGES,
     key=st.sampled_from(list(UNITS)),

@@ -129,9 +129,9 @@ def test_words_and_chat(tmp_path: Path) -> None:
     """Single digits, whole control tokens, letters merged in the order of the merges."""
     found = load_checkpoint(write(tmp_path / "small.gguf", weights())).tokenizer
     words = small_gguf.vocabulary()
-    encoded = [words[token] for token in found.encode("the in  12<|im_end|>")]
+    encoded = [words[token] for token in found.encode("the in  12<|im_end|>", special=True)]
     assert encoded == ["t", "he", "Ġ", "in", "ĠĠ", "1", "2", "<|im_end|>"]
-    assert found.decode(found.encode("the in  12<|im_end|>")) == "the in  12"
+    assert found.decode(found.encode("the in  12<|im_end|>", special=True)) == "the in  12"
     assert found.decode([words.index("<|im_end|>")], special=True) == "<|im_end|>"
     assert found.ends == {words.index("<|endoftext|>"), words.index("<|im_end|>")}
     assert found.chat([{"role": "user", "content": "hé"}]) == "<|im_start|>user\nhé<|im_end|>"
