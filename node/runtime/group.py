@@ -12,8 +12,8 @@ from itertools import islice
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-from node.dataflow.form import causal_pairs
 from node.errors import InvariantError
+from node.runtime import steps
 from node.runtime.memory import GroupMemory
 from node.runtime.scheduler import Decision, Route, Serve
 from node.runtime.settings import Settings
@@ -216,40 +216,24 @@ class Group:
         calls = len(who) if overhead == "per_request" else int(serve.opens_batch and overhead == "per_batch")
         return serve_task(who, expert, miss, calls, held)
 
-    def prefill_step(self, task: Task) -> tuple[int, ...]:
-        """One pass over the prompts of ``task``: tokens, pairs, context, sequences, growth, steps."""
-        window, inputs = self.settings.sizes[task.expert].window, self._known.input_tokens
-        lengths = [inputs[request] for request in task.who]
-        tokens = sum(lengths)
-        if window is None:
-            pairs = (sum([length * length for length in lengths]) + tokens) // 2  # causal_pairs, added up
-        else:
-            pairs = sum([causal_pairs(length, window) for length in lengths])
-        return tokens, pairs, tokens, len(lengths), 0, 0
+    def prefill_step(self, task: Task) -> steps.Step:
+        """One pass over the prompts of ``task``."""
+        inputs = self._known.input_tokens
+        return steps.prefill([inputs[request] for request in task.who], self.settings.sizes[task.expert].window)
 
-    def decode_step(self, task: Task) -> tuple[int, ...]:
-        """Steps of the running batch until somebody ends: the fields of ``prefill_step``."""
-        running, steps = self.running, self.steps
-        most = running[0][LAST] - steps
-        window = self.settings.sizes[task.expert].window
+    def decode_step(self, task: Task) -> steps.Step:
+        """Steps of the running batch until somebody ends."""
+        running, done = self.running, self.steps
+        most, window = running[0][LAST] - done, self.settings.sizes[task.expert].window
         if window is None:
-            batch = len(running)
-            context = steps * batch + self._offsets
-            return batch, context, context, batch, batch, most
-        return _windowed([steps + one[OFFSET] for one in running], window, most)
+            return steps.decode(len(running), done * len(running) + self._offsets, most)
+        return steps.windowed([done + one[OFFSET] for one in running], window, most)
 
-    def router_step(self, task: Task) -> tuple[int, ...]:
+    def router_step(self, task: Task) -> steps.Step:
         """The router's decode on the requests of ``task``; its first token came with its prefill."""
         generated = self.settings.router_tokens - task.steps
         contexts = [self._known.input_tokens[request] + generated for request in task.who]
         window = self.settings.sizes[task.expert].window
         if window is None:
-            return len(contexts), sum(contexts), sum(contexts), len(contexts), len(contexts), task.steps
-        return _windowed(contexts, window, task.steps)
-
-
-def _windowed(contexts: Sequence[int], window: int, steps: int) -> tuple[int, ...]:
-    """Decode steps with an attention window: at most until that of a sequence fills up, for its cost changes there."""
-    steps = min([steps, *(window - context for context in contexts if context < window)])
-    seen = sum(min(context, window) for context in contexts)
-    return len(contexts), seen, seen, len(contexts), sum(context < window for context in contexts), steps
+            return steps.decode(len(contexts), sum(contexts), task.steps)
+        return steps.windowed(contexts, window, task.steps)

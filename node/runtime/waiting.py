@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from heapq import heappop, heappush
+
+Entry = tuple[int, ...]  # what it is sorted by, then the expert
 
 
 class Waiting:
@@ -23,8 +25,8 @@ class Waiting:
         self.queues: dict[int, deque[int]] = {}
         self.count = 0
         self._batch, self._resident = batch, set(resident)
-        self._by_age: list[tuple[int, int]] = []  # first request, expert
-        self._by_wish: list[tuple[int, bool, int, int]] = []  # -how many, not resident, first request, expert
+        self._by_age: list[Entry] = []  # first request, expert
+        self._by_wish: list[Entry] = []  # -how many, not resident, first request, expert
 
     def of(self, expert: int) -> int:
         """How many wait for ``expert``."""
@@ -73,37 +75,30 @@ class Waiting:
 
     def oldest(self, without: Collection[int] = ()) -> int | None:
         """The expert of the request that has waited longest, those ``without`` left out; None where nobody waits."""
-        heap, aside = self._by_age, list[tuple[int, int]]()
-        found = None
-        while heap:
-            request, expert = heap[0]
-            queue = self.queues.get(expert)
-            if queue is not None and queue[0] == request:
-                if expert not in without:
-                    found = expert
-                    break
-                aside.append(heap[0])
-            heappop(heap)
-        for entry in aside:
-            heappush(heap, entry)
-        return found
+        return self._first(self._by_age, lambda expert, queue: (queue[0], expert), without)
 
     def most_wanted(self, without: Collection[int] = ()) -> int | None:
         """The expert that most wait for; of equals a resident one, then the one waited for longest."""
-        heap, aside = self._by_wish, set[tuple[int, bool, int, int]]()
-        found = None
+        return self._first(self._by_wish, self._wish, without)
+
+    def _first(
+        self, heap: list[Entry], now: Callable[[int, deque[int]], Entry], without: Collection[int]
+    ) -> int | None:
+        """The expert, last in its entry, of the least one that says how things are ``now``; others are dropped."""
+        aside, found = set[Entry](), None
         while heap:
-            expert = heap[0][-1]
+            entry = heap[0]
+            expert = entry[-1]
             queue = self.queues.get(expert)
-            if queue is not None and heap[0] == self._wish(expert, queue):
+            if queue is not None and entry == now(expert, queue):
                 if expert not in without:
                     found = expert
                     break
-                aside.add(heap[0])
+                aside.add(entry)
             heappop(heap)
         for entry in aside:
             heappush(heap, entry)
         return found
 
-    def _wish(self, expert: int, queue: deque[int]) -> tuple[int, bool, int, int]:
+    def _wish(self, expert: int, queue: deque[int]) -> Entry:
         return -min(len(queue), self._batch), expert not in self._resident, queue[0], expert
