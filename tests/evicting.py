@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from node.runtime.expert_cache import ExpertCache
@@ -13,7 +14,7 @@ def cache_for(
     policy: str, sizes: Sequence[int], room: int, string: Sequence[int], waiting: Callable[[int], int] = lambda _: 0
 ) -> ExpertCache:
     """A cache whose future is ``string``, should its policy look at it."""
-    future = [[number for number, one in enumerate(string) if one == expert] for expert in range(len(sizes))]
+    future = [deque(n for n, one in enumerate(string) if one == expert) for expert in range(len(sizes))]
     models = [ModelSize(size, 1, None) for size in sizes]
     return ExpertCache(Region(1_000, room), models, EVICTION[policy], waiting, future)
 
