@@ -112,18 +112,22 @@ def test_ranges_of_many_sizes_are_proved_legal_without_going_one_by_one(
 
 @pytest.mark.parametrize("at", [100, 250, 499])
 def test_one_byte_of_overlap_is_found_wherever_it_is(at: int) -> None:
-    stream = legal(500, 6, 3)
-    others: dict[int, Command] = {}
-    for number, command in enumerate(stream):
-        if number >= at - 50 and command.kind == Kind.ALLOCATE and others:
-            at = number
+    """With a range that ends right afterwards; nothing else is wrong."""
+    stream, others = legal(500, 6, 3), dict[int, Command]()
+    for command in stream:
+        if command.sequence >= at and others:
+            at = command.sequence
             break
         if command.kind == Kind.ALLOCATE:
             others[command.symbol] = command
         else:
             del others[command.symbol]
-    other = next(iter(others.values()))
-    stream[at] = stream[at]._replace(address=other.address + other.size - 1)
-    results, refusal = outcome([to_columns(stream)], 1)
+    del stream[at:]
+    other = max(others.values(), key=lambda command: command.address)  # nobody lies above it
+    begun = Command(at, 0, Kind.ALLOCATE, at, Tier.HBM, 10_000, other.address + other.size, 64)
+    ended = other._replace(sequence=at + 1, kind=Kind.FREE, issued=at + 1)
+    assert len(outcome([to_columns([*stream, begun, ended])], 1)) == 3
+    begun = begun._replace(address=begun.address - 1)
+    results, refusal = outcome([to_columns([*stream, begun, ended])], 1)
     assert f"overlaps [{other.address:,}, {other.address + other.size:,}) of symbol {other.symbol}" in str(refusal)
     assert len(results) == at
