@@ -16,21 +16,13 @@ from cluster.report.binned import latencies
 from cluster.report.figure import Cell, Figure, cell, flat
 from cluster.report.latency import latency, time_over_run, where_time_went
 from cluster.runner import Run
+from cluster.show import LABELS
 from node.deployment import Deployment
 from node.spec import KINDS, Machine
 
-HEADLINES = {
-    "throughput_requests_per_s": "requests/s",
-    "throughput_tokens_per_s": "output tokens/s",
-    "ttft_s.p50": "TTFT p50",
-    "ttft_s.p99": "TTFT p99",
-    "tpot_s.p50": "TPOT p50",
-    "e2e_s.p50": "E2E p50",
-    "e2e_s.p99": "E2E p99",
-    "hit_rate": "expert hit rate",
-    "expert_activations": "activations",
-    "makespan_s": "makespan",
-}
+_ON_TOP = ("throughput_requests_per_s", "throughput_tokens_per_s", "ttft_s.p50", "ttft_s.p99", "tpot_s.p50",
+           "e2e_s.p50", "e2e_s.p99", "hit_rate", "expert_activations", "makespan_s")  # fmt: skip
+HEADLINES = {name: {**LABELS, "expert_activations": "activations"}[name] for name in _ON_TOP}
 HOW_IT_RAN = ("cluster", "footprint", "explicit")  # changes no result
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent),

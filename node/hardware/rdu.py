@@ -1,8 +1,8 @@
 """One socket: DMA, tile and link engines over its own tiers; it says what a command costs and refuses what is wrong.
 
-A copy has its share of HBM bandwidth, so it may move the end of a run that is under way (``tile``). ``execute`` takes
-one command; ``replay`` a window of them, with times worked out over whole columns where no copy is beside a run. Both
-give the same results and leave the same state (a property test holds them to it).
+A copy has its share of HBM bandwidth, so it may move the end of a run that is under way (``tile``). ``replay`` takes a
+window of commands, with times worked out over whole columns where no copy is beside a run. What comes of a window is
+what comes of its commands one by one (a property test holds it to that).
 """
 
 from __future__ import annotations
@@ -39,25 +39,6 @@ class Rdu:
         self._sizes = np.array([program.weight_bytes for program in programs], dtype=np.int64)
         self.dma_free = self.dma_busy = 0
         self.copied = self.commands = 0
-
-    def execute(self, command: Command) -> Completion:
-        """Do one command; raises ``HardwareError`` for what is out of range, overlaps or is not alive."""
-        start = end = command.issued
-        if command.kind == Kind.COPY:
-            start = max(command.issued, self.dma_free)
-            end = self.dma_free = start + int(self.costs.copy_ps[command.program])
-            for run in self.tile.copy(start, end):
-                self.tiers.retime(run.command.symbol, run.end)
-        elif command.kind in RUN_KINDS:
-            start, end = self.tile.execute(command)
-        self.commands += 1
-        return self._apply(command, start, end)
-
-    def shorten(self, steps: int) -> Picoseconds:
-        """The decode run last begun ends after ``steps``: when that is."""
-        run = self.tile.shorten(steps)
-        self.tiers.retime(run.command.symbol, run.end)
-        return run.end
 
     def replay(self, columns: Ints) -> Ints:
         """A window of commands as columns -> int64 array (4, commands): the fields of ``Completion``.

@@ -65,10 +65,6 @@ class Tiers:
         """A window of commands; see ``node.hardware.at_once``."""
         return do_at_once((self.ddr, self.hbm), self._in_use, columns, sizes, spans)
 
-    def retime(self, symbol: int, end: Picoseconds) -> None:
-        """The run that reads ``symbol`` ends at another time than it did."""
-        self._in_use[symbol] = end
-
     def snapshot(self) -> dict[str, object]:
         """All state as plain numbers."""
         in_use = [list(use) for use in sorted(self._in_use.items())]

@@ -15,7 +15,7 @@ from node.runtime.scheduler import Decision, Next, View
 from node.runtime.sharding import ModelSize
 from node.units import Bytes, Picoseconds
 
-MOST_TOKENS = 2**31
+_ENDLESS = 2**31  # tokens: more than any request has
 CALL_OVERHEADS = ("per_request", "per_batch", "none")
 
 
@@ -66,6 +66,6 @@ def kv_bytes(requests: Requests, sizes: Sequence[ModelSize]) -> Ints:
 def _kv_bytes(tokens: Ints, sizes: Sequence[ModelSize], expert: Ints) -> Ints:
     """``ModelSize.kv_bytes`` of many."""
     token = np.array([size.kv_token for size in sizes])[expert]
-    window = np.array([MOST_TOKENS if size.window is None else size.window for size in sizes])[expert]
+    window = np.array([_ENDLESS if size.window is None else size.window for size in sizes])[expert]
     needed: Ints = token * np.minimum(tokens, window)
     return needed

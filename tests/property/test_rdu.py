@@ -18,6 +18,7 @@ from node.hardware.rdu import Rdu
 from node.models.decoder import decoder
 from node.models.shape import Shape
 from node.spec_file import load_machine
+from tests.commanded import Commanded
 
 MACHINE = load_machine("sn40l-node", {"ddr.bandwidth": "2 GB/s", "hbm.bandwidth": "4 GB/s"})
 SHAPES = [Shape("a", 1, 64, 8, 8, 8, 200, 90, 512), Shape("b", 2, 64, 8, 4, 8, 96, 100, 512)]
@@ -33,8 +34,8 @@ def way(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-def rdu() -> Rdu:
-    return Rdu("socket 3", MACHINE, PROGRAMS, sharers=2)
+def rdu() -> Commanded:
+    return Commanded("socket 3", MACHINE, PROGRAMS, sharers=2)
 
 
 # What a socket refuses: each change to one of these commands, alone
@@ -197,7 +198,7 @@ def test_a_run_cut_beside_copies_is_one_of_that_many_steps(
     """One copy before the cut or before the run, another one after the cut."""
     begun = COPIED + 10**8
 
-    def ran(count: int, length: int) -> Rdu:
+    def ran(count: int, length: int) -> Commanded:
         socket = rdu()
         run = Command(5, 0, Kind.DECODE, begun, **{**DECODE, **shape, "steps": count})
         copy = copied(6, begun + round(at * length))

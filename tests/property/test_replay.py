@@ -14,11 +14,11 @@ from node.dataflow.form import Step
 from node.dataflow.program import compile_graph
 from node.events import Command, Kind, Tier, to_columns
 from node.hardware import rdu as rdus
-from node.hardware.rdu import Rdu
 from node.hardware.tiers import Completion
 from node.models.decoder import decoder
 from node.models.shape import Shape
 from node.spec_file import load_machine
+from tests.commanded import Commanded
 
 MACHINE = load_machine("sn40l-node", {"ddr.bandwidth": "2 GB/s", "hbm.bandwidth": "4 GB/s"})
 SHAPES = [Shape("a", 1, 64, 8, 8, 8, 200, 90, 512), Shape("b", 2, 64, 8, 4, 8, 96, 100, 512)]
@@ -36,8 +36,8 @@ def way(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-def rdu() -> Rdu:
-    return Rdu("socket 3", MACHINE, PROGRAMS, sharers=2)
+def rdu() -> Commanded:
+    return Commanded("socket 3", MACHINE, PROGRAMS, sharers=2)
 
 
 class Account:
