@@ -30,7 +30,7 @@ from tests.tiny import alone, asked, expert, prompts, tensors
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
-@pytest.mark.parametrize("sockets", [1, 3, 8])
+@pytest.mark.parametrize("sockets", [1, 2, 3, 5, 8, 16])
 def test_a_composition_over_ray_answers_as_its_experts_alone(sockets: int) -> None:
     given = prompts(12, 6)
     expected = [generate(alone(prompt)).answers[0] for prompt in given]
@@ -40,6 +40,14 @@ def test_a_composition_over_ray_answers_as_its_experts_alone(sockets: int) -> No
     )
     assert found.answers == expected == [seen[number] for number in range(len(given))]
     assert found.simulation.groups[0].misses > 3
+
+
+@pytest.mark.parametrize("level", ["unfused", "looped"])
+def test_nor_does_fusion_change_a_token_over_ray(level: str) -> None:
+    given = prompts(4, 3)
+    question = asked(5, 3, 2, given)
+    found = generate(replace(question, options=replace(question.options, fusion=level)), start=ray_members)
+    assert found.answers == [generate(alone(prompt)).answers[0] for prompt in given]
 
 
 @pytest.mark.parametrize("per_actor", [2, 3, 5])
