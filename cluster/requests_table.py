@@ -12,17 +12,19 @@ import pyarrow.parquet
 from node.events import Ints
 from node.request import Requests
 from node.runtime.ledger import CHARGES
-from node.simulation import Simulation
 from node.units import PS_PER_S, exact_sum
 
-_OF_REQUEST = ("request", "arrival", "expert", "group", "input_tokens", "output_tokens")
+_OF_REQUEST = ("request", "arrival", "expert", "node", "group", "input_tokens", "output_tokens")
 COLUMNS = (*_OF_REQUEST, *CHARGES, "e2e", "ttft")
 
 
-def columns_of(simulation: Simulation) -> dict[str, Ints]:
-    """The requests of a run that is over, in the order of their numbers; times in integer picoseconds."""
-    columns = _of(simulation.requests) | simulation.columns()
-    return {name: columns[name] for name in COLUMNS}
+def columns_of(requests: Requests, found: Mapping[str, Ints]) -> dict[str, Ints]:
+    """The ``requests`` of a run that is over and what was ``found`` of each; times in integer picoseconds.
+
+    Of several nodes the ``node`` is known, too; groups are numbered within it.
+    """
+    columns = _of(requests) | dict(found)
+    return {name: columns[name] for name in COLUMNS if name in columns}
 
 
 def _of(requests: Requests) -> dict[str, Ints]:
@@ -50,6 +52,6 @@ def _arrow(columns: dict[str, Ints], refused: Requests) -> pa.Table:
     if not len(refused):
         return completed
     known = _of(refused)
-    rows = {name: pa.array(known[name]) if name in known else pa.nulls(len(refused), pa.int64()) for name in COLUMNS}
+    rows = {name: pa.array(known[name]) if name in known else pa.nulls(len(refused), pa.int64()) for name in columns}
     rows["outcome"] = pa.repeat("refused", len(refused))
     return pa.concat_tables([completed, pa.table(rows)]).sort_by("request")

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from cluster.backends import Backend, LocalBackend, RayBackend, ray_session
 from cluster.config import Config
-from cluster.coordinator import Coordinator
-from cluster.deploy import deployment_of, window_of, workload_of
+from cluster.cycles import no_search_for_cycles
+from cluster.deploy import check_routing, deployment_of, front_end_of, staleness_of, window_of, workload_of
+from cluster.nodes.fleet import Fleet
+from cluster.nodes.node import Node, Observe, Outcome, Plan, State
 from cluster.requests_table import columns_of
-from cluster.residency import Residency, Residents
+from cluster.residency import Residents, joined, most_asked
 from cluster.summary import Summary, summarise
-from cluster.timeline import Timeline
+from cluster.timeline import Collected, together
 from cluster.workload import Workload
-from node.conservation import verify
 from node.dataflow.fusion import LEVELS
 from node.deployment import Deployment
 from node.errors import InputError
 from node.events import Ints
 from node.planned import Planned
-from node.simulation import Simulation
 from node.spec import Machine
 from node.units import PS_PER_S, show_seconds
 
@@ -46,13 +47,12 @@ class Run:
     workload: Workload
     summary: Summary
     columns: dict[str, Ints]
-    timeline: Timeline
+    timeline: Collected
     residents: Residents
 
 
 OVERLOAD, OVERLOAD_REQUESTS = 1.05, 100  # makespan over the span of arrivals, and how many requests it takes to say
 Watch = Callable[[Progress], None]
-Observe = Callable[[dict[int, Planned]], None]
 
 
 @contextlib.contextmanager
@@ -69,6 +69,7 @@ def prepare(config: Config, machine: Machine | None = None) -> tuple[Deployment,
     """Deployment and workload; everything that can be wrong with the input is found here."""
     with config.naming_origins():
         window_of(config)
+        check_routing(config)
         deployment = deployment_of(config, machine)
         deployment.check_fits()
         workload = workload_of(config, deployment)
@@ -111,29 +112,79 @@ def run(
     ``observe`` is given the commands of each window, by group, once the sockets have done them.
     """
     deployment, workload = prepared
-    simulation = deployment.simulation(workload.requests)
-    timeline = Timeline(deployment, timeline_limit)
-    residency = Residency(deployment, simulation.requests.expert)
+    deployment.check_lengths(workload.requests)
+    count = len(workload.requests)
 
-    def observed(planned: dict[int, Planned]) -> None:
-        timeline.observe(planned)
-        observe(planned)
-        residency.observe(planned)
-        watch(_progress(simulation, len(workload.requests)))
+    def watched(state: State) -> None:
+        watch(Progress(**state._asdict(), requests=count))
 
-    per_actor = config.cluster.sockets_per_actor
-    if per_actor is None:
-        per_actor = 1 if config.cluster.backend == "ray" else deployment.machine.sockets
-    coordinator = Coordinator(deployment, simulation, backend, window_of(config), per_actor, observed)
+    plan = _plan(config, deployment, workload, timeline_limit)
     try:
         with no_search_for_cycles():
-            coordinator.run()
+            if config.routing.nodes == 1:
+                found, outcomes = _alone(deployment, workload, backend, plan, watched, observe)
+            else:
+                found, outcomes = _behind_a_front_end(config, deployment, workload, backend, plan, watched)
     finally:
         backend.stop()
-    columns = columns_of(simulation)
-    verify(deployment, simulation, coordinator.counters, columns)
-    summary = summarise(deployment, workload, simulation, columns, coordinator.counters, config.workload.warmup)
-    return Run(deployment, workload, summary, columns, timeline, residency.finish(simulation.now))
+    columns = columns_of(workload.requests, found)
+    sockets = (one.counters[socket] for one in outcomes for socket in sorted(one.counters))
+    tallies, warmup = [one.tally for one in outcomes], config.workload.warmup
+    return Run(
+        deployment,
+        workload,
+        summarise(deployment, workload, tallies, columns, dict(enumerate(sockets)), warmup),
+        columns,
+        together([one.timeline for one in outcomes]),
+        joined([one.residents for one in outcomes]).residents(),
+    )
+
+
+def _plan(config: Config, deployment: Deployment, workload: Workload, timeline_limit: int) -> Plan:
+    nodes, per_actor = config.routing.nodes, config.cluster.sockets_per_actor
+    if per_actor is None:
+        per_actor = 1 if config.cluster.backend == "ray" and nodes == 1 else deployment.machine.sockets
+    return Plan(window_of(config), per_actor, most_asked(workload.requests.expert), timeline_limit // nodes)
+
+
+def _alone(
+    deployment: Deployment,
+    workload: Workload,
+    backend: Backend,
+    plan: Plan,
+    watch: Callable[[State], None],
+    observe: Observe,
+) -> tuple[Mapping[str, Ints], list[Outcome]]:
+    """One node, which all requests reach by themselves."""
+
+    def observed(planned: dict[int, Planned]) -> None:
+        observe(planned)
+        watch(node.state)
+
+    node = Node(0, deployment, workload.requests, backend, plan, observed)
+    outcome = node.outcome(node.end())
+    return outcome.columns, [outcome]
+
+
+def _behind_a_front_end(
+    config: Config,
+    deployment: Deployment,
+    workload: Workload,
+    backend: Backend,
+    plan: Plan,
+    watch: Callable[[State], None],
+) -> tuple[Mapping[str, Ints], list[Outcome]]:
+    """Several nodes."""
+    nodes = config.routing.nodes
+    workers = min(config.cluster.node_workers or backend.cpus, nodes)
+    fleet = Fleet(deployment, nodes, backend, workers, plan, watch)
+    chosen, outcomes = fleet.run(workload.requests, front_end_of(config), staleness_of(config))
+    found = {"node": chosen}
+    for name in outcomes[0].columns:
+        found[name] = np.empty(len(chosen), dtype=np.int64)
+        for node, outcome in enumerate(outcomes):
+            found[name][chosen == node] = outcome.columns[name]
+    return found, outcomes
 
 
 def notes(result: Run, over_context: str) -> tuple[str, ...]:
@@ -146,10 +197,16 @@ def notes(result: Run, over_context: str) -> tuple[str, ...]:
     assert isinstance(makespan, float)
     if overloaded(result):
         told.append(
-            f"{summary['machine']} does not keep up: requests came for {show_seconds(_arrived(result))}, serving "
+            f"{_machines(summary)} not keep up: requests came for {show_seconds(_arrived(result))}, serving "
             f"them took {show_seconds(makespan)}; waiting times grow with the length of the workload"
         )
     return tuple(told)
+
+
+def _machines(summary: Summary) -> str:
+    """Those of a run, with their verb."""
+    nodes = summary.get("nodes")
+    return f"{len(nodes)} {summary['machine']} do" if isinstance(nodes, list) else f"{summary['machine']} does"
 
 
 def overloaded(result: Run) -> bool:
@@ -161,26 +218,3 @@ def overloaded(result: Run) -> bool:
 
 def _arrived(result: Run) -> float:
     return int(result.workload.requests.arrival[-1]) / PS_PER_S
-
-
-@contextlib.contextmanager
-def no_search_for_cycles() -> Iterator[None]:
-    """Python's collector looks through all tuples of a run for cycles that it does not make: a fifth of its time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-def _progress(simulation: Simulation, requests: int) -> Progress:
-    groups = simulation.groups
-    return Progress(
-        now=simulation.now,
-        completed=simulation.completed,
-        requests=requests,
-        hits=sum(group.hits for group in groups),
-        misses=sum(group.misses for group in groups),
-    )

@@ -34,7 +34,7 @@ def verify(
     in_system = request_time(arrival, arrival + columns["e2e"])
     _same("Little's law: request time", in_system, sum(exact_sum(columns[charge]) for charge in CHARGES))
     _same("requests left in the system", len(arrival) - simulation.completed, 0)
-    last = int((arrival + columns["e2e"]).max())
+    last = int((arrival + columns["e2e"]).max(initial=0))
     in_vain = deployment.options.prefetch and any(layout.shared for layout in deployment.layouts)
     if in_vain:
         _at_most("end of the last request", last, makespan)

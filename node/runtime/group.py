@@ -36,21 +36,23 @@ KV: Final = 3
 class Known(NamedTuple):
     """The columns of a workload as lists; ``kv_bytes``: of each request's whole length, at its expert."""
 
-    arrival: Sequence[Picoseconds]
-    input_tokens: Sequence[int]
-    output_tokens: Sequence[int]
-    expert: Sequence[int]
-    kv_bytes: Sequence[Bytes]
+    arrival: list[Picoseconds]
+    input_tokens: list[int]
+    output_tokens: list[int]
+    expert: list[int]
+    kv_bytes: list[Bytes]
 
 
 class Group:
-    """A group of sockets; ``newcomers`` reach it by themselves, in order, the others are handed over to it."""
+    """A group of sockets. Newcomers that it is told to ``expect`` reach it by themselves, others are handed over to it.
 
-    def __init__(
-        self, layout: Layout, settings: Settings, known: Known, newcomers: Sequence[int], perform: Perform | None = None
-    ) -> None:
+    ``known`` grows with the workload.
+    """
+
+    def __init__(self, layout: Layout, settings: Settings, known: Known, perform: Perform | None = None) -> None:
         self.layout, self.settings = layout, settings
-        self.arrival, self.fairness, self.batch = known.arrival, settings.fairness, settings.batch
+        self.arrival: Sequence[Picoseconds] = known.arrival
+        self.fairness, self.batch = settings.fairness, settings.batch
         self.stream = Stream(layout.group, perform)
         self.waiting = (SharedWaiting if layout.shared else Waiting)(settings.batch, layout.pinned)
         self.memory = GroupMemory(layout, settings, self.stream, self.waiting.of)
@@ -64,7 +66,8 @@ class Group:
         self._offsets = 0  # of the running batch, in all
         self.hits = self.misses = self.late = 0  # requests; a miss waits for a copy, of late ones begun before
         self._known = known
-        self._newcomers, self._times = newcomers, [known.arrival[number] for number in newcomers]
+        self._newcomers: list[int] = []
+        self._times: list[Picoseconds] = []
         self._came = self._routing = 0  # how many of them have come, and have been taken by the router
 
     @property
@@ -76,6 +79,11 @@ class Group:
     def newcomer(self) -> int:
         """The newcomer that is routed next."""
         return self._newcomers[self._routing]
+
+    def expect(self, newcomers: Sequence[int]) -> None:
+        """``newcomers`` will come, in order, after all before."""
+        self._newcomers.extend(newcomers)
+        self._times.extend([self.arrival[number] for number in newcomers])
 
     def next_arrival(self) -> Picoseconds | None:
         """When the next newcomer comes."""

@@ -103,6 +103,7 @@ def test_every_choice_is_held_to_its_list(given: Given, fault: Fault) -> None:
         "runtime.call_overhead": {"per_request", "per_batch", "none"},
         "runtime.fusion": {"unfused", "conventional", "fused", "looped"},
         "runtime.orchestration": {"ho", "so"},
+        "routing.policy": {"round_robin"},
         "cluster.backend": {"ray", "local"},
     }
     for key, choices in CHOICES.items():
@@ -113,7 +114,7 @@ def test_every_choice_is_held_to_its_list(given: Given, fault: Fault) -> None:
 
 def test_counts_are_from_one_to_a_million(given: Given, fault: Fault) -> None:
     assert {key.partition(".")[2] for key in AT_LEAST_ONE} == {
-        "count", "router_tokens", "tensor_parallel", "batch", "sockets_per_actor",
+        "count", "router_tokens", "tensor_parallel", "batch", "nodes", "sockets_per_actor", "node_workers",
     }  # fmt: skip
     assert MOST == 10**6
     for key in AT_LEAST_ONE:

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from cluster.summary import summarise
+from cluster.summary import summarise, tally_of
 from cluster.workload import Workload
 from node.errors import OutOfMemoryError
 from node.events import Kind
@@ -178,7 +178,9 @@ def test_a_prefetch_is_in_vain_where_another_group_comes_free_first(shared, simu
     assert outcome.ms(2) == {"queue": 3, "switch": 7, "call_overhead": 2, "prefill": 1, "decode": 4}
     workload = Workload([row.request for row in outcome.rows], [], 0, (), "", experts_given=True)
     columns = {**outcome.simulation.columns(), "output_tokens": outcome.simulation.requests.output_tokens}
-    summary = summarise(outcome.deployment, workload, outcome.simulation, columns, outcome.counters, 0)
+    summary = summarise(
+        outcome.deployment, workload, [tally_of(outcome.deployment, outcome.simulation)], columns, outcome.counters, 0
+    )
     assert (summary["prefetches"], summary["prefetches_late"], summary["prefetches_wasted"]) == (2, 1, 1)
 
 

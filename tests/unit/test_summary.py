@@ -14,7 +14,7 @@ import pytest
 from cluster.backends import LocalBackend
 from cluster.config_file import read_config
 from cluster.runner import Run, prepare, run
-from cluster.summary import summarise
+from cluster.summary import summarise, tally_of
 
 SMALL = {"cluster.backend": "local", "workload.requests": 90, "workload.rate": 3.0, "experts.count": 60}
 # Bytes of llama-2-7b over 4 sockets: 6,738,415,616 parameters, and the norms, 2 a layer and one, once more on 3
@@ -47,7 +47,9 @@ def again(result: Run, warmup: int = 0, **columns: list[int]) -> dict[str, Any]:
     made = {name: np.array(columns.get(name, [1] * length), dtype=np.int64) for name in result.columns}
     counted = ("hbm_peak", "ddr_used", "dma_busy", "tile_busy", "link_busy", "copied")
     counters = {socket: {name: 10 * socket + n for n, name in enumerate(counted)} for socket in range(8)}
-    return summarise(result.deployment, result.workload, simulation, made, counters, warmup)
+    return summarise(
+        result.deployment, result.workload, [tally_of(result.deployment, simulation)], made, counters, warmup
+    )
 
 
 # Times
