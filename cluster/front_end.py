@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
+from hashlib import blake2b
 
 import numpy as np
 
@@ -37,7 +39,42 @@ def round_robin(_expert: int, view: View) -> int:
     return view.sent % len(view.outstanding)
 
 
-POLICIES: dict[str, Policy] = {"round_robin": round_robin}
+def least_loaded(_expert: int, view: View) -> int:
+    """To one with the fewest requests outstanding; of equals the first one from the one on whose turn it would be."""
+    count = len(view.outstanding)
+    return min(range(count), key=lambda node: (view.outstanding[node], (node - view.sent) % count))
+
+
+def expert_affinity(expert: int, view: View) -> int:
+    """To the expert's own node, or the first in its order that stays within the bound of load.
+
+    With the request none has more than ceil(c x mean) outstanding, the mean with the request, c: ``load_bound``
+    (Mirrokni, Thorup and Zadimoghaddam, *Consistent Hashing with Bounded Loads*, 2017). Somebody always stays within.
+    """
+    count, times = len(view.outstanding), view.load_bound
+    bound = -(-times.numerator * (sum(view.outstanding) + 1) // (times.denominator * count))
+    return next(node for node in order(expert, count) if view.outstanding[node] < bound)
+
+
+@lru_cache(maxsize=2**16)
+def order(expert: int, nodes: int) -> tuple[int, ...]:
+    """All ``nodes`` in the order in which ``expert`` would have them: by hash of both, the highest first.
+
+    With a node more the others keep their order (rendezvous hashing; Thaler and Ravishankar, 1998): so that one takes
+    its share of experts from all others, and nothing else moves.
+    """
+    return tuple(sorted(range(nodes), key=lambda node: _hash(expert, node), reverse=True))
+
+
+def _hash(expert: int, node: int) -> bytes:
+    return blake2b(f"{expert} {node}".encode(), digest_size=8).digest()
+
+
+POLICIES: dict[str, Policy] = {
+    "round_robin": round_robin,
+    "least_loaded": least_loaded,
+    "expert_affinity": expert_affinity,
+}
 BLIND = ("round_robin",)  # policies that do not look at the nodes
 BOUNDED = ("expert_affinity",)  # those that have a bound of load
 

@@ -67,14 +67,15 @@ class _Going:
         """Give nodes their requests and let time pass up to ``until``: how many each has outstanding then."""
         for node, columns in given.items():
             self._given[node].append(columns)
+            self._states[node]["outstanding"] += columns.shape[1]
         if not self._started:
             for worker in range(len(self._nodes)):
                 self._start(worker)
             self._started, given = True, {}
         messages = {}
-        for worker, nodes in enumerate(self._nodes):
-            feed = {node: given[node] for node in nodes if node in given}
-            if feed or until == NEVER or any(self._states[node]["outstanding"] for node in nodes):
+        for worker, nodes in enumerate(self._nodes):  # where nothing is to be done, nothing needs to be said
+            if until == NEVER or any(self._states[node]["outstanding"] for node in nodes):
+                feed = {node: given[node] for node in nodes if node in given}
                 messages[worker] = {"feed": feed, "until": until}
         while messages:
             for worker, reply in self._ask(messages).items():

@@ -103,7 +103,7 @@ def test_every_choice_is_held_to_its_list(given: Given, fault: Fault) -> None:
         "runtime.call_overhead": {"per_request", "per_batch", "none"},
         "runtime.fusion": {"unfused", "conventional", "fused", "looped"},
         "runtime.orchestration": {"ho", "so"},
-        "routing.policy": {"round_robin"},
+        "routing.policy": {"round_robin", "least_loaded", "expert_affinity"},
         "cluster.backend": {"ray", "local"},
     }
     for key, choices in CHOICES.items():
