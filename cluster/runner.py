@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-
-import numpy as np
 
 from cluster.backends import Backend, LocalBackend, RayBackend, ray_session
 from cluster.config import Config
 from cluster.cycles import no_search_for_cycles
-from cluster.deploy import check_routing, deployment_of, front_end_of, staleness_of, window_of, workload_of
-from cluster.nodes.fleet import Fleet
-from cluster.nodes.node import Node, Observe, Outcome, Plan, State
-from cluster.requests_table import columns_of
-from cluster.residency import Residents, joined, most_asked
+from cluster.deploy import check_routing, deployment_of, window_of, workload_of
+from cluster.nodes.node import Observe, State
+from cluster.nodes.serve import serve
+from cluster.not_served import NotServed
+from cluster.residency import Residents, joined
 from cluster.summary import Summary, summarise
 from cluster.timeline import Collected, together
 from cluster.workload import Workload
@@ -23,14 +21,13 @@ from node.dataflow.fusion import LEVELS
 from node.deployment import Deployment
 from node.errors import InputError
 from node.events import Ints
-from node.planned import Planned
 from node.spec import Machine
 from node.units import PS_PER_S, show_seconds
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is, in virtual time (ps) and requests."""
+    """How far a run is, in virtual time (ps) and requests; ``completed``: served or turned away."""
 
     now: int
     completed: int
@@ -41,12 +38,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Run:
-    """What came of a run."""
+    """What came of a run: ``columns`` of the requests served, in order of arrival, and the ``others``."""
 
     deployment: Deployment
     workload: Workload
     summary: Summary
     columns: dict[str, Ints]
+    others: NotServed
     timeline: Collected
     residents: Residents
 
@@ -118,73 +116,26 @@ def run(
     def watched(state: State) -> None:
         watch(Progress(**state._asdict(), requests=count))
 
-    plan = _plan(config, deployment, workload, timeline_limit)
     try:
         with no_search_for_cycles():
-            if config.routing.nodes == 1:
-                found, outcomes = _alone(deployment, workload, backend, plan, watched, observe)
-            else:
-                found, outcomes = _behind_a_front_end(config, deployment, workload, backend, plan, watched)
+            found = serve(config, prepared, backend, watched, timeline_limit, observe)
     finally:
         backend.stop()
-    columns = columns_of(workload.requests, found)
+    columns, outcomes = found.columns, found.outcomes
+    if not len(columns["request"]):
+        raise InputError("runtime.shed_late: every request was turned away; give slo.ttft more time")
+    others, tallies = NotServed.of(workload, found.turned_away, found.chosen), [one.tally for one in outcomes]
     sockets = (one.counters[socket] for one in outcomes for socket in sorted(one.counters))
-    tallies, warmup = [one.tally for one in outcomes], config.workload.warmup
+    counters, warmup = dict(enumerate(sockets)), config.workload.warmup
     return Run(
         deployment,
         workload,
-        summarise(deployment, workload, tallies, columns, dict(enumerate(sockets)), warmup),
+        summarise(deployment, workload, tallies, columns, counters, others, warmup),
         columns,
+        others,
         together([one.timeline for one in outcomes]),
         joined([one.residents for one in outcomes]).residents(),
     )
-
-
-def _plan(config: Config, deployment: Deployment, workload: Workload, timeline_limit: int) -> Plan:
-    nodes, per_actor = config.routing.nodes, config.cluster.sockets_per_actor
-    if per_actor is None:
-        per_actor = 1 if config.cluster.backend == "ray" and nodes == 1 else deployment.machine.sockets
-    return Plan(window_of(config), per_actor, most_asked(workload.requests.expert), timeline_limit // nodes)
-
-
-def _alone(
-    deployment: Deployment,
-    workload: Workload,
-    backend: Backend,
-    plan: Plan,
-    watch: Callable[[State], None],
-    observe: Observe,
-) -> tuple[Mapping[str, Ints], list[Outcome]]:
-    """One node, which all requests reach by themselves."""
-
-    def observed(planned: dict[int, Planned]) -> None:
-        observe(planned)
-        watch(node.state)
-
-    node = Node(0, deployment, workload.requests, backend, plan, observed)
-    outcome = node.outcome(node.end())
-    return outcome.columns, [outcome]
-
-
-def _behind_a_front_end(
-    config: Config,
-    deployment: Deployment,
-    workload: Workload,
-    backend: Backend,
-    plan: Plan,
-    watch: Callable[[State], None],
-) -> tuple[Mapping[str, Ints], list[Outcome]]:
-    """Several nodes."""
-    nodes = config.routing.nodes
-    workers = min(config.cluster.node_workers or backend.cpus, nodes)
-    fleet = Fleet(deployment, nodes, backend, workers, plan, watch)
-    chosen, outcomes = fleet.run(workload.requests, front_end_of(config), staleness_of(config))
-    found = {"node": chosen}
-    for name in outcomes[0].columns:
-        found[name] = np.empty(len(chosen), dtype=np.int64)
-        for node, outcome in enumerate(outcomes):
-            found[name][chosen == node] = outcome.columns[name]
-    return found, outcomes
 
 
 def notes(result: Run, over_context: str) -> tuple[str, ...]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-import numpy.typing as npt
-
+from cluster.measured import measured, spread
+from cluster.not_served import TURNED_AWAY, NotServed
+from cluster.service_levels import asked, service_levels
 from cluster.workload import Workload
 from node.deployment import Deployment
 from node.events import Ints
@@ -17,7 +17,6 @@ from node.units import PS_PER_S, exact_sum
 Summary = dict[str, object]
 Tally = dict[str, list[int]]  # what a node's groups counted, by group
 S_PER_HOUR = 3600
-Floats = npt.NDArray[np.float64]
 
 
 def summarise(
@@ -26,21 +25,26 @@ def summarise(
     tallies: Sequence[Tally],
     columns: Mapping[str, Ints],
     counters: Mapping[int, Mapping[str, int]],
+    others: NotServed,
     warmup: int,
 ) -> Summary:
-    """The summary of a run of nodes, of one or several, that counted ``tallies``.
+    """The summary of nodes, one or several, that counted ``tallies``; ``others`` were not served.
+
+    The first ``warmup`` requests to arrive are left out of ttft, tpot and e2e.
 
     The first ``warmup`` requests to arrive are left out of ttft, tpot and e2e. Percentiles are by nearest rank.
     ``switch_s_mean`` is the mean time of an activation, DDR to HBM, waited for or not.
     Hits and misses are requests: a miss has a copy begun for it, or waits for what is left of a prefetch; where that is
     complete, whoever is served is a hit. ``prefetches`` are the activations ahead of use, of which ``prefetches_late``
     were waited for, and ``prefetches_wasted`` never used. ``hit_rate_belady``: see ``_yardstick``. ``cost``: of all
-    machines over the makespan, in the user's currency. ``nodes``, where there are several: see ``_node``.
+    machines over the makespan, in the user's currency. ``service_levels``: where something was promised;
+    ``queue_full``, ``late``: how many were turned away so, where any was. ``nodes``, where there are several: see
+    ``_node``.
     """
     machine, nodes = deployment.machine, len(tallies)
     makespan = max(max(tally["ended_ps"]) for tally in tallies) / PS_PER_S
-    measured = slice(warmup, None)
-    e2e, ttft, tokens = (columns[name][measured] for name in ("e2e", "ttft", "output_tokens"))
+    counted = measured(workload, columns, warmup)
+    e2e, ttft, tokens = (columns[name][counted] for name in ("e2e", "ttft", "output_tokens"))
     several = tokens > 1
     tpot = (e2e - ttft)[several] / (tokens[several] - 1)
     in_all = {what: sum(sum(tally[what]) for tally in tallies) for what in tallies[0]}
@@ -69,13 +73,17 @@ def summarise(
         summary["prefetches"] = in_all["prefetches"]
         summary["prefetches_late"] = in_all["late"]
         summary["prefetches_wasted"] = in_all["wasted"]
+    if asked(deployment.options.services):
+        levels = service_levels(deployment.options.services, workload, columns, others, warmup, makespan)
+        summary["service_levels"] = levels
+    summary |= {reason: others.outcome.count(reason) for reason in TURNED_AWAY if reason in others.outcome}
     if machine.power is not None:
         summary["energy_j"] = machine.power.socket * machine.sockets * nodes * makespan
     if machine.cost_per_hour is not None:
         summary["cost"] = machine.cost_per_hour * nodes * makespan / S_PER_HOUR
     if nodes > 1:
         summary["nodes"] = [
-            _node(tally, makespan, ttft[columns["node"][measured] == n]) for n, tally in enumerate(tallies)
+            _node(tally, makespan, ttft[columns["node"][counted] == n]) for n, tally in enumerate(tallies)
         ]
     summary["sockets"] = [_socket(counters[socket]) for socket in sorted(counters)]
     return summary
@@ -144,12 +152,3 @@ def _socket(found: Mapping[str, int]) -> dict[str, float]:
         "tile_busy_s": found["tile_busy"] / PS_PER_S,
         "link_busy_s": found["link_busy"] / PS_PER_S,
     }
-
-
-def spread(values: Ints | Floats, total: float) -> dict[str, float] | None:
-    """Mean and percentiles in seconds of times in ps that add up to ``total``; None where there are none."""
-    if not len(values):
-        return None
-    ordered = np.sort(values)
-    ranks = {f"p{p}": ordered[-(-p * len(ordered) // 100) - 1] for p in (50, 90, 99)}
-    return {"mean": total / len(values) / PS_PER_S} | {k: float(v) / PS_PER_S for k, v in ranks.items()}

@@ -19,8 +19,9 @@ from node.models.shard import Shard
 from node.request import Request, Requests
 from node.runtime.homes import Homes, Sharding, homes_of, serving_of
 from node.runtime.policies import EVICTION
-from node.runtime.references import numbers_by_expert
+from node.runtime.references import keys_by_expert
 from node.runtime.scheduler import NEXT, SCHEDULERS
+from node.runtime.service import Service, order_of
 from node.runtime.settings import Settings, check_lengths
 from node.runtime.sharding import Layout, ModelSize, Region, groups_of, lay_out
 from node.simulation import Simulation
@@ -48,6 +49,9 @@ class RuntimeOptions:
     router_tokens: int = 20
     prefetch: bool = False
     pinned: tuple[int, ...] = ()
+    services: tuple[Service, ...] = (Service(),)
+    queue_limit: int | None = None
+    shed_late: bool = False
     workspace: Bytes = 0
     precision: str = "float32"
 
@@ -147,6 +151,9 @@ class Deployment:
             router=router,
             router_tokens=options.router_tokens,
             next_expert=NEXT[options.scheduler] if options.prefetch else None,
+            services=options.services,
+            queue_limit=options.queue_limit,
+            shed_late=options.shed_late,
         )
 
     @cached_property
@@ -207,5 +214,6 @@ class Deployment:
         ]
         settings = self.settings
         if self.options.eviction == "belady":
-            settings = replace(settings, future=numbers_by_expert(requests, self.catalogue.count))
+            order = order_of(requests, settings.services, settings.fairness)
+            settings = replace(settings, future=keys_by_expert(requests, order, self.catalogue.count))
         return Simulation(self.layouts, settings, kinds, Host(self.machine), requests, perform)

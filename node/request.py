@@ -19,7 +19,7 @@ class Request:
     """A prompt that arrives at ``arrival`` (ps), ``input_tokens`` long, and is answered with ``output_tokens``.
 
     ``expert`` is the router's choice, drawn beforehand from the workload; the runtime may look at it only once
-    the router has run.
+    the router has run. ``service``: the number of its class of service.
     """
 
     id: int
@@ -27,6 +27,7 @@ class Request:
     input_tokens: int
     output_tokens: int
     expert: int
+    service: int = 0
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Requests(Sequence[Request]):
     input_tokens: Ints
     output_tokens: Ints
     expert: Ints
+    service: Ints
 
     @classmethod
     def of(cls, requests: Sequence[Request]) -> Requests:
@@ -52,8 +54,8 @@ class Requests(Sequence[Request]):
         """All of ``parts``, at least one, one after another."""
         return cls(*map(np.concatenate, zip(*(part.columns() for part in parts), strict=True)))
 
-    def where(self, chosen: npt.NDArray[np.bool_]) -> Requests:
-        """Those that are chosen."""
+    def where(self, chosen: npt.NDArray[np.bool_] | Ints) -> Requests:
+        """Those that are chosen, by a mask or by their places."""
         return Requests(*(column[chosen] for column in self.columns()))
 
     def __len__(self) -> int:
@@ -78,4 +80,4 @@ class Requests(Sequence[Request]):
 
     def columns(self) -> tuple[Ints, ...]:
         """The columns, in the order of the fields."""
-        return self.id, self.arrival, self.input_tokens, self.output_tokens, self.expert
+        return self.id, self.arrival, self.input_tokens, self.output_tokens, self.expert, self.service

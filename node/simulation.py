@@ -20,9 +20,10 @@ from node.hardware.sockets import OverlappingSockets, Sockets
 from node.lane import NEVER, Lane
 from node.planned import Planned, planned_of
 from node.request import Request, Requests
+from node.runtime.admission import TurnedAway
 from node.runtime.group import Group, Known
 from node.runtime.ledger import Ledger
-from node.runtime.settings import Settings, kv_bytes
+from node.runtime.settings import Settings
 from node.runtime.sharding import Layout
 from node.stream import Perform
 from node.units import Picoseconds
@@ -49,7 +50,7 @@ class Simulation:
         self.kinds = kinds
         self._settings, self._routed = settings, settings.router is not None
         self._fed: list[Requests] = []
-        self._known = Known([], [], [], [], [])
+        self._known = Known.nobody(settings)
         self._ledger = Ledger()
         homes = _homes(layouts)
         shared = any(layout.shared for layout in layouts)
@@ -72,8 +73,7 @@ class Simulation:
     def feed(self, requests: Requests) -> None:
         """More requests, none of which arrives before one that is there or before a moment that is past."""
         first = len(self._known.arrival)
-        for column, more in zip(self._known, _lists(requests, self._settings), strict=True):
-            column.extend(more)
+        self._known.expect(requests, self._settings)
         self._fed.append(requests)
         self._ledger.expect(len(requests))
         owner = self._routers[requests.id % len(self._routers)] if self._routed else self._entrance[requests.expert]
@@ -147,9 +147,23 @@ class Simulation:
         """The group's commands that will not change any more, in order, each once."""
         return planned_of(self._lanes[group].group.stream.take(), self.kinds[group])
 
+    @property
+    def turned_away(self) -> list[TurnedAway]:
+        """Those who were not served, by their numbers."""
+        return sorted(one for group in self.groups for one in group.admission.turned_away)
+
+    def served(self) -> Ints:
+        """The numbers of those who were not turned away."""
+        count = len(self.requests)
+        return np.setdiff1d(np.arange(count), [one.request for one in self.turned_away], assume_unique=True)
+
     def columns(self) -> dict[str, Ints]:
-        """Of every request: its ``group``, where its time went, ``e2e`` and ``ttft`` (ps); the run must be over."""
-        return self._ledger.columns(self.requests, routed=self._routed)
+        """Of every request ``served``: its ``group``, where its time went, ``e2e`` and ``ttft`` (ps).
+
+        The run must be over.
+        """
+        served = self.served()
+        return self._ledger.columns(self.requests.where(served), served, routed=self._routed)
 
     def _hand_over(self, routed: Sequence[int], _by: Lane, now: Picoseconds) -> None:
         """Requests whose expert is known now go to the groups that hold it, in order."""
@@ -157,16 +171,6 @@ class Simulation:
             self._lanes[0].group.receive(routed)
         else:
             self._exchange.hand_over(routed, now)
-
-
-def _lists(requests: Requests, settings: Settings) -> Known:
-    return Known(
-        requests.arrival.tolist(),
-        requests.input_tokens.tolist(),
-        requests.output_tokens.tolist(),
-        requests.expert.tolist(),
-        kv_bytes(requests, settings.sizes).tolist(),
-    )
 
 
 def _homes(layouts: Sequence[Layout]) -> dict[int, list[int]]:

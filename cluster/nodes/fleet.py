@@ -59,7 +59,8 @@ class _Going:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet, self._backend = fleet, fleet.backend
         self._nodes = [range(worker, fleet.count, fleet.workers) for worker in range(fleet.workers)]
-        self._given: list[list[Ints]] = [[np.empty((4, 0), dtype=np.int64)] for _ in range(fleet.count)]
+        self._none = np.array(Requests.of([]).columns()[1:])
+        self._given: list[list[Ints]] = [[] for _ in range(fleet.count)]
         self._states = [dict.fromkeys(("there", "outstanding", *State._fields), 0) for _ in range(fleet.count)]
         self._started = False
 
@@ -103,7 +104,7 @@ class _Going:
 
     def _start(self, worker: int) -> None:
         """Make a worker that knows all that its nodes were given so far."""
-        given = {node: np.concatenate(self._given[node], axis=1) for node in self._nodes[worker]}
+        given = {node: np.concatenate([self._none, *self._given[node]], axis=1) for node in self._nodes[worker]}
         deployments = dict.fromkeys(self._nodes[worker], self._fleet.deployment)
         self._backend.start(worker, deployments, pack({"plan": vars(self._fleet.plan), "given": given}), NodeShell)
 

@@ -19,6 +19,7 @@ from node.events import Ints
 from node.lane import NEVER
 from node.planned import Planned
 from node.request import Requests
+from node.runtime.admission import Reason, TurnedAway
 from node.units import Picoseconds
 
 Observe = Callable[[dict[int, Planned]], None]
@@ -40,8 +41,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a node's run: ``columns`` by request, ``counters`` by socket, ``tally`` by group."""
+    """What came of a node's run: numbers of those who were ``served``, and who was not; ``columns`` of the former.
 
+    ``counters`` are by socket, ``tally`` by group.
+    """
+
+    served: Ints
+    turned_away: list[TurnedAway]
     columns: Mapping[str, Ints]
     counters: Mapping[int, Mapping[str, int]]
     tally: Tally
@@ -55,17 +61,24 @@ class Outcome:
     @classmethod
     def of_message(cls, message: Mapping[str, Any]) -> Outcome:
         """Back from the wire."""
-        of_kind = {"residents": Sums(*message["residents"]), "timeline": Collected(*message["timeline"])}
+        of_kind = {
+            "turned_away": [TurnedAway(number, time, Reason(why)) for number, time, why in message["turned_away"]],
+            "residents": Sums(*message["residents"]),
+            "timeline": Collected(*message["timeline"]),
+        }
         return cls(**{**message, **of_kind})
 
 
 def numbered(columns: Ints, first: int = 0) -> Requests:
-    """A node's requests, numbered from ``first`` on; ``columns``: a row each of arrival, tokens in and out, expert."""
+    """A node's requests, numbered from ``first`` on; ``columns``: those of ``Requests`` but for the numbers."""
     return Requests(np.arange(first, first + columns.shape[1]), *columns)
 
 
 class State(NamedTuple):
-    """How far a node is, or several together: time of the last event (ps), and requests."""
+    """How far a node is, or several together: time of the last event (ps), and requests.
+
+    ``completed``: served or turned away.
+    """
 
     now: Picoseconds
     completed: int
@@ -116,12 +129,13 @@ class Node:
         """How far it is."""
         groups = self.simulation.groups
         hits, misses = (sum(getattr(group, what) for group in groups) for what in ("hits", "misses"))
-        return State(self.simulation.now, self.simulation.completed, hits, misses)
+        return State(self.simulation.now, self._given - self.outstanding, hits, misses)
 
     @property
     def outstanding(self) -> int:
-        """Requests that it has and that have not ended."""
-        return self._given - self.simulation.completed
+        """Requests that it has and that have neither ended nor been turned away."""
+        turned_away = sum(len(group.admission.turned_away) for group in self.simulation.groups)
+        return self._given - self.simulation.completed - turned_away
 
     def end(self) -> Picoseconds:
         """Let it come to its end: the time of that."""
@@ -135,6 +149,8 @@ class Node:
         columns, counters = self.simulation.columns(), self._coordinator.counters
         verify(self._deployment, self.simulation, counters, columns)
         return Outcome(
+            served=self.simulation.served(),
+            turned_away=self.simulation.turned_away,
             columns=columns,
             counters=counters,
             tally=tally_of(self._deployment, self.simulation),

@@ -61,5 +61,5 @@ def flat(summary: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str,
     for key, value in summary.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{key}.")
-        elif not isinstance(value, list):
+        elif key not in ("sockets", "nodes"):
             yield f"{prefix}{key}", value

@@ -61,7 +61,7 @@ def outstanding(request: int, arrival: Sequence[int], end: Sequence[int], node: 
 
 def the_least_loaded(request: int, loads: list[int]) -> int:
     turn = [(request + step) % len(loads) for step in range(len(loads))]
-    return [one for one in turn if loads[one] == min(loads)][0]
+    return next(one for one in turn if loads[one] == min(loads))
 
 
 def by_affinity(expert: int, loads: list[int], bound: Fraction) -> int:
