@@ -61,6 +61,10 @@ _UNUSED: dict[str, tuple[Rule, ...]] = {
     "runtime.orchestration": (
         (lambda c: c.runtime.fusion not in ("fused", "looped"), "runtime.fusion is not fused or looped"),
     ),
+    "cluster.sockets_per_actor": (
+        (lambda c: c.routing.nodes > 1, "routing.nodes is above 1, and a node's sockets are in one process"),
+    ),
+    "cluster.node_workers": ((lambda c: c.cluster.backend != "ray", "cluster.backend is not ray"),),
     "cluster.address": ((lambda c: c.cluster.backend != "ray", "cluster.backend is not ray"),),
 }
 

@@ -47,13 +47,18 @@ class Lane:
         self._idle_since: Picoseconds = 0
         self._task: Task | None = None
         self._stage = CALL  # that is under way, where there is a task
-        self._arrival_at = _at(group.next_arrival())
+        self._arrival_at = NEVER
         self._rest_at = self._copy_at = NEVER  # when the stage, the copy of an expert is over
         self._began: Picoseconds = 0  # the stage
         self._steps = 0  # of the run under way
         self._ended: Collection[int] = ()  # whose answers ended with their first token
         self._cut = False
         self._clock: Picoseconds = 0  # of decode
+
+    def expect(self, newcomers: Sequence[int]) -> None:
+        """``newcomers`` will reach the group by themselves, in order, after all before."""
+        self.group.expect(newcomers)
+        self._arrival_at = _at(self.group.next_arrival())
 
     @property
     def idle(self) -> bool:

@@ -57,10 +57,8 @@ class Away(NamedTuple):
 class ContinuousGroup(Group):
     """See above. ``preemptions``, and what they cost: ``recomputed`` tokens, ``swapped`` bytes, out and in."""
 
-    def __init__(
-        self, layout: Layout, settings: Settings, known: Known, newcomers: Sequence[int], perform: Perform | None = None
-    ) -> None:
-        super().__init__(layout, settings, known, newcomers, perform)
+    def __init__(self, layout: Layout, settings: Settings, known: Known, perform: Perform | None = None) -> None:
+        super().__init__(layout, settings, known, perform)
         self.preemptions = self.recomputed = 0
         self.swapped: Bytes = 0
         self.absent: list[int] = []  # those of ``away`` who have a token

@@ -14,12 +14,13 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from node.errors import InvariantError
+from node.request import Requests
 from node.runtime import steps
 from node.runtime.admission import Admission
 from node.runtime.memory import GroupMemory
 from node.runtime.scheduler import Decision, Route, Serve
 from node.runtime.service import Order
-from node.runtime.settings import Settings
+from node.runtime.settings import Settings, kv_bytes
 from node.runtime.sharding import Layout
 from node.runtime.shared_waiting import SharedWaiting
 from node.runtime.task import Task, decode_task, router_task, serve_task
@@ -37,26 +38,39 @@ KV: Final = 3
 
 
 class Known(NamedTuple):
-    """The columns of a workload as lists; ``kv_bytes``: of each request's whole length, at its expert.
+    """The columns of a workload as lists, which grow; ``kv_bytes``: of each request's whole length, at its expert.
 
     ``deadline``: see ``Settings.deadlines``.
     """
 
-    arrival: Sequence[Picoseconds]
+    arrival: list[Picoseconds]
     input_tokens: list[int]
     output_tokens: list[int]
-    expert: Sequence[int]
-    kv_bytes: Sequence[Bytes]
+    expert: list[int]
+    kv_bytes: list[Bytes]
+    deadline: list[Picoseconds]
     order: Order
-    deadline: Sequence[Picoseconds]
+
+    @classmethod
+    def nobody(cls, settings: Settings) -> Known:
+        """Of a workload that is yet to come."""
+        return cls([], [], [], [], [], [], Order(settings.services, settings.fairness))
+
+    def expect(self, requests: Requests, settings: Settings) -> None:
+        """More requests."""
+        self.arrival.extend(requests.arrival.tolist())
+        self.input_tokens.extend(requests.input_tokens.tolist())
+        self.output_tokens.extend(requests.output_tokens.tolist())
+        self.expert.extend(requests.expert.tolist())
+        self.kv_bytes.extend(kv_bytes(requests, settings.sizes).tolist())
+        self.deadline.extend(settings.deadlines(requests))
+        self.order.expect(requests)
 
 
 class Group:
-    """A group of sockets; ``newcomers`` reach it by themselves, in order, the others are handed over to it."""
+    """A group of sockets. Those whom it is told to ``expect`` reach it by themselves, others are handed over to it."""
 
-    def __init__(
-        self, layout: Layout, settings: Settings, known: Known, newcomers: Sequence[int], perform: Perform | None = None
-    ) -> None:
+    def __init__(self, layout: Layout, settings: Settings, known: Known, perform: Perform | None = None) -> None:
         self.layout, self.settings = layout, settings
         self.since, self.fairness, self.batch = known.order.since, settings.fairness, settings.batch
         self.stream = Stream(layout.group, perform)
@@ -74,7 +88,8 @@ class Group:
         self.hits = self.misses = self.late = 0  # requests; a miss waits for a copy, of late ones begun before
         self.admission = Admission(known.arrival, settings.queue_limit, known.deadline)
         self._known = known
-        self._newcomers, self._times = newcomers, [known.arrival[number] for number in newcomers]
+        self._newcomers: list[int] = []
+        self._times: list[Picoseconds] = []
         self._came = 0  # how many of them
         self._unrouted = deque[int]()  # their keys, in order
 
@@ -87,6 +102,11 @@ class Group:
     def newcomer(self) -> int:
         """The key of the newcomer that is routed next."""
         return self._unrouted[0]
+
+    def expect(self, newcomers: Sequence[int]) -> None:
+        """``newcomers`` will come, in order, after all before."""
+        self._newcomers.extend(newcomers)
+        self._times.extend([self._known.arrival[number] for number in newcomers])
 
     def next_arrival(self) -> Picoseconds | None:
         """When the next newcomer comes."""

@@ -20,19 +20,24 @@ CHARGES = ("queue", "switch", "router", "call_overhead", "prefill", "decode", "s
 
 
 class Ledger:
-    """Notes of ``count`` requests, by their places in the workload.
+    """Notes of requests, by their places in the workload; of ``count`` at first.
 
     ``routed``, ``served``, ``ended``: of each request the number of the router's run, of the task that began it and of
     the moment at which it ended. A group's decode clock is the time that it has spent in decode steps so far;
     ``missed``: by request how much of it passed while it had to make room.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int = 0) -> None:
         self.routed, self.served, self.ended = (array("q", bytes(8 * count)) for _ in range(3))
         self.missed: dict[int, Picoseconds] = {}
         self._runs = array("q")  # of the router: start, end of the call, end
         self._tasks = array("q")  # group, start, end of the copy, of the calls, of the prefill, decode clock then
         self._moments = array("q")  # time, decode clock
+
+    def expect(self, count: int) -> None:
+        """There will be ``count`` requests more."""
+        for noted in (self.routed, self.served, self.ended):
+            noted.frombytes(bytes(8 * count))
 
     def run(self, start: Picoseconds, called: Picoseconds, end: Picoseconds) -> int:
         """Note a run of the router; its number."""

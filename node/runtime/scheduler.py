@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import NamedTuple, Protocol
 
+from node.runtime.service import Numbers
 from node.runtime.waiting import Waiting
 from node.units import Picoseconds
 
@@ -44,7 +45,7 @@ class View(Protocol):
     that are still to be served; ``fairness`` in ps.
     """
 
-    since: Sequence[Picoseconds]
+    since: Numbers
     waiting: Waiting
     active: int | None
     routed: bool

@@ -62,7 +62,7 @@ class Settings:
         """Of each request, when it is turned away if it still waits (ps); empty where nobody is."""
         if not self.shed_late:
             return []
-        never = MOST_PS - int(requests.arrival[-1])
+        never = MOST_PS - int(requests.arrival.max(initial=0))
         promised = np.array([never if service.ttft is None else service.ttft for service in self.services])
         found: list[Picoseconds] = (requests.arrival + promised[requests.service]).tolist()
         return found

@@ -122,6 +122,7 @@ def test_every_choice_is_held_to_its_list(given: Given, fault: Fault) -> None:
         "runtime.fusion": {"unfused", "conventional", "fused", "looped"},
         "runtime.orchestration": {"ho", "so"},
         "runtime.preemption": {"recompute", "swap"},
+        "routing.policy": {"round_robin", "least_loaded", "expert_affinity"},
         "cluster.backend": {"ray", "local"},
     }
     for key, choices in CHOICES.items():
@@ -133,7 +134,8 @@ def test_every_choice_is_held_to_its_list(given: Given, fault: Fault) -> None:
 
 def test_counts_are_from_one_to_a_million(given: Given, fault: Fault) -> None:
     assert {key.partition(".")[2] for key in AT_LEAST_ONE} == {
-        "count", "router_tokens", "tensor_parallel", "batch", "queue_limit", "sockets_per_actor",
+        "count", "router_tokens", "tensor_parallel", "batch", "queue_limit", "nodes", "sockets_per_actor",
+        "node_workers",
     }  # fmt: skip
     assert MOST == 10**6
     for key in AT_LEAST_ONE:
