@@ -16,7 +16,7 @@ from node.runtime.homes import HOMES, PLACEMENTS, ROUTERS
 from node.runtime.policies import EVICTION
 from node.runtime.scheduler import SCHEDULERS
 from node.runtime.service import Service
-from node.runtime.settings import CALL_OVERHEADS
+from node.runtime.settings import CALL_OVERHEADS, PREEMPTIONS
 from node.units import Picoseconds, picoseconds
 
 
@@ -62,6 +62,9 @@ class RuntimeConfig:
 
     ``pinned``: numbers of experts that are in HBM from the start and never leave it. ``queue_limit``: most requests
     that wait in a group; ``shed_late``: one that still waits when its first token is due is turned away.
+    ``prefill_chunk``: most tokens of a step that mixes prompts with answers (0: prompts by themselves). ``kv_block``:
+    tokens of a page of KV cache (0: each request has a range for its whole length); ``preemption``: what becomes of the
+    pages of who makes room.
     """
 
     scheduler: str = "affinity"
@@ -76,6 +79,9 @@ class RuntimeConfig:
     pinned: tuple[int, ...] = ()
     queue_limit: int | None = None
     shed_late: bool = False
+    prefill_chunk: int = 0
+    kv_block: int = 0
+    preemption: str = "recompute"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +211,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "runtime.scheduler": tuple(SCHEDULERS),
     "runtime.eviction": tuple(EVICTION),
     "runtime.call_overhead": CALL_OVERHEADS,
+    "runtime.preemption": PREEMPTIONS,
     "runtime.fusion": LEVELS,
     "runtime.orchestration": ("ho", "so"),
     "routing.policy": tuple(POLICIES),

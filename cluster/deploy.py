@@ -67,6 +67,9 @@ def options_of(config: Config) -> RuntimeOptions:
         services=config.slo.services(),
         queue_limit=runtime.queue_limit,
         shed_late=runtime.shed_late,
+        prefill_chunk=runtime.prefill_chunk,
+        kv_block=runtime.kv_block,
+        preemption=runtime.preemption,
     )
 
 

@@ -52,6 +52,9 @@ class RuntimeOptions:
     services: tuple[Service, ...] = (Service(),)
     queue_limit: int | None = None
     shed_late: bool = False
+    prefill_chunk: int = 0
+    kv_block: int = 0
+    preemption: str = "recompute"
     workspace: Bytes = 0
     precision: str = "float32"
 
@@ -154,6 +157,9 @@ class Deployment:
             services=options.services,
             queue_limit=options.queue_limit,
             shed_late=options.shed_late,
+            prefill_chunk=options.prefill_chunk,
+            kv_block=options.kv_block,
+            swap=options.preemption == "swap",
         )
 
     @cached_property

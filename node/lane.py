@@ -13,7 +13,7 @@ from node.errors import InputError
 from node.events import Kind, Serving
 from node.hardware.host import Host
 from node.hardware.sockets import OverlappingSockets, Sockets
-from node.runtime.group import KV, REQUEST, Group
+from node.runtime.group import KV, REQUEST, Group, Running
 from node.runtime.ledger import Ledger
 from node.runtime.scheduler import Decode
 from node.runtime.task import CALL, COPY, DECODE, PREFILL, ROUTER_DECODE, ROUTER_PREFILL, Task
@@ -103,14 +103,14 @@ class Lane:
             self._cut = True
             self._rest_at, self._steps = self.sockets.cut(now)
         if self._overlapping is not None:
-            self._prefetch(now, self._overlapping)
+            self._prefetch(now)
 
     def _proceed(self, now: Picoseconds) -> None:
         """Decide what is next, where nothing runs."""
         if self._task is None:
             self._decide(now)
         if self._overlapping is not None:
-            self._prefetch(now, self._overlapping)
+            self._prefetch(now)
 
     def _welcome(self, now: Picoseconds) -> None:
         self.group.welcome(now)
@@ -204,14 +204,14 @@ class Lane:
             if self._task is None:  # who is handed over may have begun something
                 self._decide(now)
         if self._overlapping is not None:
-            self._prefetch(now, self._overlapping)
+            self._prefetch(now)
 
     def _complete(self, stage: int, task: Task, now: Picoseconds) -> None:
         group, ledger = self.group, self._ledger
         if self._arrival_at <= now:
             self._welcome(now)
         if stage in (ROUTER_PREFILL, ROUTER_DECODE):
-            group.memory.kv.release(task.kv, now)
+            group.release(task.kv, now)
             number = ledger.run(task.started, task.called, now)
             for request in task.who:
                 ledger.routed[request] = number
@@ -226,10 +226,13 @@ class Lane:
             for request in task.who:
                 ledger.served[request] = number
             ended = group.join(task, now, self._ended)
+        self._ended_now(ended, now)
+
+    def _ended_now(self, ended: Sequence[Running], now: Picoseconds) -> None:
         if ended:
-            number = ledger.moment(now, self._clock)
+            number = self._ledger.moment(now, self._clock)
             for one in ended:
-                ledger.ended[one[REQUEST]] = number
+                self._ledger.ended[one[REQUEST]] = number
             self.completed += len(ended)
 
     def _copy(self, expert: int, now: Picoseconds) -> Picoseconds:
@@ -264,15 +267,15 @@ class Lane:
                 self._copy(task.expert, now)
         self._proceed(now)
 
-    def _prefetch(self, now: Picoseconds, sockets: OverlappingSockets) -> None:
+    def _prefetch(self, now: Picoseconds) -> None:
         """Copy the expert that is served next while the sockets are at a task and their DMA at nothing."""
-        if self._task is None:
+        if self._task is None or self._overlapping is None:
             return
         expert = self.group.prefetch(now, self._task.expert)
         if expert is not None:
             self._copy_at = self._begin_copy(expert, now)
             if self._stage not in (CALL, COPY):
-                self._rest_at = sockets.moved()
+                self._rest_at = self._overlapping.moved()
 
 
 def _at(time: Picoseconds | None) -> Picoseconds:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from node.continuous_lane import ContinuousLane
 from node.events import Ints
 from node.exchange import Door, Exchange
 from node.hardware.host import Host
@@ -21,6 +22,7 @@ from node.lane import NEVER, Lane
 from node.planned import Planned, planned_of
 from node.request import Request, Requests
 from node.runtime.admission import TurnedAway
+from node.runtime.continuous import ContinuousGroup
 from node.runtime.group import Group, Known
 from node.runtime.ledger import Ledger
 from node.runtime.settings import Settings
@@ -60,11 +62,14 @@ class Simulation:
         self._door = Door()
         self._lanes: list[Lane] = []
         for layout, of_group in zip(layouts, kinds, strict=True):
-            group = Group(layout, settings, self._known, perform)
             costs = [rdu.costs for rdu in of_group]
             sockets = Sockets(costs) if settings.next_expert is None else OverlappingSockets(costs)
-            self._lanes.append(Lane(group, sockets, host, self._ledger, self._hand_over))
-            group.memory.deploy()
+            rest = sockets, host, self._ledger, self._hand_over
+            if settings.continuous:
+                self._lanes.append(ContinuousLane(ContinuousGroup(layout, settings, self._known), *rest))
+            else:
+                self._lanes.append(Lane(Group(layout, settings, self._known, perform), *rest))
+            self._lanes[-1].group.memory.deploy()
         self.groups = [lane.group for lane in self._lanes]
         self._exchange = Exchange(self._lanes, homes, self._known.expert)
         self._apart = len(self._lanes) == 1 or not (self._routed or host.shared or shared)

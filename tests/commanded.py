@@ -14,9 +14,11 @@ class Commanded(Rdu):
     def execute(self, command: Command) -> Completion:
         """Do one command; raises ``HardwareError`` for what is out of range, overlaps or is not alive."""
         start = end = command.issued
-        if command.kind == Kind.COPY:
+        if command.kind in (Kind.COPY, Kind.SWAP):
             start = max(command.issued, self.dma_free)
-            end = self.dma_free = start + int(self.costs.copy_ps[command.program])
+            copying = command.kind == Kind.COPY
+            took = int(self.costs.copy_ps[command.program]) if copying else self.costs.swap_ps(command.size)
+            end = self.dma_free = start + took
             for run in self.tile.copy(start, end):
                 self.tiers._in_use[run.command.symbol] = run.end
         elif command.kind in RUN_KINDS:

@@ -79,6 +79,7 @@ class Group:
         self.cache = self.memory.cache
         self.activations = self.memory.activations  # by expert
         self.running: list[Running] = []  # in the order in which they end
+        self.members = 0  # of the batch
         self.active: int | None = None
         self.routed = False
         self.batch_left = 0
@@ -165,7 +166,7 @@ class Group:
         self.batch_left = min(self.batch_left, self.waiting.count)  # another group may have taken some of them
         decision = self.settings.scheduler(self, now)
         if decision is None:
-            if self.running or self.waiting.count or self.unrouted:
+            if self.members or self.waiting.count or self.unrouted:
                 raise InvariantError(f"group {self.layout.group} is idle at {now:,} ps with requests waiting")
             return None
         task = None
@@ -173,17 +174,19 @@ class Group:
             task = self._serve(decision, now)
         elif isinstance(decision, Route):
             task = self._route(decision.requests, now)
-        if task is None:
-            if not self.running:
-                raise InvariantError(f"group {self.layout.group}: no KV cache for anybody, and nobody to wait for")
-            task = decode_task(self._known.expert[self.running[0][REQUEST]])
-        return task
+        return self._decode(now) if task is None else task
+
+    def _decode(self, now: Picoseconds) -> Task:
+        """The running batch goes on."""
+        if not self.running:
+            raise InvariantError(f"group {self.layout.group}: no KV cache for anybody, and nobody to wait for")
+        return decode_task(self._known.expert[self.running[0][REQUEST]])
 
     def prefetch(self, now: Picoseconds, serving: int) -> int | None:
         """The expert that is served next, where it is not in HBM and got room without evicting one in use."""
         if self.cache.copying is not None or not self.waiting.count:
             return None
-        in_use = {serving, *(self._known.expert[one[REQUEST]] for one in self.running[:1])}
+        in_use = {serving} if self.active is None or not self.members else {serving, self.active}
         assert self.settings.next_expert is not None
         expert = self.settings.next_expert(self, now, in_use)
         if expert is None or self.cache.resident(expert):
@@ -207,14 +210,18 @@ class Group:
 
     def join(self, task: Task, now: Picoseconds, ended: Collection[int] = ()) -> list[Running]:
         """The prefill of ``task`` is over; those whose answer is complete with it, or has ``ended`` all the same."""
+        self._enter(task.who, task.kv, ended)
+        return self._end(now)
+
+    def _enter(self, who: Sequence[int], ranges: Sequence[Range], ended: Collection[int] = ()) -> None:
+        """Those who have their first token are in the running batch."""
         inputs, outputs = self._known.input_tokens, self._known.output_tokens
         before = self.steps - 1
-        for request, kv in zip(task.who, task.kv, strict=True):
+        for request, kv in zip(who, ranges, strict=True):
             offset = inputs[request] - before
             self._offsets += offset
             self.running.append((before + (1 if request in ended else outputs[request]), request, offset, kv))
         self.running.sort()
-        return self._end(now)
 
     def generated(self, one: Running) -> int:
         """How many tokens a request of the running batch has."""
@@ -237,19 +244,22 @@ class Group:
             count = bisect_right(running, steps, key=itemgetter(LAST))
             ended, self.running = running[:count], running[count:]
         if ended:
-            self.memory.kv.release([one[KV] for one in ended], now)
+            self._release(ended, now)
+            self.members -= len(ended)
             self._offsets -= sum([one[OFFSET] for one in ended])
         return ended
 
+    def _release(self, ended: Sequence[Running], now: Picoseconds) -> None:
+        self.memory.kv.release([one[KV] for one in ended], now)
+
     def _route(self, most: int, now: Picoseconds) -> Task | None:
-        """Take up to ``most`` newcomers, and one KV range for all of them and the router's tokens for each."""
+        """Take up to ``most`` newcomers, and KV cache for all of them and the router's tokens for each."""
         settings, router = self.settings, self.settings.router
         assert router is not None
-        size, tokens, inputs = settings.sizes[router], settings.router_tokens, self._known.input_tokens
+        tokens, inputs = settings.router_tokens, self._known.input_tokens
         who = [self._known.order.request[key] for key in islice(self._unrouted, most)]
         while who:
-            needed = sum([size.kv_bytes(inputs[request] + tokens) for request in who])
-            held = self.memory.kv.reserve((needed,), now)
+            held = self._reserve_for_router(router, [inputs[request] + tokens for request in who], now)
             if held:
                 for _ in who:
                     self._unrouted.popleft()
@@ -259,12 +269,12 @@ class Group:
         return None
 
     def _serve(self, serve: Serve, now: Picoseconds) -> Task | None:
-        """Take up to ``serve.requests`` who wait for an expert, each with a KV range for its whole length."""
+        """Take up to ``serve.requests`` who wait for an expert, as many as get KV cache."""
         expert, settings, waiting = serve.expert, self.settings, self.waiting
-        kv_bytes, all_waiting = self._known.kv_bytes, waiting.count
+        all_waiting = waiting.count
         number = self._known.order.request
         who = [number[key] for key in islice(waiting.queues[expert], serve.requests)]
-        held = self.memory.kv.reserve([kv_bytes[request] for request in who], now)
+        held = self._reserve(who, now)
         if not held:
             return None
         del who[len(held) :]
@@ -272,6 +282,7 @@ class Group:
         if serve.opens_batch:
             self.batch_left = min(settings.batch, all_waiting)
         self.batch_left -= len(who)
+        self.members += len(who)
         miss = not self.cache.resident(expert)
         self.misses += miss
         self.late += expert == self.cache.copying
@@ -280,6 +291,20 @@ class Group:
         overhead = settings.call_overhead
         calls = len(who) if overhead == "per_request" else int(serve.opens_batch and overhead == "per_batch")
         return serve_task(who, expert, miss, calls, held)
+
+    def _reserve(self, who: Sequence[int], now: Picoseconds) -> list[Range]:
+        """KV ranges for the first of ``who``, as many as get one: each for its whole length."""
+        kv_bytes = self._known.kv_bytes
+        return self.memory.kv.reserve([kv_bytes[request] for request in who], now)
+
+    def _reserve_for_router(self, router: int, lengths: Sequence[int], now: Picoseconds) -> list[Range]:
+        """KV cache for sequences of these lengths: one range for all, none where there is no room."""
+        size = self.settings.sizes[router]
+        return self.memory.kv.reserve((sum([size.kv_bytes(length) for length in lengths]),), now)
+
+    def release(self, held: Sequence[Range], now: Picoseconds) -> None:
+        """The router is done with KV cache."""
+        self.memory.kv.release(held, now)
 
     def prefill_step(self, task: Task) -> steps.Step:
         """One pass over the prompts of ``task``."""

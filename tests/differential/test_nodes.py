@@ -41,6 +41,7 @@ MACHINES: dict[str, dict[str, object]] = {
         "workload.rate": 40.0,
         "runtime.fairness": "2 s",
     },
+    "pages": {"runtime.prefill_chunk": 300, "runtime.kv_block": 16, "workload.rate": 40.0},
     "few may wait": {"runtime.queue_limit": 4, "workload.rate": 60.0, "sharding.tensor_parallel": 4},
     "refused": {"workload.over_context": "refuse", "workload.input_tokens": "uniform(low=1, high=6000)"},
 }

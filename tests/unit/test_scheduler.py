@@ -23,7 +23,7 @@ class Made:
     since: Sequence[int]
     waiting: Waiting
     unrouted: int
-    running: Sequence[object]
+    members: int
     active: int | None
     routed: bool
     batch_left: int
@@ -50,7 +50,7 @@ def view(
     for expert, numbers in (waiting or {}).items():
         for number in numbers:
             queues.add(expert, number)
-    return Made(now, arrival, queues, unrouted, range(running), active, routed, batch_left, batch)
+    return Made(now, arrival, queues, unrouted, running, active, routed, batch_left, batch)
 
 
 def paper(made: Made) -> Decision:
@@ -246,7 +246,7 @@ def test_a_decision_is_always_possible_and_never_over_the_batch(scheduler, data)
     )
     match scheduler(made):
         case None:
-            assert not (made.waiting.count or made.unrouted or made.running)
+            assert not (made.waiting.count or made.unrouted or made.members)
         case Decode():
             assert running
         case Route(requests=count):
