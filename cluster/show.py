@@ -138,10 +138,9 @@ def _nodes(console: Console, nodes: Sequence[Summary]) -> None:
     rows = []
     for index, one in enumerate(nodes[:LISTED]):
         hits, ttft, busy = one["hit_rate"], one["ttft_s"], one["utilisation"]
-        assert isinstance(busy, float)
+        assert isinstance(busy, float) and isinstance(ttft, dict)
         found = (number("hit_rate", hits if isinstance(hits, float) else None), f"{busy:.1%}")
-        p99 = number("ttft_s.p99", ttft["p99"] if isinstance(ttft, dict) else None)
-        rows.append((str(index), f"{one['completed']:,}", *found, p99))
+        rows.append((str(index), f"{one['completed']:,}", *found, number("ttft_s.p99", ttft["p99"])))
     title = "Nodes" if len(nodes) <= LISTED else f"Nodes, the first {LISTED}; summary.json has all"
     print_table(console, title, ("node", "completed", "hit rate", "not idle", "TTFT p99"), rows)
 

@@ -128,7 +128,7 @@ def _node(tally: Tally, makespan: float, ttft: Ints) -> Summary:
         "completed": served,
         "hit_rate": sum(tally["hits"]) / served if served else None,
         "utilisation": sum(busy) / len(busy) / PS_PER_S / makespan,
-        "ttft_s": None if times is None else {"p99": times["p99"]},
+        "ttft_s": {"p99": None if times is None else times["p99"]},
     }
 
 
