@@ -14,6 +14,7 @@ from node.errors import InputError
 from node.events import Kind, Tier
 from node.runtime.service import Service
 from node.units import MS
+from tests.conftest import CLOCK
 
 
 def passes(outcome) -> list[tuple[str, int, int]]:
@@ -58,6 +59,16 @@ def test_pairs_of_a_chunk_are_those_with_all_tokens_before(clockwork, simulate, 
     runs = [plan.command for plan in outcome.of_kind(Kind.PREFILL)]
     assert [(one.tokens, one.pairs, one.context, one.sequences) for one in runs] == [
         (4, 1 + 2 + 3 + 4, 4, 1), (4, 5 + 6 + 7 + 8, 8, 1), (2, 9 + 10, 10, 1),
+    ]  # fmt: skip
+
+
+def test_keys_of_a_chunk_are_within_the_window(clockwork, simulate, requests):
+    """The last token of a chunk of n sees six, the first five before it: n + 5 keys in all."""
+    deployment = clockwork(batch=2, prefill_chunk=4, shape=replace(CLOCK, sliding_window=6), call_overhead="none")
+    outcome = simulate(deployment, requests((0, 10, 3, 0), (12.5, 3, 1, 0)))
+    runs = [plan.command for plan in outcome.of_kind(Kind.PREFILL)]
+    assert [(one.tokens, one.pairs, one.context) for one in runs] == [
+        (4, 1 + 2 + 3 + 4, 4), (4, 5 + 6 + 6 + 6, 4 + 4), (2, 6 + 6, 2 + 5), (1 + 3, 6 + 1 + 2 + 3, 6 + 3),
     ]  # fmt: skip
 
 
