@@ -57,7 +57,8 @@ class ShardingConfig:
 class RuntimeConfig:
     """The CoE runtime's choices. ``kv_reserve`` is over all sockets of a group; ``fairness``: see ``affinity``.
 
-    ``pinned``: numbers of experts that are in HBM from the start and never leave it.
+    ``pinned``: numbers of experts that are in HBM from the start and never leave it. The others stay ``min_residency``,
+    and while they are waited for until they have served ``drain`` requests (0: no such bound).
     """
 
     scheduler: str = "affinity"
@@ -70,6 +71,8 @@ class RuntimeConfig:
     orchestration: str = "ho"
     prefetch: bool = False
     pinned: tuple[int, ...] = ()
+    min_residency: str = "0 s"
+    drain: int = 0
 
 
 @dataclass(frozen=True)

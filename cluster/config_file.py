@@ -52,7 +52,9 @@ _UNUSED: dict[str, tuple[Rule, ...]] = {
         f"sharding.{key}": ((lambda c: c.sharding.home == "all_groups", "sharding.home is all_groups"),)
         for key in ("placement", "replicas")
     },
-    "runtime.fairness": ((lambda c: c.runtime.scheduler == "paper", "runtime.scheduler is paper"),),
+    "runtime.fairness": (
+        (lambda c: c.runtime.scheduler == "paper" and not c.runtime.drain, "runtime.scheduler is paper"),
+    ),
     "runtime.orchestration": (
         (lambda c: c.runtime.fusion not in ("fused", "looped"), "runtime.fusion is not fused or looped"),
     ),
@@ -203,6 +205,8 @@ def _check(config: Config) -> None:
     _check_pinned(config.runtime.pinned, count)
     if not 0 <= config.sharding.replicas <= count:
         raise InputError(f"sharding.replicas = {config.sharding.replicas}: must be a whole number from 0 to {count}")
+    if not 0 <= config.runtime.drain <= MOST:
+        raise InputError(f"runtime.drain = {config.runtime.drain}: must be a whole number from 0 to {MOST:,}")
     if config.seed < 0:
         raise InputError(f"seed = {config.seed}: must be a whole number of at least 0")
     validate(config.workload)

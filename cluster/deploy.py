@@ -60,6 +60,8 @@ def options_of(config: Config) -> RuntimeOptions:
         router_tokens=config.experts.router_tokens,
         prefetch=runtime.prefetch,
         pinned=runtime.pinned,
+        min_residency=picoseconds(runtime.min_residency, "runtime.min_residency"),
+        drain=runtime.drain,
     )
 
 

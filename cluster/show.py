@@ -72,6 +72,10 @@ def run_table(console: Console, result: Run) -> None:
     if "prefetches" in summary:
         late, wasted = summary["prefetches_late"], summary["prefetches_wasted"]
         rows.append(("of them prefetched", f"{summary['prefetches']:,} ({late:,} late, {wasted:,} wasted)"))
+    if "held_s" in summary:
+        held = summary["held_s"]
+        assert isinstance(held, float)
+        rows.append(("idle, for experts had to stay", show_seconds(held)))
     if "energy_j" in summary:
         rows.append(("energy", f"{summary['energy_j']:,.0f} J"))
     if "cost" in summary:

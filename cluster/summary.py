@@ -33,7 +33,8 @@ def summarise(
     Percentiles are by nearest rank. ``switch_s_mean`` is the mean time of an activation, DDR to HBM, waited for or not.
     Hits and misses are requests: a miss has a copy begun for it, or waits for what is left of a prefetch; where that is
     complete, whoever is served is a hit. ``prefetches`` are the activations ahead of use, of which ``prefetches_late``
-    were waited for, and ``prefetches_wasted`` never used. ``hit_rate_belady``: see ``_yardstick``. ``cost``: of the
+    were waited for, and ``prefetches_wasted`` never used. ``held_s``: how long groups were idle with requests waiting,
+    because experts had to stay in the room of theirs. ``hit_rate_belady``: see ``_yardstick``. ``cost``: of the
     machine over the makespan, in the user's currency.
     """
     machine, makespan = deployment.machine, simulation.now / PS_PER_S
@@ -71,6 +72,8 @@ def summarise(
         summary["prefetches"] = sum(group.cache.prefetches for group in groups)
         summary["prefetches_late"] = sum(group.late for group in groups)
         summary["prefetches_wasted"] = sum(group.cache.wasted + len(group.cache.unused) for group in groups)
+    if deployment.options.min_residency:
+        summary["held_s"] = sum(simulation.held_ps) / PS_PER_S
     if machine.power is not None:
         summary["energy_j"] = machine.power.socket * machine.sockets * makespan
     if machine.cost_per_hour is not None:

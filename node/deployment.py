@@ -23,6 +23,7 @@ from node.runtime.references import numbers_by_expert
 from node.runtime.scheduler import NEXT, SCHEDULERS
 from node.runtime.settings import Settings, check_lengths
 from node.runtime.sharding import Layout, ModelSize, Region, groups_of, lay_out
+from node.runtime.stay import Stay
 from node.simulation import Simulation
 from node.spec import Machine
 from node.stream import Perform
@@ -47,6 +48,8 @@ class RuntimeOptions:
     orchestration: str = "ho"
     router_tokens: int = 20
     prefetch: bool = False
+    min_residency: Picoseconds = 0
+    drain: int = 0
     pinned: tuple[int, ...] = ()
     workspace: Bytes = 0
     precision: str = "float32"
@@ -147,6 +150,7 @@ class Deployment:
             router=router,
             router_tokens=options.router_tokens,
             next_expert=NEXT[options.scheduler] if options.prefetch else None,
+            stay=Stay(options.min_residency, options.drain, options.fairness),
         )
 
     @cached_property

@@ -42,13 +42,18 @@ class Lane:
         self.now: Picoseconds = 0
         self.completed = 0
         self.idle_ps: Picoseconds = 0  # up to the last task's beginning
+        self.held_ps: Picoseconds = 0  # of it, how long those who waited found no room
         self._ledger, self._hand_over = ledger, hand_over
         self._overlapping = sockets if isinstance(sockets, OverlappingSockets) else None
         self._idle_since: Picoseconds = 0
+        self._held_since: Picoseconds | None = None
         self._task: Task | None = None
         self._stage = CALL  # that is under way, where there is a task
         self._arrival_at = _at(group.next_arrival())
-        self._rest_at = self._copy_at = NEVER  # when the stage, the copy of an expert is over
+        self._rest_at = NEVER  # when the stage is over
+        self._copy_at = (
+            NEVER  # when the copy of an expert is over or, without one, somebody comes of age who had to stay
+        )
         self._began: Picoseconds = 0  # the stage
         self._steps = 0  # of the run under way
         self._ended: Collection[int] = ()  # whose answers ended with their first token
@@ -81,6 +86,9 @@ class Lane:
 
     def step(self, time: Picoseconds, what: int) -> None:
         """Let the next event happen."""
+        if what == COMPLETION and self._copy_at <= self._rest_at and self.group.cache.copying is None:
+            self._look_again(time)
+            return
         self.now = time
         if what == ARRIVAL:
             self._welcome(time)
@@ -112,11 +120,23 @@ class Lane:
         self._arrival_at = _at(self.group.next_arrival())
 
     def _decide(self, now: Picoseconds) -> None:
+        if self._held_since is not None:
+            self.held_ps += now - self._held_since
+            self._held_since = None
         task = self._task = self.group.decide(now)
         if task is not None:
             self.idle_ps += now - self._idle_since
             task.started = task.copied = task.called = now
             self._go_on(task, now)
+            return
+        until = self.group.held_up(now)
+        if until is not None:
+            self._held_since, self._copy_at = now, until
+
+    def _look_again(self, now: Picoseconds) -> None:
+        """Somebody may leave now. Where that comes to nothing it is no event."""
+        self._copy_at = NEVER
+        self._proceed(now)
 
     def _go_on(self, task: Task, now: Picoseconds) -> None:
         """Begin the next stage; go on to the last one where nothing may come between."""
@@ -268,6 +288,8 @@ class Lane:
             self._copy_at = self._begin_copy(expert, now)
             if self._stage not in (CALL, COPY):
                 self._rest_at = sockets.moved()
+        elif self.group.cache.copying is None:
+            self._copy_at = _at(self.group.stays.of_age(now))
 
 
 def _at(time: Picoseconds | None) -> Picoseconds:

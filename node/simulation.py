@@ -97,6 +97,11 @@ class Simulation:
         return [lane.idle_ps for lane in self._lanes]
 
     @property
+    def held_ps(self) -> list[Picoseconds]:
+        """Of each group, how long it was idle because experts had to stay in the room of those waited for."""
+        return [lane.held_ps for lane in self._lanes]
+
+    @property
     def over(self) -> bool:
         """No event is left."""
         return self.next_event() is None

@@ -7,7 +7,7 @@ is over. Requests are numbers, their places in the workload.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from itertools import islice
 from operator import itemgetter
 from typing import Final, NamedTuple
@@ -19,6 +19,7 @@ from node.runtime.scheduler import Decision, Route, Serve
 from node.runtime.settings import Settings
 from node.runtime.sharding import Layout
 from node.runtime.shared_waiting import SharedWaiting
+from node.runtime.stay import Stays
 from node.runtime.task import Task, decode_task, router_task, serve_task
 from node.runtime.waiting import Waiting
 from node.stream import Perform, Range, Stream
@@ -55,6 +56,7 @@ class Group:
         self.waiting = (SharedWaiting if layout.shared else Waiting)(settings.batch, layout.pinned)
         self.memory = GroupMemory(layout, settings, self.stream, self.waiting.of)
         self.cache = self.memory.cache
+        self.stays = Stays(settings.stay, self.cache, self.waiting, known.arrival)
         self.activations = self.memory.activations  # by expert
         self.running: list[Running] = []  # in the order in which they end
         self.active: int | None = None
@@ -98,13 +100,28 @@ class Group:
         """What the scheduler wants."""
         return self.settings.scheduler(self, now)
 
+    def blocked(self, now: Picoseconds) -> Container[int]:
+        """The experts that cannot come to HBM now."""
+        return self.stays.blocked(now)
+
+    def held_up(self, now: Picoseconds) -> Picoseconds | None:
+        """Of an idle group: when somebody comes of age who stays in the room of those waited for.
+
+        None if nobody waits, or there is a copy to wait for. Raises ``InvariantError`` where somebody could be served.
+        """
+        if not (self.waiting.count or self.running or self.unrouted):
+            return None
+        blocked, until, copying = self.stays.blocked(now), self.stays.of_age(now), self.cache.copying is not None
+        for_nothing = self.running or self.unrouted or (until is None and not copying)
+        if for_nothing or not all(expert in blocked for expert in self.waiting.queues):
+            raise InvariantError(f"group {self.layout.group} is idle at {now:,} ps with requests waiting")
+        return None if copying else until
+
     def decide(self, now: Picoseconds) -> Task | None:
         """Begin what the scheduler wants; where KV cache has no room for it, the running batch goes on instead."""
         self.batch_left = min(self.batch_left, self.waiting.count)  # another group may have taken some of them
         decision = self.settings.scheduler(self, now)
         if decision is None:
-            if self.running or self.waiting.count or self.unrouted:
-                raise InvariantError(f"group {self.layout.group} is idle at {now:,} ps with requests waiting")
             return None
         task = None
         if isinstance(decision, Serve):
@@ -123,17 +140,15 @@ class Group:
             return None
         in_use = {serving, *(self._known.expert[one[REQUEST]] for one in self.running[:1])}
         assert self.settings.next_expert is not None
-        expert = self.settings.next_expert(self, now, in_use)
+        expert = self.settings.next_expert(self, now, self.stays.blocked(now, in_use))
         if expert is None or self.cache.resident(expert):
             return None
-        return expert if self._activate(expert, now, in_use) else None
+        return expert if self.activate(expert, now, in_use) else None
 
-    def activate(self, expert: int, now: Picoseconds) -> None:
-        """Give ``expert`` room in HBM, whoever has to leave for it."""
-        self._activate(expert, now, None)
-
-    def _activate(self, expert: int, now: Picoseconds, in_use: Collection[int] | None) -> bool:
-        evicted = self.memory.activate(expert, now, in_use)
+    def activate(self, expert: int, now: Picoseconds, in_use: Collection[int] | None = None) -> bool:
+        """Give ``expert`` room in HBM; whether it has. ``in_use``: it is a prefetch, and they must not leave for it."""
+        kept = self.stays.kept(expert, now, in_use or ())
+        evicted = self.memory.activate(expert, now, kept, ahead=in_use is not None)
         for victim in evicted or ():
             self.waiting.changed(victim, resident=False)
         return evicted is not None

@@ -13,6 +13,7 @@ from node.request import Ints, Requests
 from node.runtime.policies import Eviction
 from node.runtime.scheduler import Decision, Next, View
 from node.runtime.sharding import ModelSize
+from node.runtime.stay import Stay
 from node.units import Bytes, Picoseconds
 
 _ENDLESS = 2**31  # tokens: more than any request has
@@ -25,6 +26,7 @@ class Settings:
 
     ``next_expert``: whom the scheduler would serve next, where experts are prefetched.
     ``future``: by expert the numbers of its requests, where the eviction policy is the yardstick that knows them.
+    ``stay``: how long experts stay in HBM.
     ``router``: the number that stands for the router among the experts; it generates ``router_tokens`` a call.
     """
 
@@ -37,6 +39,7 @@ class Settings:
     programs: Sequence[int]
     router: int | None
     router_tokens: int
+    stay: Stay
     next_expert: Next | None = None
     future: Sequence[deque[int]] = ()
 

@@ -73,6 +73,8 @@ KNOBS: dict[str, tuple[object, Settings]] = {
     "runtime.orchestration": ("so", {}),
     "runtime.prefetch": (True, {}),
     "runtime.pinned": ([0], {}),
+    "runtime.min_residency": ("30 s", {}),
+    "runtime.drain": (4, {"workload.rate": 100.0, "workload.requests": 60, "runtime.scheduler": "paper"}),
     "machine.name": ("dgx-h100", {}),
     "machine.sockets": (16, {}),
     "machine.compute.units": (500, {}),

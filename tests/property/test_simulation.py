@@ -75,6 +75,8 @@ def workloads(draw: st.DrawFn) -> tuple[dict[str, object], list[Request]]:
         "router_tokens": draw(st.sampled_from([1, 2, 20])),
         "fairness": draw(st.sampled_from([0, 1, 50 * MS, 30_000 * MS])),
         "prefetch": draw(st.booleans()),
+        "min_residency": draw(st.sampled_from([0, 0, 1, 5 * MS, 40 * MS, 1_000 * MS])),
+        "drain": draw(st.sampled_from([0, 0, 1, 3, 1_000])),
     }
     if sum(counts) > 1 and draw(st.booleans()):
         deployed |= {"pinned": (0,), "slots": deployed["slots"] + 1}
