@@ -31,6 +31,7 @@ from cluster.report.page import compare_page, run_page
 from cluster.requests_table import write_requests
 from cluster.runner import Run, backends, notes, prepare
 from cluster.runner import run as run_workload
+from cluster.service_levels import classes_by_id
 
 
 @click.command()
@@ -70,7 +71,10 @@ def run(
 
 def _write_run(folder: Path, result: Run, requests_format: str) -> None:
     write_json(folder / "summary.json", result.summary)
-    write_requests(result.columns, result.workload.refused, folder / f"requests.{requests_format}")
+    services, classes = result.deployment.options.services, None
+    if len(services) > 1:
+        classes = classes_by_id(result.workload), [service.name for service in services]
+    write_requests(result.columns, result.others, folder / f"requests.{requests_format}", classes)
     result.timeline.write(folder / "timeline.json")
 
 

@@ -14,7 +14,9 @@ from node.expert import DTYPE_BYTES, Catalogue, ExpertGroup
 from node.runtime.homes import HOMES, PLACEMENTS, ROUTERS
 from node.runtime.policies import EVICTION
 from node.runtime.scheduler import SCHEDULERS
+from node.runtime.service import Service
 from node.runtime.settings import CALL_OVERHEADS
+from node.units import Picoseconds, picoseconds
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class RuntimeConfig:
     """The CoE runtime's choices. ``kv_reserve`` is over all sockets of a group; ``fairness``: see ``affinity``.
 
     ``pinned``: numbers of experts that are in HBM from the start and never leave it. The others stay ``min_residency``,
-    and while they are waited for until they have served ``drain`` requests (0: no such bound).
+    and while they are waited for until they have served ``drain`` requests (0: no such bound). ``queue_limit``: most
+    requests that wait in a group; ``shed_late``: one that still waits when its first token is due is turned away.
     """
 
     scheduler: str = "affinity"
@@ -73,6 +76,52 @@ class RuntimeConfig:
     pinned: tuple[int, ...] = ()
     min_residency: str = "0 s"
     drain: int = 0
+    queue_limit: int | None = None
+    shed_late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceClass:
+    """A class of requests, drawn in proportion to ``share``; without ``ttft`` or ``e2e`` those of ``[slo]`` hold.
+
+    A step of ``priority`` counts as having waited ``runtime.fairness`` longer.
+    """
+
+    name: str = ""
+    share: float = 1.0
+    priority: int = 0
+    ttft: str | None = None
+    e2e: str | None = None
+
+
+@dataclass(frozen=True)
+class SloConfig:
+    """What requests are promised: a time to first token, a time to the last; for all, and by class."""
+
+    ttft: str | None = None
+    e2e: str | None = None
+    classes: tuple[ServiceClass, ...] = ()
+
+    def services(self) -> tuple[Service, ...]:
+        """The classes; one of all requests, where none is given."""
+        return tuple(
+            Service(one.name, one.priority, self._promise("ttft", one), self._promise("e2e", one))
+            for one in self.classes or (ServiceClass("all"),)
+        )
+
+    def shares(self) -> tuple[float, ...]:
+        """Of the classes, in proportion to which requests are drawn."""
+        return tuple(one.share for one in self.classes) or (1.0,)
+
+    def _promise(self, what: str, of_class: ServiceClass) -> Picoseconds | None:
+        own: str | None = getattr(of_class, what)
+        text, key = (getattr(self, what), f"slo.{what}") if own is None else (own, f"slo.classes.{what}")
+        if text is None:
+            return None
+        found = picoseconds(text, key)
+        if found < 1:
+            raise InputError(f"{key} = {text!r}: must be above zero, for example '2 s'")
+        return found
 
 
 @dataclass(frozen=True)
@@ -113,6 +162,7 @@ class Config:
     experts: ExpertsConfig = field(default_factory=ExpertsConfig)
     sharding: ShardingConfig = field(default_factory=ShardingConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    slo: SloConfig = field(default_factory=SloConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     footprint: FootprintConfig = field(default_factory=FootprintConfig)
@@ -125,7 +175,8 @@ class Config:
             yield
         except InputError as error:
             key = re.split("[ :]", str(error), maxsplit=1)[0]
-            where = self.explicit.get("experts.group" if key.startswith("experts.group.") else key)
+            table = next((one for one in TABLES if key.startswith(f"{one}.")), key)
+            where = self.explicit.get(table)
             if where is None:
                 raise
             raise InputError(f"{where}: {error}") from None
@@ -144,5 +195,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "cluster.backend": ("ray", "local"),
 }
 AT_LEAST_ONE = ("experts.count", "experts.router_tokens", "sharding.tensor_parallel", "runtime.batch",
-                "cluster.sockets_per_actor")  # fmt: skip
+                "runtime.queue_limit", "cluster.sockets_per_actor")  # fmt: skip
+TABLES: dict[str, type] = {"experts.group": ExpertGroup, "slo.classes": ServiceClass}  # keys that are lists of tables
 MOST = 10**6

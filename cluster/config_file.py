@@ -11,12 +11,12 @@ from pathlib import Path
 from types import UnionType
 from typing import get_args, get_origin, get_type_hints
 
-from cluster.config import AT_LEAST_ONE, CHOICES, MOST, Config
+from cluster.config import AT_LEAST_ONE, CHOICES, MOST, TABLES, Config, ServiceClass
 from cluster.workload import validate
 from node.errors import InputError
-from node.expert import ExpertGroup
 from node.spec_file import read_figure, read_toml
 
+MOST_PRIORITY = 9
 Rule = tuple[Callable[[Config], bool], str]
 # key -> how a value ends that is the path of a file
 _PATHS: dict[str, tuple[str, ...]] = {
@@ -53,7 +53,12 @@ _UNUSED: dict[str, tuple[Rule, ...]] = {
         for key in ("placement", "replicas")
     },
     "runtime.fairness": (
-        (lambda c: c.runtime.scheduler == "paper" and not c.runtime.drain, "runtime.scheduler is paper"),
+        (
+            lambda c: (
+                c.runtime.scheduler == "paper" and not (c.runtime.drain or any(one.priority for one in c.slo.classes))
+            ),
+            "runtime.scheduler is paper and no class has a priority",
+        ),
     ),
     "runtime.orchestration": (
         (lambda c: c.runtime.fusion not in ("fused", "looped"), "runtime.fusion is not fused or looped"),
@@ -138,7 +143,7 @@ def _with(config: Config, key: str, value: object, where: str) -> Config:
     kinds = get_type_hints(type(part))
     if name not in kinds:
         raise InputError(f"{where}: {key}: unknown key; [{table}] has {', '.join(kinds)}")
-    typed = _groups(value, where) if key == "experts.group" else _typed(value, kinds[name], key, where)
+    typed = _tables(value, key, where) if key in TABLES else _typed(value, kinds[name], key, where)
     return replace(config, **{table: replace(part, **{name: typed})})
 
 
@@ -166,20 +171,17 @@ def _typed(value: object, kind: object, key: str, where: str) -> object:
     return value
 
 
-def _groups(value: object, where: str) -> tuple[ExpertGroup, ...]:
-    kinds = get_type_hints(ExpertGroup)
+def _tables(value: object, table: str, where: str) -> tuple[object, ...]:
+    kinds = get_type_hints(TABLES[table])
     if not isinstance(value, list) or not value or not all(isinstance(entry, dict) for entry in value):
-        raise InputError(f"{where}: experts.group = {value!r}: must be [[experts.group]] tables of {', '.join(kinds)}")
-    groups = []
+        raise InputError(f"{where}: {table} = {value!r}: must be [[{table}]] tables of {', '.join(kinds)}")
+    made = []
     for entry in value:
         if unknown := [key for key in entry if key not in kinds]:
-            raise InputError(f"{where}: experts.group.{unknown[0]}: unknown key; a group has {', '.join(kinds)}")
-        typed = {key: _typed(entry[key], kinds[key], f"experts.group.{key}", where) for key in entry}
-        group = ExpertGroup(**typed)  # type: ignore[arg-type]
-        if group.count > MOST:
-            raise InputError(f"{where}: experts.group.count = {group.count}: must be at most {MOST:,}")
-        groups.append(group)
-    return tuple(groups)
+            raise InputError(f"{where}: {table}.{unknown[0]}: unknown key; [[{table}]] has {', '.join(kinds)}")
+        typed = {key: _typed(entry[key], kinds[key], f"{table}.{key}", where) for key in entry}
+        made.append(TABLES[table](**typed))
+    return tuple(made)
 
 
 def _check_used(config: Config, key: str, where: str, used: Callable[[str], bool]) -> None:
@@ -201,7 +203,16 @@ def _check(config: Config) -> None:
         value = getattr(getattr(config, table), name)
         if value is not None and not 1 <= value <= MOST:
             raise InputError(f"{key} = {value!r}: must be a whole number from 1 to {MOST:,}")
+    for group in config.experts.group:
+        if group.count > MOST:
+            raise InputError(f"experts.group.count = {group.count}: must be at most {MOST:,}")
     count = config.experts.catalogue().count
+    _check_classes(config.slo.classes)
+    services = config.slo.services()
+    if config.runtime.shed_late and all(one.ttft is None for one in services):
+        raise InputError(
+            "runtime.shed_late = True: slo.ttft must say when a request is late; set it for all or a class"
+        )
     _check_pinned(config.runtime.pinned, count)
     if not 0 <= config.sharding.replicas <= count:
         raise InputError(f"sharding.replicas = {config.sharding.replicas}: must be a whole number from 0 to {count}")
@@ -210,6 +221,17 @@ def _check(config: Config) -> None:
     if config.seed < 0:
         raise InputError(f"seed = {config.seed}: must be a whole number of at least 0")
     validate(config.workload)
+
+
+def _check_classes(classes: Sequence[ServiceClass]) -> None:
+    names = [one.name for one in classes]
+    for one in classes:
+        if not one.name or names.count(one.name) > 1:
+            raise InputError(f"slo.classes.name = {one.name!r}: each class must have a name of its own")
+        if not 0 < one.share < math.inf:
+            raise InputError(f"slo.classes.share = {one.share}: must be a number above zero")
+        if not 0 <= one.priority <= MOST_PRIORITY:
+            raise InputError(f"slo.classes.priority = {one.priority}: must be a whole number from 0 to {MOST_PRIORITY}")
 
 
 def _check_pinned(pinned: Sequence[object], count: int) -> None:

@@ -62,6 +62,9 @@ def options_of(config: Config) -> RuntimeOptions:
         pinned=runtime.pinned,
         min_residency=picoseconds(runtime.min_residency, "runtime.min_residency"),
         drain=runtime.drain,
+        services=config.slo.services(),
+        queue_limit=runtime.queue_limit,
+        shed_late=runtime.shed_late,
     )
 
 
@@ -85,7 +88,7 @@ def workload_of(config: Config, deployment: Deployment) -> Workload:
     """The requests for the deployment's experts."""
     catalogue = deployment.catalogue
     contexts = [deployment.shapes[group.model].context for group in catalogue.groups for _ in range(group.count)]
-    workload = load(config.workload, catalogue.weights(), contexts, config.seed)
+    workload = load(config.workload, catalogue.weights(), contexts, config.seed, config.slo.shares())
     for key in ("workload.popularity", "workload.zipf_s"):
         if workload.experts_given and key in config.explicit:
             raise InputError(f"{key}: has no effect, because {workload.source} names the expert of each request")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from cluster.not_served import REFUSED, NotServed
 from node.events import Ints
 from node.request import Requests
 from node.runtime.ledger import CHARGES
@@ -20,8 +22,8 @@ COLUMNS = (*_OF_REQUEST, *CHARGES, "e2e", "ttft")
 
 
 def columns_of(simulation: Simulation) -> dict[str, Ints]:
-    """The requests of a run that is over, in the order of their numbers; times in integer picoseconds."""
-    columns = _of(simulation.requests) | simulation.columns()
+    """The requests served in a run that is over, in the order of their numbers; times in integer picoseconds."""
+    columns = _of(simulation.requests.where(simulation.served())) | simulation.columns()
     return {name: columns[name] for name in COLUMNS}
 
 
@@ -36,20 +38,30 @@ def spent(columns: Mapping[str, Ints]) -> dict[str, float]:
     return {charge: exact_sum(columns[charge]) / count / PS_PER_S for charge in CHARGES}
 
 
-def write_requests(columns: dict[str, Ints], refused: Requests, path: Path) -> None:
-    """Write the table as ``.parquet`` or ``.csv``; a refused request has its own row, with no group and no times."""
-    arrow = _arrow(columns, refused)
+def write_requests(
+    columns: dict[str, Ints], others: NotServed, path: Path, services: tuple[Ints, Sequence[str]] | None = None
+) -> None:
+    """Write the table as ``.parquet`` or ``.csv``; one not served has its own row, with no group, of times the queue.
+
+    ``services``: by request the number of its class, and the names of classes.
+    """
+    arrow = _arrow(columns, others)
+    if services is not None:
+        number, names = services
+        arrow = arrow.append_column("class", pa.array(names).take(pa.array(number[arrow["request"].to_numpy()])))
     if path.suffix == ".csv":
         pyarrow.csv.write_csv(arrow, path)
     else:
         pyarrow.parquet.write_table(arrow, path, compression="zstd", row_group_size=1 << 20, version="2.6")
 
 
-def _arrow(columns: dict[str, Ints], refused: Requests) -> pa.Table:
+def _arrow(columns: dict[str, Ints], others: NotServed) -> pa.Table:
     completed = pa.table({**columns, "outcome": pa.repeat("completed", len(columns["request"]))})
-    if not len(refused):
+    if not len(others.requests):
         return completed
-    known = _of(refused)
-    rows = {name: pa.array(known[name]) if name in known else pa.nulls(len(refused), pa.int64()) for name in COLUMNS}
-    rows["outcome"] = pa.repeat("refused", len(refused))
+    known = _of(others.requests)
+    nothing = pa.nulls(len(others.requests), pa.int64())
+    rows = {name: pa.array(known[name]) if name in known else nothing for name in COLUMNS}
+    rows["queue"] = pa.array(others.waited, mask=np.array(others.outcome) == REFUSED)
+    rows["outcome"] = pa.array(others.outcome)
     return pa.concat_tables([completed, pa.table(rows)]).sort_by("request")

@@ -11,6 +11,7 @@ from cluster.backends import Backend, LocalBackend, RayBackend, ray_session
 from cluster.config import Config
 from cluster.coordinator import Coordinator
 from cluster.deploy import deployment_of, window_of, workload_of
+from cluster.not_served import NotServed
 from cluster.requests_table import columns_of
 from cluster.residency import Residency, Residents
 from cluster.summary import Summary, summarise
@@ -29,7 +30,7 @@ from node.units import PS_PER_S, show_seconds
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is, in virtual time (ps) and requests."""
+    """How far a run is, in virtual time (ps) and requests; ``completed``: served or turned away."""
 
     now: int
     completed: int
@@ -40,12 +41,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Run:
-    """What came of a run."""
+    """What came of a run: ``columns`` of the requests served, in order of arrival, and the ``others``."""
 
     deployment: Deployment
     workload: Workload
     summary: Summary
     columns: dict[str, Ints]
+    others: NotServed
     timeline: Timeline
     residents: Residents
 
@@ -130,10 +132,13 @@ def run(
             coordinator.run()
     finally:
         backend.stop()
-    columns = columns_of(simulation)
+    columns, others = columns_of(simulation), NotServed.of(workload.refused, simulation)
     verify(deployment, simulation, coordinator.counters, columns)
-    summary = summarise(deployment, workload, simulation, columns, coordinator.counters, config.workload.warmup)
-    return Run(deployment, workload, summary, columns, timeline, residency.finish(simulation.now))
+    if not len(columns["request"]):
+        raise InputError("runtime.shed_late: every request was turned away; give slo.ttft more time")
+    counters, warmup = coordinator.counters, config.workload.warmup
+    summary = summarise(deployment, workload, simulation, columns, counters, others, warmup)
+    return Run(deployment, workload, summary, columns, others, timeline, residency.finish(simulation.now))
 
 
 def notes(result: Run, over_context: str) -> tuple[str, ...]:
@@ -179,7 +184,7 @@ def _progress(simulation: Simulation, requests: int) -> Progress:
     groups = simulation.groups
     return Progress(
         now=simulation.now,
-        completed=simulation.completed,
+        completed=simulation.completed + len(simulation.turned_away),
         requests=requests,
         hits=sum(group.hits for group in groups),
         misses=sum(group.misses for group in groups),

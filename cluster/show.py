@@ -10,6 +10,7 @@ from rich.table import Table
 from cluster import compare as comparing
 from cluster.inputs import assumptions
 from cluster.kernels import Memory, Pass
+from cluster.not_served import TURNED_AWAY
 from cluster.published import Row, headline
 from cluster.runner import Run
 from cluster.summary import Summary
@@ -76,11 +77,16 @@ def run_table(console: Console, result: Run) -> None:
         held = summary["held_s"]
         assert isinstance(held, float)
         rows.append(("idle, for experts had to stay", show_seconds(held)))
+    for reason in TURNED_AWAY:
+        if reason in summary:
+            rows.append((f"turned away, {reason.replace('_', ' ')}", f"{summary[reason]:,}"))
     if "energy_j" in summary:
         rows.append(("energy", f"{summary['energy_j']:,.0f} J"))
     if "cost" in summary:
         rows.append(("cost, in the currency of cost_per_hour", f"{summary['cost']:,.2f}"))
     print_table(console, title, ("", "value"), rows)
+    if "service_levels" in summary:
+        _service_levels(console, summary["service_levels"])
     _where_time_went(console, result)
     _sockets(console, result)
     console.print(f"\n{assumptions(machine)}", style="dim", highlight=False)
@@ -90,6 +96,23 @@ def _of_belady(summary: Summary) -> str:
     share, best = summary["hit_rate_share_of_belady"], summary["hit_rate_belady"]
     bound = "the optimum on the same references" if summary["hit_rate_belady_is_bound"] else "no bound here"
     return ("-" if share is None else f"{share:.1%}") + f" of {best:.1%} ({bound})"
+
+
+def _service_levels(console: Console, levels: object) -> None:
+    assert isinstance(levels, dict)
+    rows = []
+    for one in (*levels["classes"], *([{"name": "all of them", **levels}] if len(levels["classes"]) > 1 else [])):
+        spreads = [one.get(what) or {} for what in ("ttft_s", "e2e_s")]
+        rows.append(
+            (
+                one["name"],
+                "-" if one["attainment"] is None else f"{one['attainment']:.1%}",
+                number("", one["goodput_requests_per_s"]),
+                *(number(f"ttft_s.{p}", spread.get(p)) for spread in spreads for p in ("p50", "p99")),
+            )
+        )
+    heads = ("class", "SLO attained", "goodput, requests/s", "TTFT p50", "TTFT p99", "E2E p50", "E2E p99")
+    print_table(console, "As promised", heads, rows)
 
 
 def _where_time_went(console: Console, result: Run) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-import numpy.typing as npt
-
+from cluster.measured import measured, spread
+from cluster.not_served import TURNED_AWAY, NotServed
+from cluster.service_levels import asked, service_levels
 from cluster.workload import Workload
 from node.deployment import Deployment
 from node.events import Ints
@@ -17,7 +17,6 @@ from node.units import PS_PER_S, exact_sum
 
 Summary = dict[str, object]
 S_PER_HOUR = 3600
-Floats = npt.NDArray[np.float64]
 
 
 def summarise(
@@ -26,20 +25,22 @@ def summarise(
     simulation: Simulation,
     columns: Mapping[str, Ints],
     counters: Mapping[int, Mapping[str, int]],
+    others: NotServed,
     warmup: int,
 ) -> Summary:
-    """The summary of a run. The first ``warmup`` requests to arrive are left out of ttft, tpot and e2e.
+    """The summary of a run; ``others`` were not served. The first ``warmup`` to arrive are left out of ttft, tpot, e2e.
 
     Percentiles are by nearest rank. ``switch_s_mean`` is the mean time of an activation, DDR to HBM, waited for or not.
     Hits and misses are requests: a miss has a copy begun for it, or waits for what is left of a prefetch; where that is
     complete, whoever is served is a hit. ``prefetches`` are the activations ahead of use, of which ``prefetches_late``
     were waited for, and ``prefetches_wasted`` never used. ``held_s``: how long groups were idle with requests waiting,
     because experts had to stay in the room of theirs. ``hit_rate_belady``: see ``_yardstick``. ``cost``: of the
-    machine over the makespan, in the user's currency.
+    machine over the makespan, in the user's currency. ``service_levels``: where something was promised; ``queue_full``,
+    ``late``: how many were turned away so, where any was.
     """
     machine, makespan = deployment.machine, simulation.now / PS_PER_S
-    measured = slice(warmup, None)
-    e2e, ttft, tokens = (columns[name][measured] for name in ("e2e", "ttft", "output_tokens"))
+    counted = measured(workload, columns, warmup)
+    e2e, ttft, tokens = (columns[name][counted] for name in ("e2e", "ttft", "output_tokens"))
     several = tokens > 1
     tpot = (e2e - ttft)[several] / (tokens[several] - 1)
     groups = simulation.groups
@@ -74,6 +75,10 @@ def summarise(
         summary["prefetches_wasted"] = sum(group.cache.wasted + len(group.cache.unused) for group in groups)
     if deployment.options.min_residency:
         summary["held_s"] = sum(simulation.held_ps) / PS_PER_S
+    if asked(deployment.options.services):
+        levels = service_levels(deployment.options.services, workload, columns, others, warmup, makespan)
+        summary["service_levels"] = levels
+    summary |= {reason: others.outcome.count(reason) for reason in TURNED_AWAY if reason in others.outcome}
     if machine.power is not None:
         summary["energy_j"] = machine.power.socket * machine.sockets * makespan
     if machine.cost_per_hour is not None:
@@ -111,12 +116,3 @@ def _socket(found: Mapping[str, int]) -> dict[str, float]:
         "tile_busy_s": found["tile_busy"] / PS_PER_S,
         "link_busy_s": found["link_busy"] / PS_PER_S,
     }
-
-
-def spread(values: Ints | Floats, total: float) -> dict[str, float] | None:
-    """Mean and percentiles in seconds of times in ps that add up to ``total``; None where there are none."""
-    if not len(values):
-        return None
-    ordered = np.sort(values)
-    ranks = {f"p{p}": ordered[-(-p * len(ordered) // 100) - 1] for p in (50, 90, 99)}
-    return {"mean": total / len(values) / PS_PER_S} | {k: float(v) / PS_PER_S for k, v in ranks.items()}

@@ -84,17 +84,24 @@ def validate(config: WorkloadConfig) -> None:
         _check_warmup(config.warmup, min(config.requests, config.limit or config.requests))
 
 
-def load(config: WorkloadConfig, weights: Sequence[float], contexts: Sequence[int], seed: int) -> Workload:
+def load(
+    config: WorkloadConfig,
+    weights: Sequence[float],
+    contexts: Sequence[int],
+    seed: int,
+    classes: Sequence[float] = (1.0,),
+) -> Workload:
     """The requests for ``len(weights)`` experts with these catalogue weights and contexts (tokens).
 
-    The same arguments give the same requests. Arrivals, input lengths, output lengths and experts each have
+    They are of ``classes`` of service in proportion to these shares. The same arguments give the same requests.
+    Arrivals, input lengths, output lengths, experts and classes each have
     their own stream of random numbers, so that one key does not reshuffle what another draws. Raises
     ``InputError`` for a value that is not allowed and for a trace that cannot be read.
     """
     validate(config)
     _check_experts(weights, contexts)
-    seeds = np.random.SeedSequence(_whole("seed", seed, 0, 2**64 - 1)).spawn(4)
-    *streams, expert_stream = (np.random.default_rng(child) for child in seeds)
+    seeds = np.random.SeedSequence(_whole("seed", seed, 0, 2**64 - 1)).spawn(5)
+    *streams, expert_stream, class_stream = (np.random.default_rng(child) for child in seeds)
     rows = _generate(config, streams) if config.trace is None else read_trace(Path(config.trace), config.limit)
     experts, notes = rows.experts, rows.notes
     if experts is None:
@@ -110,7 +117,10 @@ def load(config: WorkloadConfig, weights: Sequence[float], contexts: Sequence[in
     if config.over_context == "clip":
         outputs = np.minimum(outputs, context - 1)
         inputs = np.minimum(inputs, context - outputs)
-    columns = (np.arange(len(arrivals)), arrivals, inputs, outputs, experts)
+    services = np.zeros_like(experts)
+    if len(classes) > 1:
+        services = class_stream.choice(len(classes), len(services), p=np.array(classes) / sum(classes))
+    columns = (np.arange(len(arrivals)), arrivals, inputs, outputs, experts, services)
     requests = Requests(*(column.astype(np.int64, copy=False) for column in columns))
     refuses = over if config.over_context == "refuse" else np.zeros_like(over)
     requests, refused = requests.where(~refuses), requests.where(refuses)

@@ -21,21 +21,26 @@ def verify(
 ) -> None:
     """Raise ``InvariantError`` where a law is broken; ``columns`` are those of the simulation.
 
-    Little's law: the integral of requests in the system over time is the sum of their end-to-end times. Homes: every
-    request is served once, by a group that has its expert. Bytes: each group's sockets copied activations x expert
-    bytes; an activation is a miss or a prefetch, and a prefetch is used or evicted by the end, unless another group may
-    serve whom it was for. Work: a group idles only with nobody waiting whose expert can come (the simulation raises at
-    once), and for those who wait all the same no longer than its copies have to stay; an engine and the idle time never
-    exceed the makespan, nor do both engines where nothing is prefetched (a prefetch for those whom
-    another group serves may run while its own is idle, and end last of all). Memory: no tier was ever over its
-    capacity, and only weights are left. ``counters`` are the sockets' own.
+    Little's law: the integral of requests in the system over time is the sum of their end-to-end times, and of those
+    turned away how long they waited. Homes: every request is served once, by a group that has its expert, or turned
+    away. Bytes: each group's sockets copied activations x expert bytes; an activation is a miss or a prefetch, and a
+    prefetch is used or evicted by the end, unless another group may serve whom it was for. Work: a group idles only
+    with nobody waiting whose expert can come (the simulation raises at once), and for those who wait all the same no
+    longer than its copies have to stay; an engine and the idle time never exceed the makespan, nor do both engines
+    where nothing is prefetched (a prefetch for those whom another group serves may run while its own is idle, and end
+    last of all). Memory: no tier was ever over its capacity, and only weights are left. ``counters`` are the sockets'
+    own.
     """
     makespan = simulation.now
-    arrival = simulation.requests.arrival
-    in_system = request_time(arrival, arrival + columns["e2e"])
-    _same("Little's law: request time", in_system, sum(exact_sum(columns[charge]) for charge in CHARGES))
-    _same("requests left in the system", len(arrival) - simulation.completed, 0)
-    last = int((arrival + columns["e2e"]).max())
+    requests, turned_away = simulation.requests, simulation.turned_away
+    numbers, gone = (np.array([one[at] for one in turned_away], dtype=np.int64) for at in (0, 1))
+    kept = simulation.served()
+    arrival = np.concatenate([requests.arrival[kept], requests.arrival[numbers]])
+    waited, end = gone - requests.arrival[numbers], requests.arrival[kept] + columns["e2e"]
+    spent = sum(exact_sum(columns[charge]) for charge in CHARGES) + exact_sum(waited)
+    _same("Little's law: request time", request_time(arrival, np.concatenate([end, gone])), spent)
+    _same("requests left in the system", len(requests) - simulation.completed - len(turned_away), 0)
+    last = int(np.concatenate([end, gone]).max())
     in_vain = deployment.options.prefetch and any(layout.shared for layout in deployment.layouts)
     if in_vain:
         _at_most("end of the last request", last, makespan)
@@ -47,7 +52,7 @@ def verify(
         index = group.layout.group
         mine = columns["group"] == index
         _same(f"requests served by group {index}", int(mine.sum()), group.hits + group.misses)
-        strangers = set(np.unique(simulation.requests.expert[mine]).tolist()) - set(group.layout.ddr)
+        strangers = set(np.unique(requests.expert[kept][mine]).tolist()) - set(group.layout.ddr)
         _same(f"experts that group {index} served and has not", len(strangers), 0)
         _same(f"requests that wait for group {index} at the end", group.waiting.count, 0)
         members = range(index * deployment.degree, (index + 1) * deployment.degree)

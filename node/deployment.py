@@ -19,8 +19,9 @@ from node.models.shard import Shard
 from node.request import Request, Requests
 from node.runtime.homes import Homes, Sharding, homes_of, serving_of
 from node.runtime.policies import EVICTION
-from node.runtime.references import numbers_by_expert
+from node.runtime.references import keys_by_expert
 from node.runtime.scheduler import NEXT, SCHEDULERS
+from node.runtime.service import Service, order_of
 from node.runtime.settings import Settings, check_lengths
 from node.runtime.sharding import Layout, ModelSize, Region, groups_of, lay_out
 from node.runtime.stay import Stay
@@ -51,6 +52,9 @@ class RuntimeOptions:
     min_residency: Picoseconds = 0
     drain: int = 0
     pinned: tuple[int, ...] = ()
+    services: tuple[Service, ...] = (Service(),)
+    queue_limit: int | None = None
+    shed_late: bool = False
     workspace: Bytes = 0
     precision: str = "float32"
 
@@ -151,6 +155,9 @@ class Deployment:
             router_tokens=options.router_tokens,
             next_expert=NEXT[options.scheduler] if options.prefetch else None,
             stay=Stay(options.min_residency, options.drain, options.fairness),
+            services=options.services,
+            queue_limit=options.queue_limit,
+            shed_late=options.shed_late,
         )
 
     @cached_property
@@ -207,5 +214,7 @@ class Deployment:
         ]
         settings = self.settings
         if self.options.eviction == "belady":
-            settings = replace(settings, future=numbers_by_expert(Requests.of(requests), self.catalogue.count))
+            columns = Requests.of(requests)
+            order = order_of(columns, settings.services, settings.fairness)
+            settings = replace(settings, future=keys_by_expert(columns, order, self.catalogue.count))
         return Simulation(self.layouts, settings, kinds, Host(self.machine), requests, perform)

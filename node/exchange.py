@@ -58,6 +58,9 @@ class Exchange:
             received.setdefault(self._homes[expert][0], []).append(request)
         for group, mine in received.items():
             self._lanes[group].group.receive(mine)
+            for request in mine:
+                for other in self._homes[int(self._expert[request])][1:]:
+                    self._lanes[other].group.admission.expect((request,))
         for expert in experts:
             self._wake(expert, now)
         for group in sorted({group for expert in experts for group in self._homes[expert]}):

@@ -86,10 +86,8 @@ class Lane:
 
     def step(self, time: Picoseconds, what: int) -> None:
         """Let the next event happen."""
-        if what == COMPLETION and self._copy_at <= self._rest_at and self.group.cache.copying is None:
-            self._look_again(time)
-            return
-        self.now = time
+        if what == ARRIVAL or self._rest_at < self._copy_at or not self._in_vain():
+            self.now = time
         if what == ARRIVAL:
             self._welcome(time)
             self.reconsider(time)
@@ -132,11 +130,6 @@ class Lane:
         until = self.group.held_up(now)
         if until is not None:
             self._held_since, self._copy_at = now, until
-
-    def _look_again(self, now: Picoseconds) -> None:
-        """Somebody may leave now. Where that comes to nothing it is no event."""
-        self._copy_at = NEVER
-        self._proceed(now)
 
     def _go_on(self, task: Task, now: Picoseconds) -> None:
         """Begin the next stage; go on to the last one where nothing may come between."""
@@ -265,11 +258,20 @@ class Lane:
         self.group.memory.copy(expert, start, end)
         return end
 
+    def _in_vain(self) -> bool:
+        """Whether nobody waits for whoever comes of age: another group has served those who did."""
+        return self.group.cache.copying is None and not self.group.waiting.count
+
     def _copied(self, now: Picoseconds) -> None:
-        """The copy under way is complete: the task that waits for it goes on, or has its own copy begin."""
+        """The copy under way is complete: the task that waits for it goes on, or has its own copy begin.
+
+        Or nothing is under way, and somebody has come of age.
+        """
         self._copy_at = NEVER
         expert, task = self.group.cache.copying, self._task
-        assert expert is not None
+        if expert is None:
+            self._proceed(now)
+            return
         self.group.arrived(expert, now)
         if task is not None and self._stage == COPY:
             if task.expert == expert:

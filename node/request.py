@@ -19,7 +19,7 @@ class Request:
     """A prompt that arrives at ``arrival`` (ps), ``input_tokens`` long, and is answered with ``output_tokens``.
 
     ``expert`` is the router's choice, drawn beforehand from the workload; the runtime may look at it only once
-    the router has run.
+    the router has run. ``service``: the number of its class of service.
     """
 
     id: int
@@ -27,6 +27,7 @@ class Request:
     input_tokens: int
     output_tokens: int
     expert: int
+    service: int = 0
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Requests(Sequence[Request]):
     input_tokens: Ints
     output_tokens: Ints
     expert: Ints
+    service: Ints
 
     @classmethod
     def of(cls, requests: Sequence[Request]) -> Requests:
@@ -47,9 +49,14 @@ class Requests(Sequence[Request]):
         names = [field.name for field in fields(cls)]
         return cls(*(np.array([getattr(one, name) for one in requests], dtype=np.int64) for name in names))
 
-    def where(self, chosen: npt.NDArray[np.bool_]) -> Requests:
-        """Those that are chosen."""
+    def where(self, chosen: npt.NDArray[np.bool_] | Ints) -> Requests:
+        """Those that are chosen, by a mask or by their places."""
         return Requests(*(column[chosen] for column in self._columns()))
+
+    def followed_by(self, others: Requests) -> Requests:
+        """These, then ``others``."""
+        pairs = zip(self._columns(), others._columns(), strict=True)
+        return Requests(*(np.concatenate(pair) for pair in pairs))
 
     def __len__(self) -> int:
         return len(self.id)
@@ -72,4 +79,4 @@ class Requests(Sequence[Request]):
     __hash__ = None  # type: ignore[assignment]
 
     def _columns(self) -> tuple[Ints, ...]:
-        return self.id, self.arrival, self.input_tokens, self.output_tokens, self.expert
+        return self.id, self.arrival, self.input_tokens, self.output_tokens, self.expert, self.service

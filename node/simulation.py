@@ -20,8 +20,10 @@ from node.hardware.sockets import OverlappingSockets, Sockets
 from node.lane import NEVER, Lane
 from node.planned import Planned, planned_of
 from node.request import Request, Requests
+from node.runtime.admission import TurnedAway
 from node.runtime.group import Group, Known
 from node.runtime.ledger import Ledger
+from node.runtime.service import order_of
 from node.runtime.settings import Settings, kv_bytes
 from node.runtime.sharding import Layout
 from node.stream import Perform
@@ -57,6 +59,8 @@ class Simulation:
             columns.output_tokens.tolist(),
             columns.expert.tolist(),
             kv_bytes(columns, settings.sizes).tolist(),
+            order_of(columns, settings.services, settings.fairness),
+            settings.deadlines(columns),
         )
         homes = _homes(layouts)
         shared = any(layout.shared for layout in layouts)
@@ -134,9 +138,23 @@ class Simulation:
         """The group's commands that will not change any more, in order, each once."""
         return planned_of(self._lanes[group].group.stream.take(), self.kinds[group])
 
+    @property
+    def turned_away(self) -> list[TurnedAway]:
+        """Those who were not served, by their numbers."""
+        return sorted(one for group in self.groups for one in group.admission.turned_away)
+
+    def served(self) -> Ints:
+        """The numbers of those who were not turned away."""
+        count = len(self.requests)
+        return np.setdiff1d(np.arange(count), [one.request for one in self.turned_away], assume_unique=True)
+
     def columns(self) -> dict[str, Ints]:
-        """Of every request: its ``group``, where its time went, ``e2e`` and ``ttft`` (ps); the run must be over."""
-        return self._ledger.columns(self.requests, routed=self._routed)
+        """Of every request ``served``: its ``group``, where its time went, ``e2e`` and ``ttft`` (ps).
+
+        The run must be over.
+        """
+        served = self.served()
+        return self._ledger.columns(self.requests.where(served), served, routed=self._routed)
 
     def _hand_over(self, routed: Sequence[int], _by: Lane, now: Picoseconds) -> None:
         """Requests whose expert is known now go to the groups that hold it, in order."""

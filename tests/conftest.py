@@ -67,7 +67,7 @@ class Plan:
 
 @dataclass
 class Outcome:
-    """A simulation that was run to its end, checked."""
+    """A simulation that was run to its end, checked; ``rows`` are those who were served."""
 
     deployment: Deployment
     simulation: Simulation
@@ -123,8 +123,9 @@ def _simulate(deployment: Deployment, requests: Sequence[Request], until: Iterab
                 assert found.tolist() == window.expected[kinds.index(kind)].tolist(), socket.name
     assert simulation.over and simulation.next_event() is None
     columns = simulation.columns()
-    for number, request in enumerate(requests):
-        times = {name: int(column[number]) for name, column in columns.items()}
+    for place, number in enumerate(simulation.served().tolist()):
+        request = requests[number]
+        times = {name: int(column[place]) for name, column in columns.items()}
         charges = {what: times[what] for what in CHARGES}
         row = Row(request, times["group"], request.arrival + times["e2e"], times["ttft"], charges)
         assert sum(charges.values()) == row.e2e and min(charges.values()) >= 0, row

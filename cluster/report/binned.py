@@ -50,9 +50,9 @@ def distribution(times: Ints | Floats) -> Distribution:
     return Distribution((np.exp(edges) if log else edges) / PS_PER_S, counts, zero, log)
 
 
-def latencies(columns: Mapping[str, Ints], warmup: int) -> dict[str, Distribution]:
-    """Distributions by name: ``ttft_s``, ``tpot_s`` (of several tokens) and ``e2e_s`` as in the summary; ``queue``."""
-    e2e, ttft, tokens, queue = (columns[name][warmup:] for name in ("e2e", "ttft", "output_tokens", "queue"))
+def latencies(columns: Mapping[str, Ints], counted: slice) -> dict[str, Distribution]:
+    """Distributions of ``counted`` rows by name: ``ttft_s``, ``tpot_s`` (of several tokens), ``e2e_s``, ``queue``."""
+    e2e, ttft, tokens, queue = (columns[name][counted] for name in ("e2e", "ttft", "output_tokens", "queue"))
     several = tokens > 1
     tpot = (e2e - ttft)[several] / (tokens[several] - 1)
     return {

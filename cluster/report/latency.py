@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from cluster.measured import spread as summarised
 from cluster.report.binned import Distribution, Floats, spent_over_time
 from cluster.report.figure import Cell, Figure
 from cluster.report.plot import WIDTH, area, bars, mark, plot
@@ -13,7 +14,6 @@ from cluster.requests_table import spent
 from cluster.residency import Residents
 from cluster.scales import Axis, Scale
 from cluster.summary import Summary
-from cluster.summary import spread as summarised
 from node.events import Ints
 from node.runtime.ledger import CHARGES
 from node.units import exact_sum, show_seconds

@@ -11,6 +11,7 @@ import jinja2
 
 from cluster.compare import Column
 from cluster.config import Config
+from cluster.measured import measured
 from cluster.report import machines, memory
 from cluster.report.binned import latencies
 from cluster.report.figure import Cell, Figure, cell, flat
@@ -38,9 +39,12 @@ def run_page(config: Config, result: Run, notes: Sequence[str]) -> str:
     deployment, summary, columns = result.deployment, result.summary, result.columns
     numbers = dict(flat(summary))
     warmup = config.workload.warmup
-    queue = columns["queue"][warmup:]
+    counted = measured(result.workload, columns, warmup)
     figures = [
-        *(latency(name, found, summary, queue) for name, found in latencies(columns, warmup).items()),
+        *(
+            latency(name, found, summary, columns["queue"][counted])
+            for name, found in latencies(columns, counted).items()
+        ),
         where_time_went(columns),
         memory.hit_rate(summary),
         memory.tiers(summary, deployment),

@@ -1,12 +1,13 @@
 """One tensor-parallel group: its queues, its running batch, its memory, and the decision what is next.
 
 It decides, addresses included, and never knows how long something takes: who does (``node.lane``) tells it when a task
-is over. Requests are numbers, their places in the workload.
+is over. Requests are numbers, their places in the workload; those who wait are keys (``node.runtime.service``).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Collection, Container, Sequence
 from itertools import islice
 from operator import itemgetter
@@ -14,14 +15,16 @@ from typing import Final, NamedTuple
 
 from node.errors import InvariantError
 from node.runtime import steps
+from node.runtime.admission import Admission
 from node.runtime.memory import GroupMemory
 from node.runtime.scheduler import Decision, Route, Serve
+from node.runtime.service import Order
 from node.runtime.settings import Settings
 from node.runtime.sharding import Layout
 from node.runtime.shared_waiting import SharedWaiting
 from node.runtime.stay import Stays
 from node.runtime.task import Task, decode_task, router_task, serve_task
-from node.runtime.waiting import Waiting
+from node.runtime.waiting import Waiting, drop, put
 from node.stream import Perform, Range, Stream
 from node.units import Bytes, Picoseconds
 
@@ -35,13 +38,18 @@ KV: Final = 3
 
 
 class Known(NamedTuple):
-    """The columns of a workload as lists; ``kv_bytes``: of each request's whole length, at its expert."""
+    """The columns of a workload as lists; ``kv_bytes``: of each request's whole length, at its expert.
+
+    ``deadline``: see ``Settings.deadlines``.
+    """
 
     arrival: Sequence[Picoseconds]
     input_tokens: Sequence[int]
     output_tokens: Sequence[int]
     expert: Sequence[int]
     kv_bytes: Sequence[Bytes]
+    order: Order
+    deadline: Sequence[Picoseconds]
 
 
 class Group:
@@ -51,12 +59,12 @@ class Group:
         self, layout: Layout, settings: Settings, known: Known, newcomers: Sequence[int], perform: Perform | None = None
     ) -> None:
         self.layout, self.settings = layout, settings
-        self.arrival, self.fairness, self.batch = known.arrival, settings.fairness, settings.batch
+        self.since, self.fairness, self.batch = known.order.since, settings.fairness, settings.batch
         self.stream = Stream(layout.group, perform)
         self.waiting = (SharedWaiting if layout.shared else Waiting)(settings.batch, layout.pinned)
         self.memory = GroupMemory(layout, settings, self.stream, self.waiting.of)
         self.cache = self.memory.cache
-        self.stays = Stays(settings.stay, self.cache, self.waiting, known.arrival)
+        self.stays = Stays(settings.stay, self.cache, self.waiting, known.order.since)
         self.activations = self.memory.activations  # by expert
         self.running: list[Running] = []  # in the order in which they end
         self.active: int | None = None
@@ -65,19 +73,21 @@ class Group:
         self.steps = 0  # of decode, since the beginning
         self._offsets = 0  # of the running batch, in all
         self.hits = self.misses = self.late = 0  # requests; a miss waits for a copy, of late ones begun before
+        self.admission = Admission(known.arrival, settings.queue_limit, known.deadline)
         self._known = known
         self._newcomers, self._times = newcomers, [known.arrival[number] for number in newcomers]
-        self._came = self._routing = 0  # how many of them have come, and have been taken by the router
+        self._came = 0  # how many of them
+        self._unrouted = deque[int]()  # their keys, in order
 
     @property
     def unrouted(self) -> int:
         """How many newcomers have no expert yet."""
-        return self._came - self._routing if self.settings.router is not None else 0
+        return len(self._unrouted)
 
     @property
     def newcomer(self) -> int:
-        """The newcomer that is routed next."""
-        return self._newcomers[self._routing]
+        """The key of the newcomer that is routed next."""
+        return self._unrouted[0]
 
     def next_arrival(self) -> Picoseconds | None:
         """When the next newcomer comes."""
@@ -87,17 +97,40 @@ class Group:
         """Newcomers up to ``now`` are there; where no router runs, they wait for their expert."""
         came = self._came
         self._came = bisect_right(self._times, now, came)
+        newcomers = self._newcomers[came : self._came]
         if self.settings.router is None:
-            self.receive(self._newcomers[came : self._came])
+            self.receive(newcomers)
+            return
+        admitted = self._admit(newcomers)
+        self.admission.expect(admitted)
+        key = self._known.order.key
+        for request in admitted:
+            put(self._unrouted, key[request])
 
-    def receive(self, routed: Sequence[int]) -> None:
-        """Requests whose expert lives here, from any group's router."""
-        expert = self._known.expert
-        for request in routed:
-            self.waiting.add(expert[request], request)
+    def _admit(self, newcomers: Sequence[int]) -> Sequence[int]:
+        admitted = self.admission.admit(newcomers, len(self._unrouted) + self.waiting.count)
+        for request in newcomers[len(admitted) :]:
+            self._forget(request)
+        return admitted
+
+    def _forget(self, request: int) -> None:
+        """It will not be served: for those who know the future."""
+        if self.settings.future:
+            future = self.settings.future[self._known.expert[request]]
+            _ = drop(future, self._known.order.key[request]) or future.popleft()
+
+    def receive(self, requests: Sequence[int]) -> None:
+        """Requests whose expert lives here: newcomers, or from any group's router."""
+        if self.settings.router is None:
+            requests = self._admit(requests)
+        self.admission.expect(requests)
+        expert, key = self._known.expert, self._known.order.key
+        for request in requests:
+            self.waiting.add(expert[request], key[request])
 
     def next(self, now: Picoseconds) -> Decision:
         """What the scheduler wants."""
+        self._turn_away(now)
         return self.settings.scheduler(self, now)
 
     def blocked(self, now: Picoseconds) -> Container[int]:
@@ -117,8 +150,17 @@ class Group:
             raise InvariantError(f"group {self.layout.group} is idle at {now:,} ps with requests waiting")
         return None if copying else until
 
+    def _turn_away(self, now: Picoseconds) -> None:
+        """Those who are late wait no more."""
+        for request in self.admission.overdue(now):
+            key, expert = self._known.order.key[request], self._known.expert[request]
+            if drop(self._unrouted, key) or self.waiting.remove(expert, key):
+                self.admission.late(request, now)
+                self._forget(request)
+
     def decide(self, now: Picoseconds) -> Task | None:
         """Begin what the scheduler wants; where KV cache has no room for it, the running batch goes on instead."""
+        self._turn_away(now)
         self.batch_left = min(self.batch_left, self.waiting.count)  # another group may have taken some of them
         decision = self.settings.scheduler(self, now)
         if decision is None:
@@ -199,21 +241,24 @@ class Group:
         settings, router = self.settings, self.settings.router
         assert router is not None
         size, tokens, inputs = settings.sizes[router], settings.router_tokens, self._known.input_tokens
-        for count in range(most, 0, -1):
-            who = self._newcomers[self._routing : self._routing + count]
+        who = [self._known.order.request[key] for key in islice(self._unrouted, most)]
+        while who:
             needed = sum([size.kv_bytes(inputs[request] + tokens) for request in who])
             held = self.memory.kv.reserve((needed,), now)
             if held:
-                self._routing += count
+                for _ in who:
+                    self._unrouted.popleft()
                 self.routed = True
-                return router_task(list(who), router, held, tokens, overhead=settings.call_overhead != "none")
+                return router_task(who, router, held, tokens, overhead=settings.call_overhead != "none")
+            who.pop()
         return None
 
     def _serve(self, serve: Serve, now: Picoseconds) -> Task | None:
         """Take up to ``serve.requests`` who wait for an expert, each with a KV range for its whole length."""
         expert, settings, waiting = serve.expert, self.settings, self.waiting
         kv_bytes, all_waiting = self._known.kv_bytes, waiting.count
-        who = list(islice(waiting.queues[expert], serve.requests))
+        number = self._known.order.request
+        who = [number[key] for key in islice(waiting.queues[expert], serve.requests)]
         held = self.memory.kv.reserve([kv_bytes[request] for request in who], now)
         if not held:
             return None

@@ -47,17 +47,18 @@ class Ledger:
         self._moments.extend((time, clock))
         return len(self._moments) // 2 - 1
 
-    def columns(self, requests: Requests, *, routed: bool) -> dict[str, Ints]:
+    def columns(self, requests: Requests, served: Ints, *, routed: bool) -> dict[str, Ints]:
         """Of every request: its ``group``, all ``CHARGES``, ``e2e`` and ``ttft``, in ps; all must have ended.
 
-        ``routed``: whether the router ran for them. Raises ``InvariantError`` where charges do not add up.
+        ``served``: the places of ``requests`` in the workload; ``routed``: whether the router ran for them. Raises
+        ``InvariantError`` where charges do not add up.
         """
         runs, tasks, moments = (
             np.array(noted, dtype=np.int64).reshape(-1, width).T
             for noted, width in ((self._runs, 3), (self._tasks, 6), (self._moments, 2))
         )
-        group, start, copied, called, first, clock = tasks[:, np.frombuffer(self.served, dtype=np.int64)]
-        end, clock_at_end = moments[:, np.frombuffer(self.ended, dtype=np.int64)]
+        group, start, copied, called, first, clock = tasks[:, np.frombuffer(self.served, dtype=np.int64)[served]]
+        end, clock_at_end = moments[:, np.frombuffer(self.ended, dtype=np.int64)[served]]
         arrival, decode = requests.arrival, clock_at_end - clock
         charges = {
             "queue": start - arrival,
@@ -69,7 +70,7 @@ class Ledger:
             "stall": end - first - decode,
         }
         if routed:
-            began, asked, known = runs[:, np.frombuffer(self.routed, dtype=np.int64)]
+            began, asked, known = runs[:, np.frombuffer(self.routed, dtype=np.int64)[served]]
             charges["queue"] = (began - arrival) + (start - known)
             charges["router"] = known - asked
             charges["call_overhead"] = charges["call_overhead"] + (asked - began)

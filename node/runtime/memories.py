@@ -19,7 +19,7 @@ class Known:
     """What a policy may know of its group.
 
     ``sizes``: bytes by expert; ``room``: bytes of HBM for experts; ``waiting``: how many requests wait for an expert
-    now. ``future``: by expert the numbers of the requests that no group has begun to serve, in order; nobody but
+    now. ``future``: by expert the keys of the requests that no group has begun to serve, in order; nobody but
     ``belady`` may look, and it drops those that are served.
     """
 

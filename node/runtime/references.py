@@ -11,6 +11,7 @@ import numpy as np
 
 from node.events import Ints
 from node.request import Requests
+from node.runtime.service import Order
 from node.units import Bytes
 
 
@@ -40,11 +41,11 @@ class References:
         return np.repeat(self.experts(), np.array(self._requests, dtype=np.int64))
 
 
-def numbers_by_expert(requests: Requests, experts: int) -> list[deque[int]]:
-    """Of each of so many ``experts`` the numbers of its requests, in order: the future, for those who may know it."""
-    order = np.argsort(requests.expert, kind="stable")
-    ends = np.cumsum(np.bincount(requests.expert, minlength=experts))
-    return [deque(part.tolist()) for part in np.split(requests.id[order], ends[:-1])]
+def keys_by_expert(requests: Requests, order: Order, experts: int) -> list[deque[int]]:
+    """Of each of so many ``experts`` the keys of its requests, in order: the future, for those who may know it."""
+    expert = requests.expert[order.request]
+    ends = np.cumsum(np.bincount(expert, minlength=experts))
+    return [deque(part.tolist()) for part in np.split(np.argsort(expert, kind="stable"), ends[:-1])]
 
 
 def fewest_misses(experts: Ints, sizes: Sequence[Bytes], room: Bytes, pinned: Collection[int] = ()) -> int:

@@ -37,13 +37,14 @@ DECODE = Decode()
 class View(Protocol):
     """What a scheduler may know of its group.
 
-    ``arrival``: of each request by number, in ps; ``unrouted``: how many have no expert yet, ``newcomer`` the oldest of
-    them; ``waiting``: who has an expert; ``running``: how many are served; ``active``: the expert of the running batch
+    ``since``: since when (ps) a request counts as waiting, by its key (see ``node.runtime.service``); ``unrouted``: how
+    many have no expert yet, ``newcomer`` the key of the first of them; ``waiting``: who has an expert, by their keys;
+    ``running``: who is served; ``active``: the expert of the running batch
     or the last one; ``routed``: nobody was served since the router ran; ``batch_left``: pairs of the batch under way
     that are still to be served; ``fairness`` in ps; ``blocked``: of those waited for, the experts that cannot come now.
     """
 
-    arrival: Sequence[Picoseconds]
+    since: Sequence[Picoseconds]
     waiting: Waiting
     active: int | None
     routed: bool
@@ -94,7 +95,7 @@ def affinity(view: View, now: Picoseconds) -> Decision:
 def _beside_a_batch(view: View, now: Picoseconds) -> Decision:
     """Of ``affinity``, while a batch is running."""
     unrouted, waiting, room = view.unrouted, view.waiting, view.batch - len(view.running)
-    if unrouted and not view.routed and now - view.arrival[view.newcomer] > view.fairness:
+    if unrouted and not view.routed and now - view.since[view.newcomer] > view.fairness:
         return Route(min(view.batch, unrouted))
     if not room:
         return DECODE
@@ -119,7 +120,7 @@ def next_oldest_or_most_wanted(view: View, now: Picoseconds, without: Container[
 
 
 def _overdue(view: View, now: Picoseconds, expert: int) -> bool:
-    return now - view.arrival[view.waiting.first(expert)] > view.fairness
+    return now - view.since[view.waiting.first(expert)] > view.fairness
 
 
 Next = Callable[[View, Picoseconds, Container[int]], int | None]

@@ -12,9 +12,10 @@ from node.errors import InputError
 from node.request import Ints, Requests
 from node.runtime.policies import Eviction
 from node.runtime.scheduler import Decision, Next, View
+from node.runtime.service import Service
 from node.runtime.sharding import ModelSize
 from node.runtime.stay import Stay
-from node.units import Bytes, Picoseconds
+from node.units import MOST_PS, Bytes, Picoseconds
 
 _ENDLESS = 2**31  # tokens: more than any request has
 CALL_OVERHEADS = ("per_request", "per_batch", "none")
@@ -25,9 +26,11 @@ class Settings:
     """By expert, and last by router where one runs: ``sizes`` and ``programs``.
 
     ``next_expert``: whom the scheduler would serve next, where experts are prefetched.
-    ``future``: by expert the numbers of its requests, where the eviction policy is the yardstick that knows them.
+    ``future``: by expert the keys of its requests, where the eviction policy is the yardstick that knows them.
     ``stay``: how long experts stay in HBM.
     ``router``: the number that stands for the router among the experts; it generates ``router_tokens`` a call.
+    ``queue_limit``: most who wait in a group (None: any number). ``shed_late``: whether one is turned away whose first
+    token is due by its class of ``services`` and who still waits.
     """
 
     scheduler: Callable[[View, Picoseconds], Decision]
@@ -42,6 +45,18 @@ class Settings:
     stay: Stay
     next_expert: Next | None = None
     future: Sequence[deque[int]] = ()
+    services: Sequence[Service] = (Service(),)
+    queue_limit: int | None = None
+    shed_late: bool = False
+
+    def deadlines(self, requests: Requests) -> list[Picoseconds]:
+        """Of each request, when it is turned away if it still waits (ps); empty where nobody is."""
+        if not self.shed_late:
+            return []
+        never = MOST_PS - int(requests.arrival[-1])
+        promised = np.array([never if service.ttft is None else service.ttft for service in self.services])
+        found: list[Picoseconds] = (requests.arrival + promised[requests.service]).tolist()
+        return found
 
 
 def check_lengths(requests: Requests, settings: Settings, kv_size: Bytes) -> None:

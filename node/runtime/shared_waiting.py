@@ -16,44 +16,35 @@ class SharedWaiting(Waiting):
     """``Waiting`` of a group. ``beside``: by expert, that of every other group that has it; its queue is theirs, too.
 
     Whoever puts somebody into such a queue or takes from its front, all see it at once: so nobody is served twice, and
-    an expert's requests start in the order of their numbers, whichever groups serve them.
+    an expert's requests start in the order of their keys, whichever groups serve them.
     """
 
     def __init__(self, batch: int, resident: Iterable[int]) -> None:
         super().__init__(batch, resident)
         self.beside: dict[int, list[SharedWaiting]] = {}
 
-    def add(self, expert: int, request: int) -> None:
+    def add(self, expert: int, key: int) -> None:
         """See ``Waiting``."""
-        super().add(expert, request)
+        super().add(expert, key)
         queue = self.queues[expert]
         for other in self.beside.get(expert, ()):
-            other._joined(expert, queue, request)
-
-    def take(self, expert: int, count: int) -> None:
-        """See ``Waiting``."""
-        queue = self.queues[expert]
-        super().take(expert, count)
-        for other in self.beside.get(expert, ()):
-            other._left(expert, queue, count)
-
-    def _joined(self, expert: int, queue: deque[int], request: int) -> None:
-        self.queues[expert] = queue
-        self.count += 1
-        first = queue[0] == request
-        if first:
-            heappush(self._by_age, (request, expert))
-        if first or len(queue) <= self._batch:
-            heappush(self._by_wish, self._wish(expert, queue))
-        self._tidy()
+            other._joined(expert, queue, key)
 
     def _left(self, expert: int, queue: deque[int], count: int) -> None:
-        self.count -= count
-        if not queue:
-            del self.queues[expert]
-            return
-        heappush(self._by_age, (queue[0], expert))
-        heappush(self._by_wish, self._wish(expert, queue))
+        """See ``Waiting``."""
+        super()._left(expert, queue, count)
+        for other in self.beside.get(expert, ()):
+            super(SharedWaiting, other)._left(expert, queue, count)
+            other._tidy()
+
+    def _joined(self, expert: int, queue: deque[int], key: int) -> None:
+        self.queues[expert] = queue
+        self.count += 1
+        first = queue[0] == key
+        if first:
+            heappush(self._by_age, (key, expert))
+        if first or len(queue) <= self._batch:
+            heappush(self._by_wish, self._wish(expert, queue))
         self._tidy()
 
     def _tidy(self) -> None:

@@ -25,12 +25,12 @@ class Stay(NamedTuple):
 
 
 class Stays:
-    """Who stays in one group; ``arrival`` of requests by number."""
+    """Who stays in one group; ``since`` when (ps) requests count as waiting, by key."""
 
-    def __init__(self, stay: Stay, cache: ExpertCache, waiting: Waiting, arrival: Sequence[Picoseconds]) -> None:
+    def __init__(self, stay: Stay, cache: ExpertCache, waiting: Waiting, since: Sequence[Picoseconds]) -> None:
         self._min_residency, self._drain, self._fairness = stay
         self._bounded = stay.min_residency > 0 or stay.drain > 0
-        self._cache, self._waiting, self._arrival = cache, waiting, arrival
+        self._cache, self._waiting, self._since = cache, waiting, since
 
     def blocked(self, now: Picoseconds, in_use: Collection[int] = ()) -> Container[int]:
         """The experts that cannot come to HBM at ``now`` while those ``in_use`` stay as well, and those themselves."""
@@ -63,7 +63,7 @@ class Stays:
 
     def overdue(self, expert: int, now: Picoseconds) -> bool:
         """Whether somebody has waited for ``expert`` longer than is fair."""
-        return now - self._arrival[self._waiting.first(expert)] > self._fairness
+        return now - self._since[self._waiting.first(expert)] > self._fairness
 
     def size(self, expert: int) -> Bytes:
         """The room that ``expert`` needs: none where it is in HBM or on its way."""

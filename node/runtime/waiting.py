@@ -6,7 +6,7 @@ is one entry, so that work grows with requests, not with experts times decisions
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Container, Iterable
 from heapq import heappop, heappush
@@ -14,8 +14,25 @@ from heapq import heappop, heappush
 Entry = tuple[int, ...]  # what it is sorted by, then the expert
 
 
+def put(queue: deque[int], key: int) -> None:
+    """Put a key into a queue of them, where it belongs."""
+    if not queue or key > queue[-1]:
+        queue.append(key)
+    else:
+        insort(queue, key)
+
+
+def drop(queue: deque[int], key: int) -> bool:
+    """Take a key out of a queue; False where it is not there."""
+    place = bisect_left(queue, key)
+    if place == len(queue) or queue[place] != key:
+        return False
+    del queue[place]
+    return True
+
+
 class Waiting:
-    """Queues of request numbers by expert, in order of arrival, none of them empty.
+    """Queues of requests by expert, none of them empty: of their keys, in the order in which they are to be served.
 
     ``resident``: the experts in HBM at first; who changes that says so with ``changed``. A queue counts as no longer
     than ``batch``, for so many can be served at once.
@@ -25,29 +42,29 @@ class Waiting:
         self.queues: dict[int, deque[int]] = {}
         self.count = 0
         self._batch, self._resident = batch, set(resident)
-        self._by_age: list[Entry] = []  # first request, expert
-        self._by_wish: list[Entry] = []  # -how many, not resident, first request, expert
+        self._by_age: list[Entry] = []  # first key, expert
+        self._by_wish: list[Entry] = []  # -how many, not resident, first key, expert
 
     def of(self, expert: int) -> int:
         """How many wait for ``expert``."""
         queue = self.queues.get(expert)
         return 0 if queue is None else len(queue)
 
-    def add(self, expert: int, request: int) -> None:
-        """Put a request where its number says: another group may be quicker to route a later one."""
+    def add(self, expert: int, key: int) -> None:
+        """Put a request where its key says: another group may be quicker to route a later one."""
         queue = self.queues.get(expert)
         self.count += 1
         if queue is None:
-            self.queues[expert] = queue = deque((request,))
-            heappush(self._by_age, (request, expert))
-        elif request > queue[-1]:
-            queue.append(request)
+            self.queues[expert] = queue = deque((key,))
+            heappush(self._by_age, (key, expert))
+        elif key > queue[-1]:
+            queue.append(key)
             if len(queue) > self._batch:
                 return
         else:
-            insort(queue, request)
-            if queue[0] == request:
-                heappush(self._by_age, (request, expert))
+            insort(queue, key)
+            if queue[0] == key:
+                heappush(self._by_age, (key, expert))
         heappush(self._by_wish, self._wish(expert, queue))
 
     def take(self, expert: int, count: int) -> None:
@@ -55,6 +72,18 @@ class Waiting:
         queue = self.queues[expert]
         for _ in range(count):
             queue.popleft()
+        self._left(expert, queue, count)
+
+    def remove(self, expert: int, key: int) -> bool:
+        """One who waits for ``expert`` waits no more; False where it did not wait."""
+        queue = self.queues.get(expert)
+        if queue is None or not drop(queue, key):
+            return False
+        self._left(expert, queue, 1)
+        return True
+
+    def _left(self, expert: int, queue: deque[int], count: int) -> None:
+        """So many left a queue."""
         self.count -= count
         if queue:
             heappush(self._by_age, (queue[0], expert))
@@ -70,11 +99,11 @@ class Waiting:
             heappush(self._by_wish, self._wish(expert, queue))
 
     def first(self, expert: int) -> int:
-        """The request that has waited longest for ``expert``."""
+        """The key of the first who waits for ``expert``."""
         return self.queues[expert][0]
 
     def oldest(self, without: Container[int] = ()) -> int | None:
-        """The expert of the request that has waited longest, those ``without`` left out; None where nobody waits."""
+        """The expert that the first of all waits for, those ``without`` left out; None where nobody waits."""
         return self._first(self._by_age, lambda expert, queue: (queue[0], expert), without)
 
     def most_wanted(self, without: Container[int] = ()) -> int | None:

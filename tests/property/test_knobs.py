@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from cluster.backends import LocalBackend
 from cluster.cli import coe
-from cluster.config import Config
+from cluster.config import Config, ServiceClass
 from cluster.config_file import read_config
 from cluster.runner import Run, prepare, run
 from node.errors import OutOfMemoryError
@@ -31,6 +31,7 @@ BASE: Settings = {
 }
 ABSENT = object()
 GROUPS = [{"model": "llama-2-7b", "count": 3}, {"model": "mistral-7b", "count": 3, "weight": 1.0, "dtype": "bf16"}]
+CLASSES = [{"name": "a", "share": 1.0, "priority": 1, "ttft": "400 ms", "e2e": "900 ms"}, {"name": "b", "ttft": "1 s"}]
 TRACED = ("workload.requests", "workload.rate", "workload.input_tokens", "workload.output_tokens")
 GROUPED = {"experts.count": ABSENT, "experts.group": GROUPS}
 TP4 = {"sharding.tensor_parallel": 4, "machine.hbm.capacity": "18 GB"}
@@ -75,6 +76,11 @@ KNOBS: dict[str, tuple[object, Settings]] = {
     "runtime.pinned": ([0], {}),
     "runtime.min_residency": ("30 s", {}),
     "runtime.drain": (4, {"workload.rate": 100.0, "workload.requests": 60, "runtime.scheduler": "paper"}),
+    "runtime.queue_limit": (3, {"workload.rate": 100.0}),
+    "runtime.shed_late": (True, {"workload.rate": 100.0, "slo.ttft": "500 ms"}),
+    "slo.ttft": ("500 ms", {"slo.e2e": "900 ms"}),
+    "slo.e2e": ("300 ms", {"slo.ttft": "100 s"}),
+    "slo.classes": (CLASSES, {}),
     "machine.name": ("dgx-h100", {}),
     "machine.sockets": (16, {}),
     "machine.compute.units": (500, {}),
@@ -173,6 +179,19 @@ def test_a_capacity_that_only_refuses_does_refuse(key):
 def test_every_key_of_a_group_of_experts_changes_the_summary(field, value):
     changed = [GROUPS[0], GROUPS[1] | {field: value}]
     assert result(run_with(GROUPED, {"experts.group": changed})) != result(run_with(GROUPED))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("name", "c"), ("share", 9.0), ("priority", 3), ("ttft", "300 ms"), ("e2e", "5 ms")]
+)
+def test_every_key_of_a_class_changes_the_summary(field, value):
+    plain, changed = ({"slo.classes": [CLASSES[0] | one, CLASSES[1]]} for one in ({}, {field: value}))
+    also = {"workload.requests": 100, "runtime.fairness": "300 ms"}
+    assert result(run_with(also, changed)) != result(run_with(also, plain))
+
+
+def test_every_key_of_a_class_has_an_entry():
+    assert {entry.name for entry in fields(ServiceClass)} == set(CLASSES[0])
 
 
 def test_every_key_of_a_group_of_experts_has_an_entry():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.events import Kind
 from node.request import Request
+from node.runtime.service import Service
 from node.units import MS
 from tests.property.test_simulation import EXAMPLES, deployed, workloads
 
@@ -35,9 +36,11 @@ def test_nobody_leaves_before_having_been_there_long_enough(deploy, simulate, wo
 def test_whoever_is_waited_for_has_served_enough_or_makes_room_for_one_who_waited_too_long(
     deploy, simulate, workload, drain
 ):
-    """One group, nothing routed or prefetched, so that the rows say who waited when."""
+    """One group and class, nothing routed or prefetched, all served, so that the rows say who waited when."""
     arguments, requests = workload
     arguments |= {"drain": drain, "router": None, "prefetch": False, "degree": 8, "min_residency": 0}
+    arguments |= {"services": (Service(),), "queue_limit": None, "shed_late": False}
+    requests = [replace(request, service=0) for request in requests]
     outcome = simulate(deployed(deploy, arguments, requests), requests)
     started = {row.request.id: row.request.arrival + row.charges["queue"] for row in outcome.rows}
     came: dict[int, int] = {}

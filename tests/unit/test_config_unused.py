@@ -38,7 +38,11 @@ WITHOUT_EFFECT: list[tuple[str, object, tuple[tuple[str, object], str]]] = [
     ("sharding.placement", "popularity", ALL_GROUPS),
     ("sharding.replicas", 2, ALL_GROUPS),
     ("sharding.router", "group", (("experts.router", "none"), "experts.router is none")),
-    ("runtime.fairness", "5 s", (("runtime.scheduler", "paper"), "runtime.scheduler is paper")),
+    (
+        "runtime.fairness",
+        "5 s",
+        (("runtime.scheduler", "paper"), "runtime.scheduler is paper and no class has a priority"),
+    ),
     ("runtime.orchestration", "so", (("runtime.fusion", "unfused"), "runtime.fusion is not fused or looped")),
     ("cluster.address", "auto", (("cluster.backend", "local"), "cluster.backend is not ray")),
 ]

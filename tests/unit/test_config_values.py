@@ -13,12 +13,15 @@ from cluster.config_file import parse_setting, read_config
 from cluster.deploy import machine_of, options_of, window_of
 from cluster.runner import prepare
 from node.errors import InputError
+from node.runtime.service import Service
+from node.units import PS_PER_S
 
 Given = Callable[..., Config]
 Fault = Callable[..., str]
 Toml = Callable[[str | bytes], Path]
 TABLES = [entry.name for entry in fields(Config) if entry.name not in ("seed", "explicit")]
 KEYS = [f"{table}.{entry.name}" for table in TABLES for entry in fields(getattr(Config(), table))]
+LISTS = ("experts.group", "slo.classes")
 
 
 @pytest.mark.parametrize("text", ["", "=", "runtime.batch", "runtime.batch=", "=4", " = ", "runtime.batch= "])
@@ -33,9 +36,7 @@ def test_a_setting_is_one_line() -> None:
         parse_setting("runtime.batch=4\nseed=5")
 
 
-@pytest.mark.parametrize(
-    "key", [key for key in KEYS if key not in ("experts.group", "machine.numbers", "runtime.pinned")]
-)
+@pytest.mark.parametrize("key", [key for key in KEYS if key not in (*LISTS, "machine.numbers", "runtime.pinned")])
 def test_every_key_refuses_a_value_of_another_type(key: str, toml: Toml, fault: Fault) -> None:
     table, name = key.split(".")
     expected = type(getattr(getattr(Config(), table), name))
@@ -51,6 +52,7 @@ def test_every_key_refuses_a_value_of_another_type(key: str, toml: Toml, fault: 
 PINNED = "must be numbers of experts, 0 to 149, each once"
 A_RATE = "must be a finite number above 0"
 A_TABLE = "must be [[experts.group]] tables of model, count, weight, dtype"
+A_CLASS = "must be [[slo.classes]] tables of name, share, priority, ttft, e2e"
 NO_KEY = f"unknown key; there are seed and the tables {', '.join(TABLES)}"
 WRONG: list[tuple[str, object, str]] = [  # what is said after where it was set, the key and the value
     ("seed", "1", "must be of type int"),
@@ -70,20 +72,32 @@ WRONG: list[tuple[str, object, str]] = [  # what is said after where it was set,
     ("experts.group.weight", "1", "must be of type float"),
     ("experts.group.model", 7, "must be of type str"),
     *(("experts.group", value, A_TABLE) for value in (5, "llama-2-7b", [], [1], [{"count": 3}, 4])),
-    ("experts.group.size", 3, "unknown key; a group has model, count, weight, dtype"),
+    ("experts.group.size", 3, "unknown key; [[experts.group]] has model, count, weight, dtype"),
     *((key, 1, NO_KEY) for key in ("batch", "runtine.batch", "explicit", "seed.x", "", ".batch", "runtime.")),
     ("seed", -1, "must be a whole number of at least 0"),
     *(("workload.rate", rate, A_RATE) for rate in (float("nan"), float("inf"), 0.0, -1.0)),
     ("experts.group.count", 0, "must be at least 1"),
     *(("experts.group.weight", weight, "must be a number above zero") for weight in (0.0, float("nan"), float("inf"))),
+    *(("slo.classes", value, A_CLASS) for value in (5, "all", [], [{"name": "a"}, 4])),
+    ("slo.classes.rate", 3, "unknown key; [[slo.classes]] has name, share, priority, ttft, e2e"),
+    *(("slo.classes.name", name, "each class must have a name of its own") for name in ("", "first")),
+    *(("slo.classes.share", share, "must be a number above zero") for share in (0.0, float("nan"), float("inf"), -1.0)),
+    *(("slo.classes.priority", step, "must be a whole number from 0 to 9") for step in (-1, 10)),
+    ("slo.classes.priority", 1.5, "must be of type int"),
+    ("slo.classes.ttft", "0 s", "must be above zero, for example '2 s'"),
+    ("slo.ttft", "0 s", "must be above zero, for example '2 s'"),
+    ("slo.e2e", "0 ms", "must be above zero, for example '2 s'"),
+    ("slo.e2e", 5, "must be of type str"),
     ("experts.group.dtype", "bf8", "must be one of fp32, bf16, fp16, fp8, int8, int4"),
 ]
 
 
 @pytest.mark.parametrize(("key", "value", "said"), WRONG)
 def test_a_wrong_value_is_told_with_what_is_allowed(key: str, value: object, said: str, fault: Fault) -> None:
-    _, _, of_group = key.partition("experts.group.")
-    message = fault(("experts.group", [{"dtype": "int8"}, {of_group: value}]) if of_group else (key, value))
+    table, _, name = key.rpartition(".")
+    first = {"experts.group": {"dtype": "int8"}, "slo.classes": {"name": "first"}}.get(table)
+    entry = {name: value} if table == "experts.group" or name == "name" else {"name": "second", name: value}
+    message = fault((table, [first, entry]) if first else (key, value))
     assert message == f"--set: {key}{'' if 'unknown' in said else f' = {value!r}'}: {said}"
 
 
@@ -114,13 +128,29 @@ def test_every_choice_is_held_to_its_list(given: Given, fault: Fault) -> None:
 
 def test_counts_are_from_one_to_a_million(given: Given, fault: Fault) -> None:
     assert {key.partition(".")[2] for key in AT_LEAST_ONE} == {
-        "count", "router_tokens", "tensor_parallel", "batch", "sockets_per_actor",
+        "count", "router_tokens", "tensor_parallel", "batch", "queue_limit", "sockets_per_actor",
     }  # fmt: skip
     assert MOST == 10**6
     for key in AT_LEAST_ONE:
         for value in (0, -1, MOST + 1):
             assert fault((key, value)) == f"--set: {key} = {value}: must be a whole number from 1 to 1,000,000"
         assert given((key, 1)) and given((key, MOST))
+
+
+def test_nobody_is_late_without_a_promise(given: Given, fault: Fault) -> None:
+    late = ("runtime.shed_late", True)
+    said = "runtime.shed_late = True: slo.ttft must say when a request is late; set it for all or a class"
+    assert fault(late) == fault(late, ("slo.e2e", "9 s")) == f"--set: {said}"
+    for promise in (("slo.ttft", "2 s"), ("slo.classes", [{"name": "a"}, {"name": "b", "ttft": "1 s"}])):
+        assert given(late, promise).runtime.shed_late
+
+
+def test_what_is_promised_to_all_holds_for_classes_that_say_nothing_else(given: Given) -> None:
+    classes = [{"name": "a", "share": 3.0, "priority": 2, "ttft": "500 ms"}, {"name": "b", "e2e": "1 s"}]
+    slo = given(("slo.ttft", "2 s"), ("slo.classes", classes)).slo
+    assert slo.services() == (Service("a", 2, PS_PER_S // 2, None), Service("b", 0, 2 * PS_PER_S, PS_PER_S))
+    assert slo.shares() == (3.0, 1.0)
+    assert given(("slo.e2e", "3 s")).slo.services() == (Service("all", 0, None, 3 * PS_PER_S),)
 
 
 def test_a_group_is_no_larger_than_a_catalogue_may_be(fault: Fault) -> None:

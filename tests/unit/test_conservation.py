@@ -107,13 +107,13 @@ def test_a_request_is_charged_each_picosecond_once_or_it_is_a_defect(called, clo
     ledger.ended[0] = ledger.moment(170, 1_000 + clock)
     requests = Requests.of([Request(7, 100, 5, 5, 0)])
     if (called, clock) == (131, 0):
-        columns = ledger.columns(requests, routed=False)
+        columns = ledger.columns(requests, np.array([0]), routed=False)
         charges = {name: int(column[0]) for name, column in columns.items() if column[0] and name in CHARGES}
         assert charges == {"queue": 30, "switch": 1, "prefill": 19, "stall": 20}
         assert (columns["e2e"][0], columns["ttft"][0], columns["group"][0]) == (70, 50, 0)
         return
     with pytest.raises(InvariantError, match=r"request 7: charges \{.*\} do not add up to 70 ps"):
-        ledger.columns(requests, routed=False)
+        ledger.columns(requests, np.array([0]), routed=False)
 
 
 # What the sockets counted

@@ -9,7 +9,8 @@ import pytest
 
 from node.errors import InvariantError
 from node.request import Request, Requests
-from node.runtime.references import References, fewest_misses, numbers_by_expert
+from node.runtime.references import References, fewest_misses, keys_by_expert
+from node.runtime.service import Service, order_of
 
 
 def test_runs_are_kept_and_told_apart():
@@ -52,9 +53,13 @@ def test_sizes_are_those_of_the_experts():
     assert fewest_misses(string, [1, 1, 3], 3) == 5
 
 
-def test_the_future_is_the_numbers_of_each_experts_requests():
-    requests = [Request(number, 0, 1, 1, expert) for number, expert in ((0, 1), (2, 0), (3, 1))]
-    assert numbers_by_expert(Requests.of(requests), 3) == [deque([2]), deque([0, 3]), deque()]
+def test_the_future_is_the_keys_of_each_experts_requests():
+    requests = Requests.of(
+        [Request(number, number, 1, 1, expert, number // 2) for number, expert in enumerate((1, 0, 1))]
+    )
+    for services, keys in (((Service(),) * 2, ([1], [0, 2])), ((Service(), Service(priority=1)), ([2], [0, 1]))):
+        found = keys_by_expert(requests, order_of(requests, services, 100), 3)
+        assert found == [*map(deque, keys), deque()]
 
 
 def test_the_references_of_a_run_are_its_requests_as_they_were_served(clockwork, simulate, requests):

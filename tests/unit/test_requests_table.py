@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
@@ -11,12 +12,14 @@ import pytest
 
 from cluster.backends import LocalBackend
 from cluster.config_file import read_config
+from cluster.not_served import NotServed
 from cluster.requests_table import write_requests
 from cluster.runner import Run, prepare, run
 from node.request import Requests
 
 CHARGES = ["queue", "switch", "router", "call_overhead", "prefill", "decode", "stall"]
 OF_REQUEST = ["request", "arrival", "expert", "group", "input_tokens", "output_tokens"]
+NOBODY = NotServed(Requests.of([]), [], np.array([], dtype=np.int64))
 INTEGERS = [*OF_REQUEST, *CHARGES, "e2e", "ttft"]
 
 
@@ -41,7 +44,7 @@ def result() -> Run:
 @pytest.fixture(scope="module", params=["parquet", "csv"])
 def table(request: pytest.FixtureRequest, result: Run, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
     path = tmp_path_factory.mktemp("table") / f"requests.{request.param}"
-    write_requests(result.columns, result.workload.refused, path)
+    write_requests(result.columns, result.others, path)
     assert path.read_bytes()[:4] == (b"PAR1" if request.param == "parquet" else b'"req')
     return pa.parquet.read_table(path) if request.param == "parquet" else pa.csv.read_csv(path)
 
@@ -90,21 +93,21 @@ def test_the_times_of_a_completed_request_add_up(table: pa.Table, result: Run) -
 def test_the_same_columns_are_the_same_bytes(suffix: str, result: Run, tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.{suffix}" for number in range(2)]
     for path in paths:
-        write_requests(dict(result.columns), result.workload.refused, path)
+        write_requests(dict(result.columns), result.others, path)
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 def test_parquet_is_written_with_settings_of_our_own(result: Run, tmp_path: Path) -> None:
-    write_requests(result.columns, Requests.of([]), tmp_path / "requests.parquet")
+    write_requests(result.columns, NOBODY, tmp_path / "requests.parquet")
     found = pa.parquet.ParquetFile(tmp_path / "requests.parquet").metadata
     assert (found.format_version, found.num_row_groups) == ("2.6", 1)
     assert {found.row_group(0).column(i).compression for i in range(found.num_columns)} == {"ZSTD"}
 
 
 def test_parquet_and_csv_hold_the_same(result: Run, tmp_path: Path) -> None:
-    for refused in (Requests.of([]), result.workload.refused):
-        write_requests(result.columns, refused, tmp_path / "requests.parquet")
-        write_requests(result.columns, refused, tmp_path / "requests.csv")
+    for others in (NOBODY, result.others):
+        write_requests(result.columns, others, tmp_path / "requests.parquet")
+        write_requests(result.columns, others, tmp_path / "requests.csv")
         found = pa.csv.read_csv(tmp_path / "requests.csv")
         assert found.equals(pa.parquet.read_table(tmp_path / "requests.parquet"))
-        assert len(found) == len(result.columns["request"]) + len(refused)
+        assert len(found) == len(result.columns["request"]) + len(others.requests)

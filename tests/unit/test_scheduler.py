@@ -20,7 +20,7 @@ class Made:
     """A view made by hand, seen at ``now``."""
 
     now: int
-    arrival: Sequence[int]
+    since: Sequence[int]
     waiting: Waiting
     unrouted: int
     running: Sequence[object]

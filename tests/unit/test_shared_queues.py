@@ -9,10 +9,13 @@ from random import Random
 
 import pytest
 
+from cluster.not_served import NotServed
+from cluster.requests_table import columns_of
 from cluster.summary import summarise
 from cluster.workload import Workload
 from node.errors import OutOfMemoryError
 from node.events import Kind
+from node.request import Requests
 from node.runtime.homes import Sharding
 from node.units import MS
 
@@ -177,8 +180,9 @@ def test_a_prefetch_is_in_vain_where_another_group_comes_free_first(shared, simu
     assert [group.cache.unused for group in outcome.simulation.groups] == [{2}, set()]
     assert outcome.ms(2) == {"queue": 3, "switch": 7, "call_overhead": 2, "prefill": 1, "decode": 4}
     workload = Workload([row.request for row in outcome.rows], [], 0, (), "", experts_given=True)
-    columns = {**outcome.simulation.columns(), "output_tokens": outcome.simulation.requests.output_tokens}
-    summary = summarise(outcome.deployment, workload, outcome.simulation, columns, outcome.counters, 0)
+    others = NotServed.of(Requests.of([]), outcome.simulation)
+    columns = columns_of(outcome.simulation)
+    summary = summarise(outcome.deployment, workload, outcome.simulation, columns, outcome.counters, others, 0)
     assert (summary["prefetches"], summary["prefetches_late"], summary["prefetches_wasted"]) == (2, 1, 1)
 
 

@@ -17,6 +17,7 @@ from node.request import Request
 from node.runtime.expert_cache import ExpertCache
 from node.runtime.homes import Sharding
 from node.runtime.policies import EVICTION
+from node.runtime.service import Service
 from node.runtime.sharding import ModelSize, Region
 from node.runtime.stay import Stay, Stays
 from node.runtime.waiting import Waiting
@@ -150,7 +151,15 @@ def test_fairness_does_not_make_an_expert_older(clockwork, simulate, requests):
     assert order(outcome) == [0, 2, 1] and copied(outcome) == [(1, 0), (2, 50)]
 
 
-# Prefetch
+# Prefetch, and who is turned away meanwhile
+
+
+def test_who_is_late_when_somebody_comes_of_age_is_turned_away_then(clockwork, simulate, requests):
+    """Expert 1 stays till 60 ms; 2 would answer at 73, and was due at 50. Nobody is left, and the run ends."""
+    deployment = clockwork(slots=1, min_residency=50 * MS, services=(Service(ttft=50 * MS),), shed_late=True)
+    outcome = simulate(deployment, requests((0, 5, 1, 1), (0, 5, 1, 2)))
+    assert [(one.request, one.time) for one in outcome.simulation.turned_away] == [(1, 60 * MS)]
+    assert (outcome.simulation.now, outcome.simulation.held_ps) == (60 * MS, [47 * MS])
 
 
 def test_nothing_is_prefetched_into_the_room_of_one_who_has_to_stay(clockwork, simulate, requests):

@@ -13,10 +13,13 @@ import pytest
 
 from cluster.backends import LocalBackend
 from cluster.config_file import read_config
+from cluster.not_served import NotServed
 from cluster.runner import Run, prepare, run
 from cluster.summary import summarise
+from node.request import Requests
 
 SMALL = {"cluster.backend": "local", "workload.requests": 90, "workload.rate": 3.0, "experts.count": 60}
+NOBODY = NotServed(Requests.of([]), [], np.array([], dtype=np.int64))
 # Bytes of llama-2-7b over 4 sockets: 6,738,415,616 parameters, and the norms, 2 a layer and one, once more on 3
 EXPERT = 2 * (6_738_415_616 + 3 * (2 * 32 + 1) * 4096)
 
@@ -45,9 +48,10 @@ def again(result: Run, warmup: int = 0, **columns: list[int]) -> dict[str, Any]:
     simulation.advance(2**62)
     length = len(next(iter(columns.values())))
     made = {name: np.array(columns.get(name, [1] * length), dtype=np.int64) for name in result.columns}
+    made["request"] = np.arange(length)
     counted = ("hbm_peak", "ddr_used", "dma_busy", "tile_busy", "link_busy", "copied")
     counters = {socket: {name: 10 * socket + n for n, name in enumerate(counted)} for socket in range(8)}
-    return summarise(result.deployment, result.workload, simulation, made, counters, warmup)
+    return summarise(result.deployment, result.workload, simulation, made, counters, NOBODY, warmup)
 
 
 # Times
