@@ -59,6 +59,8 @@ class ShardingConfig:
 class RuntimeConfig:
     """The CoE runtime's choices. ``kv_reserve`` is over all sockets of a group; ``fairness``: see ``affinity``.
 
+    ``prefetch``: the next expert is copied beside runs; ``partial``: a prefill begins beside the copy of its expert.
+
     ``pinned``: numbers of experts that are in HBM from the start and never leave it. The others stay ``min_residency``,
     and while they are waited for until they have served ``drain`` requests (0: no such bound). ``queue_limit``: most
     requests that wait in a group; ``shed_late``: one that still waits when its first token is due is turned away.
@@ -73,6 +75,7 @@ class RuntimeConfig:
     fusion: str = "fused"
     orchestration: str = "ho"
     prefetch: bool = False
+    partial: bool = False
     pinned: tuple[int, ...] = ()
     min_residency: str = "0 s"
     drain: int = 0

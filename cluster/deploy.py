@@ -59,6 +59,7 @@ def options_of(config: Config) -> RuntimeOptions:
         orchestration=runtime.orchestration,
         router_tokens=config.experts.router_tokens,
         prefetch=runtime.prefetch,
+        partial=runtime.partial,
         pinned=runtime.pinned,
         min_residency=picoseconds(runtime.min_residency, "runtime.min_residency"),
         drain=runtime.drain,

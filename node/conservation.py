@@ -27,7 +27,7 @@ def verify(
     prefetch is used or evicted by the end, unless another group may serve whom it was for. Work: a group idles only
     with nobody waiting whose expert can come (the simulation raises at once), and for those who wait all the same no
     longer than its copies have to stay; an engine and the idle time never exceed the makespan, nor do both engines
-    where nothing is prefetched (a prefetch for those whom another group serves may run while its own is idle, and end
+    where no copy is beside a run (a prefetch for those whom another group serves may run while its own is idle, and end
     last of all). Memory: no tier was ever over its capacity, and only weights are left. ``counters`` are the sockets'
     own.
     """
@@ -80,8 +80,8 @@ def verify(
             _at_most(f"DDR peak of socket {socket}", found["ddr_peak"], deployment.machine.ddr.capacity)
             dma, tile = found["dma_busy"], found["tile_busy"]
             busy = dma + tile
-            if deployment.options.prefetch:
-                busy = tile if group.layout.shared else max(dma, tile)
+            if deployment.options.prefetch or deployment.options.partial:
+                busy = tile if deployment.options.prefetch and group.layout.shared else max(dma, tile)
             _at_most(f"DMA, tile and idle time of socket {socket}", busy + simulation.idle_ps[index], makespan)
             _at_most(f"DMA time of socket {socket}", dma, makespan)
             _at_most(f"link time of socket {socket}", found["link_busy"], makespan)

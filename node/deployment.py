@@ -49,6 +49,7 @@ class RuntimeOptions:
     orchestration: str = "ho"
     router_tokens: int = 20
     prefetch: bool = False
+    partial: bool = False
     min_residency: Picoseconds = 0
     drain: int = 0
     pinned: tuple[int, ...] = ()
@@ -124,7 +125,7 @@ class Deployment:
         return self._rdu(f"socket {index}", self.programs(index % self.degree))
 
     def _rdu(self, name: str, programs: Sequence[Program]) -> Rdu:
-        return Rdu(name, self.machine, programs, sharers=self.degree)
+        return Rdu(name, self.machine, programs, sharers=self.degree, partial=self.options.partial)
 
     @cached_property
     def _by_kind(self) -> dict[int, tuple[Program, ...]]:
@@ -154,6 +155,7 @@ class Deployment:
             router=router,
             router_tokens=options.router_tokens,
             next_expert=NEXT[options.scheduler] if options.prefetch else None,
+            partial=options.partial,
             stay=Stay(options.min_residency, options.drain, options.fairness),
             services=options.services,
             queue_limit=options.queue_limit,
@@ -191,13 +193,14 @@ class Deployment:
         return max(self.machine.copy_ps(p[kind].weight_bytes, self.degree) for p in self._by_kind.values())
 
     def check_fits(self) -> None:
-        """``OutOfMemoryError`` where the catalogue does not fit the machine; ``InputError`` where prefetch does not."""
+        """``OutOfMemoryError`` where the catalogue does not fit the machine; ``InputError`` where overlap does not."""
         _ = self.layouts
-        if self.options.prefetch and self.machine.hbm_share(self.degree) <= 0:
-            raise InputError(
-                f"runtime.prefetch: a copy takes all HBM bandwidth of {self.machine.name} and leaves kernels none; "
-                "set runtime.prefetch to false, or the bandwidth of DDR or of the host link lower"
-            )
+        for key in ("prefetch", "partial"):
+            if getattr(self.options, key) and self.machine.hbm_share(self.degree) <= 0:
+                raise InputError(
+                    f"runtime.{key}: a copy takes all HBM bandwidth of {self.machine.name} and leaves kernels none; "
+                    f"set runtime.{key} to false, or the bandwidth of DDR or of the host link lower"
+                )
 
     def check_lengths(self, requests: Sequence[Request]) -> None:
         """``InputError`` for a request whose KV cache, its expert's or the router's, would never fit."""

@@ -47,6 +47,7 @@ class Lane:
         self._overlapping = sockets if isinstance(sockets, OverlappingSockets) else None
         self._idle_since: Picoseconds = 0
         self._held_since: Picoseconds | None = None
+        self._copying_since: Picoseconds = 0
         self._task: Task | None = None
         self._stage = CALL  # that is under way, where there is a task
         self._arrival_at = _at(group.next_arrival())
@@ -153,7 +154,7 @@ class Lane:
         if stage == CALL:
             return self._host.call(task.calls, now)
         if stage == COPY:
-            return self._copy(task.expert, now)
+            return self._copy(task, now)
         sockets, expert = self.sockets, task.expert
         program = group.settings.programs[expert]
         if stage in (PREFILL, ROUTER_PREFILL):
@@ -240,19 +241,22 @@ class Lane:
                 ledger.ended[one[REQUEST]] = number
             self.completed += len(ended)
 
-    def _copy(self, expert: int, now: Picoseconds) -> Picoseconds:
-        """An expert is to be copied: when that is over; ``NEVER`` where ``_copied`` will say so."""
-        group = self.group
+    def _copy(self, task: Task, now: Picoseconds) -> Picoseconds:
+        """An expert is to be copied: until when its task waits for that; ``NEVER`` where ``_copied`` will say so."""
+        group, expert = self.group, task.expert
         if self._overlapping is None:
             group.activate(expert, now)
             return self._begin_copy(expert, now)
         if group.cache.copying is None:
             group.activate(expert, now)
             self._copy_at = self._begin_copy(expert, now)
-        return NEVER
+        if group.cache.copying != expert or not group.settings.partial:
+            return NEVER
+        program, step = group.settings.programs[expert], group.prefill_step(task)
+        return max(now, self._overlapping.ready(self._copying_since, program, step))
 
     def _begin_copy(self, expert: int, now: Picoseconds) -> Picoseconds:
-        start = self._host.grant(now)
+        start = self._copying_since = self._host.grant(now)
         end = self.sockets.copy(start, self.group.settings.programs[expert])
         self._host.release(end)
         self.group.memory.copy(expert, start, end)
@@ -278,7 +282,7 @@ class Lane:
                 self._end(COPY, task, now)
                 self._go_on(task, now)
             else:
-                self._copy(task.expert, now)
+                self._rest_at = self._copy(task, now)
         self._proceed(now)
 
     def _prefetch(self, now: Picoseconds, sockets: OverlappingSockets) -> None:

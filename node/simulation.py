@@ -78,7 +78,8 @@ class Simulation:
             mine = np.flatnonzero(owner == layout.group).tolist()
             group = Group(layout, settings, known, mine, perform)
             costs = [rdu.costs for rdu in of_group]
-            sockets = Sockets(costs) if settings.next_expert is None else OverlappingSockets(costs)
+            overlapping = settings.next_expert is not None or settings.partial
+            sockets = OverlappingSockets(costs) if overlapping else Sockets(costs)
             self._lanes.append(Lane(group, sockets, host, self._ledger, self._hand_over))
             group.memory.deploy()
         self.groups = [lane.group for lane in self._lanes]

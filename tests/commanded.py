@@ -22,7 +22,9 @@ class Commanded(Rdu):
         elif command.kind in RUN_KINDS:
             start, end = self.tile.execute(command)
         self.commands += 1
-        return self._apply(command, start, end)
+        shape = command.program, command.tokens, command.pairs, command.context, command.sequences
+        ahead = self.costs.ahead(shape) if command.kind == Kind.PREFILL else 0
+        return self._apply(command, start, end, start + ahead)
 
     def shorten(self, steps: int) -> Picoseconds:
         """The decode run last begun ends after ``steps``: when that is."""

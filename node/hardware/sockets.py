@@ -75,6 +75,11 @@ class OverlappingSockets(Sockets):
         append(self._copies, start, end)
         return end
 
+    def ready(self, start: Picoseconds, program: int, step: tuple[int, ...]) -> Picoseconds:
+        """When a pass may begin whose weights come with the copy of ``program`` that began at ``start``."""
+        kinds = ((int(costs.copy_ps[program]), costs.ahead((program, *step[:4]))) for costs in self._kinds)
+        return start + max(copy_ps - ahead for copy_ps, ahead in kinds)
+
     def prefill(self, now: Picoseconds, program: int, step: tuple[int, ...]) -> Picoseconds:
         """See ``Sockets``."""
         return self._begin(Kind.PREFILL, now, program, step)

@@ -178,10 +178,9 @@ class Group:
 
     def prefetch(self, now: Picoseconds, serving: int) -> int | None:
         """The expert that is served next, where it is not in HBM and got room without evicting one in use."""
-        if self.cache.copying is not None or not self.waiting.count:
+        if self.settings.next_expert is None or self.cache.copying is not None or not self.waiting.count:
             return None
         in_use = {serving, *(self._known.expert[one[REQUEST]] for one in self.running[:1])}
-        assert self.settings.next_expert is not None
         expert = self.settings.next_expert(self, now, self.stays.blocked(now, in_use))
         if expert is None or self.cache.resident(expert):
             return None

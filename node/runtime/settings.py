@@ -27,7 +27,7 @@ class Settings:
 
     ``next_expert``: whom the scheduler would serve next, where experts are prefetched.
     ``future``: by expert the keys of its requests, where the eviction policy is the yardstick that knows them.
-    ``stay``: how long experts stay in HBM.
+    ``partial``: whether a prefill begins as soon as its weights will come in time. ``stay``: how long experts stay.
     ``router``: the number that stands for the router among the experts; it generates ``router_tokens`` a call.
     ``queue_limit``: most who wait in a group (None: any number). ``shed_late``: whether one is turned away whose first
     token is due by its class of ``services`` and who still waits.
@@ -42,6 +42,7 @@ class Settings:
     programs: Sequence[int]
     router: int | None
     router_tokens: int
+    partial: bool
     stay: Stay
     next_expert: Next | None = None
     future: Sequence[deque[int]] = ()

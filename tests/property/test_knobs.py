@@ -73,6 +73,7 @@ KNOBS: dict[str, tuple[object, Settings]] = {
     "runtime.fusion": ("unfused", {}),
     "runtime.orchestration": ("so", {}),
     "runtime.prefetch": (True, {}),
+    "runtime.partial": (True, {}),
     "runtime.pinned": ([0], {}),
     "runtime.min_residency": ("30 s", {}),
     "runtime.drain": (4, {"workload.rate": 100.0, "workload.requests": 60, "runtime.scheduler": "paper"}),
