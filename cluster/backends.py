@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any, Protocol
 
 import ray
@@ -31,10 +32,25 @@ class SocketLostError(RuntimeError):
     """An actor died or hangs; what it held is gone."""
 
 
-class Backend(Protocol):
-    """Socket shells by number."""
+class Shell(Protocol):
+    """What is done of ``deployments``, by number of the socket or node, new or as a ``checkpoint`` left it."""
 
-    def start(self, actor: int, deployments: Deployments, checkpoint: bytes | None) -> None:
+    def __init__(self, deployments: Deployments, checkpoint: bytes | None) -> None: ...
+
+    def execute(self, message: bytes) -> bytes:
+        """The reply to a message."""
+
+
+class Backend(Protocol):
+    """Shells by number."""
+
+    @property
+    def cpus(self) -> int:
+        """How many shells can be at work at once."""
+
+    def start(
+        self, actor: int, deployments: Deployments, checkpoint: bytes | None, shell: type[Shell] = SocketShell
+    ) -> None:
         """Make a shell, in place of the one that had the number."""
 
     def submit(self, actor: int, message: bytes) -> None:
@@ -51,12 +67,19 @@ class LocalBackend:
     """Shells in this process."""
 
     def __init__(self) -> None:
-        self._shells: dict[int, SocketShell] = {}
+        self._shells: dict[int, Shell] = {}
         self._replies: dict[int, list[bytes]] = {}
 
-    def start(self, actor: int, deployments: Deployments, checkpoint: bytes | None) -> None:
+    @property
+    def cpus(self) -> int:
+        """This process does one thing after another."""
+        return 1
+
+    def start(
+        self, actor: int, deployments: Deployments, checkpoint: bytes | None, shell: type[Shell] = SocketShell
+    ) -> None:
         """See ``Backend``."""
-        self._shells[actor] = SocketShell(deployments, checkpoint)
+        self._shells[actor] = shell(deployments, checkpoint)
         self._replies[actor] = []
 
     def submit(self, actor: int, message: bytes) -> None:
@@ -84,16 +107,23 @@ class RayBackend:
         self._pending: dict[int, list[Any]] = {}
         self._sent: bytes | None = None
         self._put: Any = None
-        self._remote = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(SocketShell)
+        self._remote = cache(ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0))
 
-    def start(self, actor: int, deployments: Deployments, checkpoint: bytes | None) -> None:
+    @property
+    def cpus(self) -> int:
+        """Those of the Ray cluster."""
+        return max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+
+    def start(
+        self, actor: int, deployments: Deployments, checkpoint: bytes | None, shell: type[Shell] = SocketShell
+    ) -> None:
         """See ``Backend``."""
         if (old := self._actors.pop(actor, None)) is not None:
             with contextlib.suppress(ray.exceptions.RayError):
                 ray.kill(old)
         once = {id(deployment): replace(deployment) for deployment in deployments.values()}  # without what it cached
         bare = {index: once[id(deployment)] for index, deployment in deployments.items()}
-        self._actors[actor] = self._remote.remote(bare, checkpoint)
+        self._actors[actor] = self._remote(shell).remote(bare, checkpoint)
         self._pending[actor] = []
 
     def submit(self, actor: int, message: bytes) -> None:

@@ -84,7 +84,7 @@ def _runs(config: Config, named: list[Named], call: Call) -> tuple[list[Switchin
 
 
 def _used(key: str) -> bool:
-    return not key.startswith(("footprint.", "cluster.", "machine.name")) or machine_number(key)
+    return not key.startswith(("footprint.", "cluster.", "routing.", "machine.name")) or machine_number(key)
 
 
 def _list(text: str) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from cluster.front_end import POLICIES
 from cluster.workload import WorkloadConfig
 from node.dataflow.fusion import LEVELS
 from node.errors import InputError
@@ -15,7 +16,7 @@ from node.runtime.homes import HOMES, PLACEMENTS, ROUTERS
 from node.runtime.policies import EVICTION
 from node.runtime.scheduler import SCHEDULERS
 from node.runtime.service import Service
-from node.runtime.settings import CALL_OVERHEADS
+from node.runtime.settings import CALL_OVERHEADS, PREEMPTIONS
 from node.units import Picoseconds, picoseconds
 
 
@@ -60,10 +61,12 @@ class RuntimeConfig:
     """The CoE runtime's choices. ``kv_reserve`` is over all sockets of a group; ``fairness``: see ``affinity``.
 
     ``prefetch``: the next expert is copied beside runs; ``partial``: a prefill begins beside the copy of its expert.
-
     ``pinned``: numbers of experts that are in HBM from the start and never leave it. The others stay ``min_residency``,
     and while they are waited for until they have served ``drain`` requests (0: no such bound). ``queue_limit``: most
     requests that wait in a group; ``shed_late``: one that still waits when its first token is due is turned away.
+    ``prefill_chunk``: most tokens of a step that mixes prompts with answers (0: prompts by themselves). ``kv_block``:
+    tokens of a page of KV cache (0: each request has a range for its whole length); ``preemption``: what becomes of the
+    pages of who makes room.
     """
 
     scheduler: str = "affinity"
@@ -81,6 +84,9 @@ class RuntimeConfig:
     drain: int = 0
     queue_limit: int | None = None
     shed_late: bool = False
+    prefill_chunk: int = 0
+    kv_block: int = 0
+    preemption: str = "recompute"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +134,33 @@ class SloConfig:
 
 
 @dataclass(frozen=True)
+class RoutingConfig:
+    """So many equal ``nodes`` behind a front-end, which chooses one for each request by ``policy``.
+
+    It knows of a node what was up to ``staleness`` ago, and what it has sent since. ``load_bound``: how many times the
+    mean number of outstanding requests a node may have, at most, where requests follow their experts.
+    """
+
+    nodes: int = 1
+    policy: str = "round_robin"
+    staleness: str = "1 s"
+    load_bound: float = 1.25
+
+
+@dataclass(frozen=True)
 class ClusterConfig:
     """How the emulator itself runs; nothing here changes a result.
 
     ``window`` is virtual time, or ``auto``: as much as fills a message. Where ``sockets_per_actor`` is not set it is
-    one on Ray, and all of them in this process.
+    one on Ray, and all of them in this process. ``node_workers``: processes that share several nodes, on Ray one for
+    each CPU where it is not set.
     """
 
     backend: str = "ray"
     address: str | None = None
     sockets_per_actor: int | None = None
     window: str = "auto"
+    node_workers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +187,7 @@ class Config:
     experts: ExpertsConfig = field(default_factory=ExpertsConfig)
     sharding: ShardingConfig = field(default_factory=ShardingConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    routing: RoutingConfig = field(default_factory=RoutingConfig)
     slo: SloConfig = field(default_factory=SloConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
@@ -193,11 +216,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "runtime.scheduler": tuple(SCHEDULERS),
     "runtime.eviction": tuple(EVICTION),
     "runtime.call_overhead": CALL_OVERHEADS,
+    "runtime.preemption": PREEMPTIONS,
     "runtime.fusion": LEVELS,
     "runtime.orchestration": ("ho", "so"),
+    "routing.policy": tuple(POLICIES),
     "cluster.backend": ("ray", "local"),
 }
 AT_LEAST_ONE = ("experts.count", "experts.router_tokens", "sharding.tensor_parallel", "runtime.batch",
-                "runtime.queue_limit", "cluster.sockets_per_actor")  # fmt: skip
+                "runtime.queue_limit", "routing.nodes", "cluster.sockets_per_actor",
+                "cluster.node_workers")  # fmt: skip
 TABLES: dict[str, type] = {"experts.group": ExpertGroup, "slo.classes": ServiceClass}  # keys that are lists of tables
 MOST = 10**6

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import UnionType
 from typing import get_args, get_origin, get_type_hints
 
-from cluster.config import AT_LEAST_ONE, CHOICES, MOST, TABLES, Config, ServiceClass
+from cluster.config import AT_LEAST_ONE, CHOICES, MOST, TABLES, Config, RuntimeConfig, ServiceClass
 from cluster.workload import validate
 from node.errors import InputError
 from node.spec_file import read_figure, read_toml
@@ -63,6 +63,10 @@ _UNUSED: dict[str, tuple[Rule, ...]] = {
     "runtime.orchestration": (
         (lambda c: c.runtime.fusion not in ("fused", "looped"), "runtime.fusion is not fused or looped"),
     ),
+    "cluster.sockets_per_actor": (
+        (lambda c: c.routing.nodes > 1, "routing.nodes is above 1, and a node's sockets are in one process"),
+    ),
+    "cluster.node_workers": ((lambda c: c.cluster.backend != "ray", "cluster.backend is not ray"),),
     "cluster.address": ((lambda c: c.cluster.backend != "ray", "cluster.backend is not ray"),),
 }
 
@@ -207,6 +211,7 @@ def _check(config: Config) -> None:
         if group.count > MOST:
             raise InputError(f"experts.group.count = {group.count}: must be at most {MOST:,}")
     count = config.experts.catalogue().count
+    _check_tokens(config.runtime)
     _check_classes(config.slo.classes)
     services = config.slo.services()
     if config.runtime.shed_late and all(one.ttft is None for one in services):
@@ -221,6 +226,22 @@ def _check(config: Config) -> None:
     if config.seed < 0:
         raise InputError(f"seed = {config.seed}: must be a whole number of at least 0")
     validate(config.workload)
+
+
+def _check_tokens(runtime: RuntimeConfig) -> None:
+    for key in ("prefill_chunk", "kv_block"):
+        value = getattr(runtime, key)
+        if not 0 <= value <= MOST:
+            raise InputError(f"runtime.{key} = {value}: must be a whole number from 0 to {MOST:,}")
+    if runtime.preemption == "swap" and not runtime.kv_block:
+        raise InputError(
+            "runtime.preemption = 'swap': runtime.kv_block must say what a page is; set it, for example to 16"
+        )
+    if 0 < runtime.prefill_chunk < runtime.batch:
+        raise InputError(
+            f"runtime.prefill_chunk = {runtime.prefill_chunk}: must be 0 or at least runtime.batch = {runtime.batch}, "
+            "a token for each of them"
+        )
 
 
 def _check_classes(classes: Sequence[ServiceClass]) -> None:

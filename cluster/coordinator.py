@@ -7,7 +7,7 @@ that dies is started again from both, and the run goes on as if nothing had happ
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from cluster.wire import pack, unpack
 from node.deployment import Deployment
 from node.events import COLUMNS, Ints
 from node.hardware.tiers import Completion
+from node.lane import NEVER
 from node.planned import Planned
 from node.simulation import Simulation
 from node.units import Picoseconds
@@ -59,6 +60,7 @@ class Coordinator:
     """Runs ``simulation`` of ``deployment`` on ``backend`` in windows of ``window`` ps of virtual time.
 
     ``observe`` is given each planned window, after it was checked. ``counters`` are the sockets' own, as last sent.
+    ``sent``: the last of so many ``windows``.
     """
 
     deployment: Deployment
@@ -69,36 +71,58 @@ class Coordinator:
     observe: Callable[[dict[int, Planned]], None]
     actors: list[Actor] = field(default_factory=list)
     counters: dict[int, dict[str, int]] = field(default_factory=dict)
+    sent: Window | None = None
+    windows: int = 0
 
     def run(self) -> None:
         """The whole run; ``DisagreementError`` where a socket does not do what was planned."""
+        self.start()
+        while not self.advance(NEVER):
+            pass
+        self.finish()
+
+    def start(self) -> None:
+        """Make the sockets."""
         for sockets in share_out(self.deployment.machine.sockets, self.sockets_per_actor):
             actor = Actor(dict.fromkeys(sockets, self.deployment))
             self.backend.start(len(self.actors), actor.sockets, None)
             self.actors.append(actor)
-        sent: Window | None = None
-        for window in self._windows():
-            if sent is not None:
-                self._check(sent)
-            for number, actor in enumerate(self.actors):
-                actor.journal.append(window.message)
-                with contextlib.suppress(SocketLostError):  # found out when its reply is asked for
-                    self.backend.submit(number, window.message)
-            sent = window
-        if sent is not None:
-            self._check(sent)
 
-    def _windows(self) -> Iterator[Window]:
-        """Plan window after window; spans in which nothing happens are passed over."""
-        simulation, count = self.simulation, 0
-        while not simulation.over:
-            due = simulation.next_event()
-            assert due is not None
-            simulation.advance((due // self.window + 1) * self.window, MOST_COMMANDS)
-            planned = {g: found for g in range(self.deployment.groups) if len(found := simulation.take(g))}
-            if planned:
-                count += 1
-                yield self._window(planned, count % CHECKPOINT_WINDOWS == 0)
+    def advance(self, until: Picoseconds) -> bool:
+        """Plan what happens before ``until``, up to the end of a window, which is sent; False where more is to come.
+
+        Spans in which nothing happens are passed over. A window that ``until`` is in the middle of stays open.
+        """
+        due = self.simulation.next_event()
+        if due is None or due >= until:
+            return True
+        end = (due // self.window + 1) * self.window
+        self.simulation.advance(min(end, until), MOST_COMMANDS)
+        due = self.simulation.next_event()
+        if end <= until or (due is not None and due < until):
+            self._send()
+        return False
+
+    def finish(self) -> None:
+        """Send what is left, and check the last of what was sent."""
+        self._send()
+        if self.sent is not None:
+            self._check(self.sent)
+
+    def _send(self) -> None:
+        """Have the sockets do what was planned since the last window; meanwhile check that one."""
+        planned = {g: found for g in range(self.deployment.groups) if len(found := self.simulation.take(g))}
+        if not planned:
+            return
+        self.windows += 1
+        window = self._window(planned, self.windows % CHECKPOINT_WINDOWS == 0)
+        if self.sent is not None:
+            self._check(self.sent)
+        for number, actor in enumerate(self.actors):
+            actor.journal.append(window.message)
+            with contextlib.suppress(SocketLostError):  # found out when its reply is asked for
+                self.backend.submit(number, window.message)
+        self.sent = window
 
     def _window(self, planned: dict[int, Planned], checkpoint: bool) -> Window:
         streams = {group: plan.columns for group, plan in planned.items()}

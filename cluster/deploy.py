@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 from cluster.config import Config
+from cluster.front_end import BLIND, BOUNDED, POLICIES, FrontEnd, View
 from cluster.workload import Workload, load, shares_of
 from node.deployment import Deployment, RuntimeOptions
 from node.errors import InputError
@@ -13,9 +16,10 @@ from node.models.hugging_face import load_shape
 from node.runtime.homes import Sharding
 from node.spec import Machine
 from node.spec_file import load_machine
-from node.units import MOST_PS, picoseconds, whole
+from node.units import MOST_PS, Picoseconds, picoseconds, whole
 
 EXPECTED = 10**12
+MOST_NODES = 1000
 
 
 def machine_of(config: Config) -> Machine:
@@ -66,6 +70,9 @@ def options_of(config: Config) -> RuntimeOptions:
         services=config.slo.services(),
         queue_limit=runtime.queue_limit,
         shed_late=runtime.shed_late,
+        prefill_chunk=runtime.prefill_chunk,
+        kv_block=runtime.kv_block,
+        preemption=runtime.preemption,
     )
 
 
@@ -104,6 +111,44 @@ def workload_of(config: Config, deployment: Deployment) -> Workload:
             f"workload.over_context = 'refuse': all {len(workload.refused)} requests exceed their expert's context"
         )
     return workload
+
+
+def front_end_of(config: Config) -> FrontEnd:
+    """The front-end before the nodes, which has sent nothing yet."""
+    routing = config.routing
+    return FrontEnd(POLICIES[routing.policy], View([0] * routing.nodes, Fraction(str(routing.load_bound))))
+
+
+def check_routing(config: Config) -> None:
+    """``InputError`` for a front-end that there cannot be, and for a key of it that has no effect."""
+    routing, eviction = config.routing, config.runtime.eviction
+    staleness_of(config)
+    if routing.nodes > MOST_NODES:
+        raise InputError(f"routing.nodes = {routing.nodes}: must be a whole number from 1 to {MOST_NODES:,}")
+    if not 1 <= routing.load_bound < math.inf:
+        raise InputError(f"routing.load_bound = {routing.load_bound!r}: must be a finite number of at least 1")
+    for key, pointless, reason in (
+        ("cluster.node_workers", routing.nodes == 1, "routing.nodes is 1"),
+        # one node that is asked for is one of several choices, of a sweep or of a search
+        ("routing.policy", routing.nodes == 1 and "routing.nodes" not in config.explicit, "routing.nodes is 1"),
+        ("routing.staleness", routing.policy in BLIND, f"routing.policy is {routing.policy}"),
+        ("routing.load_bound", routing.policy not in BOUNDED, f"routing.policy is {routing.policy}"),
+    ):
+        if key in config.explicit and pointless:
+            raise InputError(f"{key}: has no effect, because {reason}; remove one of the two")
+    if routing.nodes > 1 and eviction == "belady" and routing.policy not in BLIND:
+        raise InputError(
+            f"runtime.eviction = 'belady': knows which requests a node will have, which routing.policy = "
+            f"{routing.policy!r} decides as it goes; allowed: another policy of either, for example {BLIND[0]}"
+        )
+
+
+def staleness_of(config: Config) -> Picoseconds | None:
+    """Every how many ps the front-end looks at the nodes; None where its policy does not."""
+    staleness = picoseconds(config.routing.staleness, "routing.staleness")
+    if staleness < 1:
+        raise InputError(f"routing.staleness = {config.routing.staleness!r}: must be above zero, for example '1 s'")
+    return None if config.routing.policy in BLIND else staleness
 
 
 def window_of(config: Config) -> int:

@@ -83,7 +83,8 @@ def generate(
             assert due is not None
             simulation.advance(due + 1)
             simulation.take(0)
-    return Generated([texts.answers[request.id] for request in requests], columns_of(simulation), simulation)
+    columns = columns_of(simulation.requests, simulation.columns())
+    return Generated([texts.answers[request.id] for request in requests], columns, simulation)
 
 
 def _deployment(asked: Asked) -> Deployment:

@@ -14,17 +14,19 @@ from cluster.not_served import REFUSED, NotServed
 from node.events import Ints
 from node.request import Requests
 from node.runtime.ledger import CHARGES
-from node.simulation import Simulation
 from node.units import PS_PER_S, exact_sum
 
-_OF_REQUEST = ("request", "arrival", "expert", "group", "input_tokens", "output_tokens")
+_OF_REQUEST = ("request", "arrival", "expert", "node", "group", "input_tokens", "output_tokens")
 COLUMNS = (*_OF_REQUEST, *CHARGES, "e2e", "ttft")
 
 
-def columns_of(simulation: Simulation) -> dict[str, Ints]:
-    """The requests served in a run that is over, in the order of their numbers; times in integer picoseconds."""
-    columns = _of(simulation.requests.where(simulation.served())) | simulation.columns()
-    return {name: columns[name] for name in COLUMNS}
+def columns_of(requests: Requests, found: Mapping[str, Ints]) -> dict[str, Ints]:
+    """The ``requests`` of a run that is over and what was ``found`` of each; times in integer picoseconds.
+
+    Of several nodes the ``node`` is known, too; groups are numbered within it.
+    """
+    columns = _of(requests) | dict(found)
+    return {name: columns[name] for name in COLUMNS if name in columns}
 
 
 def _of(requests: Requests) -> dict[str, Ints]:
@@ -61,7 +63,10 @@ def _arrow(columns: dict[str, Ints], others: NotServed) -> pa.Table:
         return completed
     known = _of(others.requests)
     nothing = pa.nulls(len(others.requests), pa.int64())
-    rows = {name: pa.array(known[name]) if name in known else nothing for name in COLUMNS}
-    rows["queue"] = pa.array(others.waited, mask=np.array(others.outcome) == REFUSED)
+    rows = {name: pa.array(known[name]) if name in known else nothing for name in columns}
+    before = np.array(others.outcome) == REFUSED
+    rows["queue"] = pa.array(others.waited, mask=before)
+    if others.node is not None:
+        rows["node"] = pa.array(others.node, mask=before)
     rows["outcome"] = pa.array(others.outcome)
     return pa.concat_tables([completed, pa.table(rows)]).sort_by("request")

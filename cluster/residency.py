@@ -6,7 +6,9 @@ becoming one, whenever time has outgrown them. All is sums and maxima of integer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,14 +45,57 @@ class Residents:
     hbm_peak: Ints
 
 
-class Residency:
-    """Observes windows; ``requested``: of each request its expert."""
+class Sums(NamedTuple):
+    """What was observed, whole: up to ``end_us``, in bins of ``width_us``, of ``experts`` and of all others.
 
-    def __init__(self, deployment: Deployment, requested: Ints) -> None:
+    ``time_us``: by expert and bin the time that it was in HBM, of all groups. All else: see ``Residents``.
+    """
+
+    width_us: int
+    end_us: int
+    experts: Ints
+    time_us: Ints
+    activations: Ints
+    evictions: Ints
+    hbm_peak: Ints
+
+    def residents(self) -> Residents:
+        """As means over each bin."""
+        edges = np.minimum(np.arange(len(self.activations) + 1) * self.width_us, self.end_us)
+        return Residents(
+            width_us=self.width_us,
+            edges=edges / US_PER_S,
+            experts=self.experts,
+            resident=self.time_us / np.diff(edges),
+            activations=self.activations,
+            evictions=self.evictions,
+            hbm_peak=self.hbm_peak,
+        )
+
+
+def joined(parts: Sequence[Sums]) -> Sums:
+    """Of several nodes, observed for the same time, with their groups numbered through."""
+    first = parts[0]
+    time, activations, evictions = (
+        np.sum([getattr(part, what) for part in parts], axis=0) for what in ("time_us", "activations", "evictions")
+    )
+    peaks = np.concatenate([part.hbm_peak for part in parts])
+    return Sums(first.width_us, first.end_us, first.experts, time, activations, evictions, peaks)
+
+
+def most_asked(requested: Ints) -> Ints:
+    """The experts that are shown by themselves, most asked for first; ``requested``: of each request its expert."""
+    uses = np.bincount(requested)
+    order = np.argsort(-uses, kind="stable")[:SHOWN]
+    return order[uses[order] > 0]
+
+
+class Residency:
+    """Observes windows; ``experts`` by themselves, all others together."""
+
+    def __init__(self, deployment: Deployment, experts: Ints) -> None:
         self._count = deployment.catalogue.count
-        uses = np.bincount(requested, minlength=self._count)
-        order = np.argsort(-uses, kind="stable")[:SHOWN]
-        self._experts = order[uses[order] > 0]
+        self._experts = experts
         rest = len(self._experts)
         self._row = np.full(self._count, rest)
         self._row[self._experts] = np.arange(rest)
@@ -76,24 +121,16 @@ class Residency:
             np.add.at(self._activations, self._bin(plan.ends[copied]), 1)
             np.add.at(self._evictions, self._bin(issued[left]), 1)
 
-    def finish(self, makespan: Picoseconds) -> Residents:
+    def sums(self, makespan: Picoseconds) -> Sums:
         """What was observed of a run that took so long."""
         end = makespan // PS_PER_US + 1
         self._grow(end - 1)
         count = -(-end // self._width)
         before = np.cumsum(self._net, axis=1) - self._net
         time = (self._partial + self._width * before)[:, :count]
-        edges = np.minimum(np.arange(count + 1) * self._width, end)
         time[:, -1] -= (count * self._width - end) * self._net.sum(axis=1)
-        return Residents(
-            width_us=self._width,
-            edges=edges / US_PER_S,
-            experts=self._experts,
-            resident=time / np.diff(edges),
-            activations=self._activations[:count],
-            evictions=self._evictions[:count],
-            hbm_peak=self._peaks()[:, :count],
-        )
+        counts = (self._activations[:count], self._evictions[:count])
+        return Sums(self._width, end, self._experts, time, *counts, self._peaks()[:, :count])
 
     def _move(self, experts: Ints, times: Ints, sign: int) -> None:
         """They come to HBM (1) or leave it (-1)."""

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cluster.backends import Backend, LocalBackend, RayBackend, ray_session
 from cluster.config import Config
-from cluster.coordinator import Coordinator
-from cluster.deploy import deployment_of, window_of, workload_of
+from cluster.cycles import no_search_for_cycles
+from cluster.deploy import check_routing, deployment_of, window_of, workload_of
+from cluster.nodes.node import Observe, State
+from cluster.nodes.serve import serve
 from cluster.not_served import NotServed
-from cluster.requests_table import columns_of
-from cluster.residency import Residency, Residents
+from cluster.residency import Residents, joined
 from cluster.summary import Summary, summarise
-from cluster.timeline import Timeline
+from cluster.timeline import Collected, together
 from cluster.workload import Workload
-from node.conservation import verify
 from node.dataflow.fusion import LEVELS
 from node.deployment import Deployment
 from node.errors import InputError
 from node.events import Ints
-from node.planned import Planned
-from node.simulation import Simulation
 from node.spec import Machine
 from node.units import PS_PER_S, show_seconds
 
@@ -48,13 +45,12 @@ class Run:
     summary: Summary
     columns: dict[str, Ints]
     others: NotServed
-    timeline: Timeline
+    timeline: Collected
     residents: Residents
 
 
 OVERLOAD, OVERLOAD_REQUESTS = 1.05, 100  # makespan over the span of arrivals, and how many requests it takes to say
 Watch = Callable[[Progress], None]
-Observe = Callable[[dict[int, Planned]], None]
 
 
 @contextlib.contextmanager
@@ -71,6 +67,7 @@ def prepare(config: Config, machine: Machine | None = None) -> tuple[Deployment,
     """Deployment and workload; everything that can be wrong with the input is found here."""
     with config.naming_origins():
         window_of(config)
+        check_routing(config)
         deployment = deployment_of(config, machine)
         deployment.check_fits()
         workload = workload_of(config, deployment)
@@ -113,32 +110,32 @@ def run(
     ``observe`` is given the commands of each window, by group, once the sockets have done them.
     """
     deployment, workload = prepared
-    simulation = deployment.simulation(workload.requests)
-    timeline = Timeline(deployment, timeline_limit)
-    residency = Residency(deployment, simulation.requests.expert)
+    deployment.check_lengths(workload.requests)
+    count = len(workload.requests)
 
-    def observed(planned: dict[int, Planned]) -> None:
-        timeline.observe(planned)
-        observe(planned)
-        residency.observe(planned)
-        watch(_progress(simulation, len(workload.requests)))
+    def watched(state: State) -> None:
+        watch(Progress(**state._asdict(), requests=count))
 
-    per_actor = config.cluster.sockets_per_actor
-    if per_actor is None:
-        per_actor = 1 if config.cluster.backend == "ray" else deployment.machine.sockets
-    coordinator = Coordinator(deployment, simulation, backend, window_of(config), per_actor, observed)
     try:
         with no_search_for_cycles():
-            coordinator.run()
+            found = serve(config, prepared, backend, watched, timeline_limit, observe)
     finally:
         backend.stop()
-    columns, others = columns_of(simulation), NotServed.of(workload.refused, simulation)
-    verify(deployment, simulation, coordinator.counters, columns)
+    columns, outcomes = found.columns, found.outcomes
     if not len(columns["request"]):
         raise InputError("runtime.shed_late: every request was turned away; give slo.ttft more time")
-    counters, warmup = coordinator.counters, config.workload.warmup
-    summary = summarise(deployment, workload, simulation, columns, counters, others, warmup)
-    return Run(deployment, workload, summary, columns, others, timeline, residency.finish(simulation.now))
+    others, tallies = NotServed.of(workload, found.turned_away, found.chosen), [one.tally for one in outcomes]
+    sockets = (one.counters[socket] for one in outcomes for socket in sorted(one.counters))
+    counters, warmup = dict(enumerate(sockets)), config.workload.warmup
+    return Run(
+        deployment,
+        workload,
+        summarise(deployment, workload, tallies, columns, counters, others, warmup),
+        columns,
+        others,
+        together([one.timeline for one in outcomes]),
+        joined([one.residents for one in outcomes]).residents(),
+    )
 
 
 def notes(result: Run, over_context: str) -> tuple[str, ...]:
@@ -151,10 +148,16 @@ def notes(result: Run, over_context: str) -> tuple[str, ...]:
     assert isinstance(makespan, float)
     if overloaded(result):
         told.append(
-            f"{summary['machine']} does not keep up: requests came for {show_seconds(_arrived(result))}, serving "
+            f"{_machines(summary)} not keep up: requests came for {show_seconds(_arrived(result))}, serving "
             f"them took {show_seconds(makespan)}; waiting times grow with the length of the workload"
         )
     return tuple(told)
+
+
+def _machines(summary: Summary) -> str:
+    """Those of a run, with their verb."""
+    nodes = summary.get("nodes")
+    return f"{len(nodes)} {summary['machine']} do" if isinstance(nodes, list) else f"{summary['machine']} does"
 
 
 def overloaded(result: Run) -> bool:
@@ -166,26 +169,3 @@ def overloaded(result: Run) -> bool:
 
 def _arrived(result: Run) -> float:
     return int(result.workload.requests.arrival[-1]) / PS_PER_S
-
-
-@contextlib.contextmanager
-def no_search_for_cycles() -> Iterator[None]:
-    """Python's collector looks through all tuples of a run for cycles that it does not make: a fifth of its time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-def _progress(simulation: Simulation, requests: int) -> Progress:
-    groups = simulation.groups
-    return Progress(
-        now=simulation.now,
-        completed=simulation.completed + len(simulation.turned_away),
-        requests=requests,
-        hits=sum(group.hits for group in groups),
-        misses=sum(group.misses for group in groups),
-    )

@@ -22,6 +22,7 @@ from node.units import PS_PER_S, exact_sum, show_bytes, show_seconds
 TIMES = ("makespan_s", "ttft_s.p50", "ttft_s.p99", "tpot_s.p50", "e2e_s.p50", "e2e_s.p99", "switch_s_mean")
 
 
+LISTED = 16  # nodes
 LABELS = {
     "makespan_s": "makespan",
     "throughput_requests_per_s": "requests/s",
@@ -61,7 +62,8 @@ def number(metric: str, value: float | None) -> str:
 def run_table(console: Console, result: Run) -> None:
     """What a person reads at a glance."""
     summary, machine = result.summary, result.deployment.machine
-    title = f"{machine.title}: {result.deployment.catalogue.count} experts, workload {result.workload.source}"
+    nodes, count = summary.get("nodes"), result.deployment.catalogue.count
+    title = f"{times(summary)}{machine.title}: {count} experts, workload {result.workload.source}"
     rows = [("requests completed", f"{summary['completed']:,} of {summary['requests']:,}")]
     if summary["over_context"]:
         rows.append(("over the model's context", f"{summary['over_context']:,}"))
@@ -88,6 +90,8 @@ def run_table(console: Console, result: Run) -> None:
     if "service_levels" in summary:
         _service_levels(console, summary["service_levels"])
     _where_time_went(console, result)
+    if isinstance(nodes, list):
+        _nodes(console, nodes)
     _sockets(console, result)
     console.print(f"\n{assumptions(machine)}", style="dim", highlight=False)
 
@@ -123,12 +127,30 @@ def _where_time_went(console: Console, result: Run) -> None:
     print_table(console, "Where a request's time went", ("", "mean", "share"), rows)
 
 
+def times(summary: Summary) -> str:
+    """How many machines there are, before what one is called."""
+    nodes = summary.get("nodes")
+    return f"{len(nodes)} x " if isinstance(nodes, list) else ""
+
+
+def _nodes(console: Console, nodes: Sequence[Summary]) -> None:
+    rows = []
+    for index, one in enumerate(nodes[:LISTED]):
+        hits, ttft, busy = one["hit_rate"], one["ttft_s"], one["utilisation"]
+        assert isinstance(busy, float)
+        found = (number("hit_rate", hits if isinstance(hits, float) else None), f"{busy:.1%}")
+        p99 = number("ttft_s.p99", ttft["p99"] if isinstance(ttft, dict) else None)
+        rows.append((str(index), f"{one['completed']:,}", *found, p99))
+    title = "Nodes" if len(nodes) <= LISTED else f"Nodes, the first {LISTED}; summary.json has all"
+    print_table(console, title, ("node", "completed", "hit rate", "not idle", "TTFT p99"), rows)
+
+
 def _sockets(console: Console, result: Run) -> None:
     makespan, sockets = result.summary["makespan_s"], result.summary["sockets"]
     assert isinstance(makespan, float) and isinstance(sockets, list)
     machine, degree = result.deployment.machine, result.deployment.degree
     rows = []
-    for group in range(result.deployment.groups):
+    for group in range(len(sockets) // degree):
         of_group = sockets[group * degree : (group + 1) * degree]
         equal = all(one == of_group[0] for one in of_group)
         for rank, one in enumerate(of_group[:1] if equal else of_group):

@@ -10,45 +10,46 @@ from cluster.service_levels import asked, service_levels
 from cluster.workload import Workload
 from node.deployment import Deployment
 from node.events import Ints
-from node.runtime.group import Group
 from node.runtime.references import fewest_misses
 from node.simulation import Simulation
 from node.units import PS_PER_S, exact_sum
 
 Summary = dict[str, object]
+Tally = dict[str, list[int]]  # what a node's groups counted, by group
 S_PER_HOUR = 3600
 
 
 def summarise(
     deployment: Deployment,
     workload: Workload,
-    simulation: Simulation,
+    tallies: Sequence[Tally],
     columns: Mapping[str, Ints],
     counters: Mapping[int, Mapping[str, int]],
     others: NotServed,
     warmup: int,
 ) -> Summary:
-    """The summary of a run; ``others`` were not served. The first ``warmup`` to arrive are left out of ttft, tpot, e2e.
+    """The summary of nodes, one or several, that counted ``tallies``; ``others`` were not served.
 
-    Percentiles are by nearest rank. ``switch_s_mean`` is the mean time of an activation, DDR to HBM, waited for or not.
+    The first ``warmup`` requests to arrive are left out of ttft, tpot and e2e.
+
+    The first ``warmup`` requests to arrive are left out of ttft, tpot and e2e. Percentiles are by nearest rank.
+    ``switch_s_mean`` is the mean time of an activation, DDR to HBM, waited for or not.
     Hits and misses are requests: a miss has a copy begun for it, or waits for what is left of a prefetch; where that is
     complete, whoever is served is a hit. ``prefetches`` are the activations ahead of use, of which ``prefetches_late``
     were waited for, and ``prefetches_wasted`` never used. ``held_s``: how long groups were idle with requests waiting,
-    because experts had to stay in the room of theirs. ``hit_rate_belady``: see ``_yardstick``. ``cost``: of the
-    machine over the makespan, in the user's currency. ``service_levels``: where something was promised; ``queue_full``,
-    ``late``: how many were turned away so, where any was.
+    because experts had to stay in the room of theirs. ``hit_rate_belady``: see ``_yardstick``. ``cost``: of all
+    machines over the makespan, in the user's currency. ``service_levels``: where something was promised;
+    ``queue_full``, ``late``: how many were turned away so, where any was. ``nodes``, where there are several: see
+    ``_node``.
     """
-    machine, makespan = deployment.machine, simulation.now / PS_PER_S
+    machine, nodes = deployment.machine, len(tallies)
+    makespan = max(max(tally["ended_ps"]) for tally in tallies) / PS_PER_S
     counted = measured(workload, columns, warmup)
     e2e, ttft, tokens = (columns[name][counted] for name in ("e2e", "ttft", "output_tokens"))
     several = tokens > 1
     tpot = (e2e - ttft)[several] / (tokens[several] - 1)
-    groups = simulation.groups
-    activations = sum(group.activations.total() for group in groups)
-    hits, misses = (sum(getattr(group, what) for group in groups) for what in ("hits", "misses"))
-    switching = sum(
-        deployment.activation_ps(expert) * count for group in groups for expert, count in group.activations.items()
-    )
+    in_all = {what: sum(sum(tally[what]) for tally in tallies) for what in tallies[0]}
+    activations, hits, misses = (in_all[what] for what in ("activations", "hits", "misses"))
     summary: Summary = {
         "machine": machine.name,
         "requests": len(workload.requests) + len(workload.refused),
@@ -65,46 +66,85 @@ def summarise(
         "expert_activations": activations,
         "expert_hits": hits,
         "hit_rate": hits / (hits + misses),
-        **_yardstick(deployment, groups, hits, hits + misses),
-        "switch_s_mean": switching / activations / PS_PER_S if activations else 0.0,
+        **_yardstick(deployment, hits, misses, in_all["fewest_misses"]),
+        "switch_s_mean": in_all["switching_ps"] / activations / PS_PER_S if activations else 0.0,
         "bytes_ddr_to_hbm": sum(counters[socket]["copied"] for socket in sorted(counters)),
     }
     if deployment.options.prefetch:
-        summary["prefetches"] = sum(group.cache.prefetches for group in groups)
-        summary["prefetches_late"] = sum(group.late for group in groups)
-        summary["prefetches_wasted"] = sum(group.cache.wasted + len(group.cache.unused) for group in groups)
+        summary["prefetches"] = in_all["prefetches"]
+        summary["prefetches_late"] = in_all["late"]
+        summary["prefetches_wasted"] = in_all["wasted"]
     if deployment.options.min_residency:
-        summary["held_s"] = sum(simulation.held_ps) / PS_PER_S
+        summary["held_s"] = in_all["held_ps"] / PS_PER_S
     if asked(deployment.options.services):
         levels = service_levels(deployment.options.services, workload, columns, others, warmup, makespan)
         summary["service_levels"] = levels
     summary |= {reason: others.outcome.count(reason) for reason in TURNED_AWAY if reason in others.outcome}
     if machine.power is not None:
-        summary["energy_j"] = machine.power.socket * machine.sockets * makespan
+        summary["energy_j"] = machine.power.socket * machine.sockets * nodes * makespan
     if machine.cost_per_hour is not None:
-        summary["cost"] = machine.cost_per_hour * makespan / S_PER_HOUR
+        summary["cost"] = machine.cost_per_hour * nodes * makespan / S_PER_HOUR
+    if nodes > 1:
+        summary["nodes"] = [
+            _node(tally, makespan, ttft[columns["node"][counted] == n]) for n, tally in enumerate(tallies)
+        ]
     summary["sockets"] = [_socket(counters[socket]) for socket in sorted(counters)]
     return summary
 
 
-def _yardstick(deployment: Deployment, groups: Sequence[Group], hits: int, references: int) -> Summary:
+def tally_of(deployment: Deployment, simulation: Simulation) -> Tally:
+    """What the groups of a node counted in a run that is over.
+
+    ``switching_ps``: the time of their activations; ``fewest_misses``: those of Belady's MIN (``_yardstick``).
+    """
+    groups, sizes = simulation.groups, [size.weights for size in deployment.settings.sizes]
+    return {
+        "ended_ps": simulation.ended_ps,
+        "busy_ps": simulation.busy_ps,
+        "held_ps": simulation.held_ps,
+        "hits": [group.hits for group in groups],
+        "misses": [group.misses for group in groups],
+        "late": [group.late for group in groups],
+        "prefetches": [group.cache.prefetches for group in groups],
+        "wasted": [group.cache.wasted + len(group.cache.unused) for group in groups],
+        "activations": [group.activations.total() for group in groups],
+        "switching_ps": [
+            sum(deployment.activation_ps(expert) * count for expert, count in group.activations.items())
+            for group in groups
+        ],
+        "fewest_misses": [
+            fewest_misses(group.cache.references.experts(), sizes, group.layout.experts.size, group.layout.pinned)
+            for group in groups
+        ],
+    }
+
+
+def _node(tally: Tally, makespan: float, ttft: Ints) -> Summary:
+    """One of several nodes. ``utilisation``: share of the makespan in which its groups were not idle, their mean."""
+    served, busy = sum(tally["hits"]) + sum(tally["misses"]), tally["busy_ps"]
+    times = spread(ttft, exact_sum(ttft))
+    return {
+        "completed": served,
+        "hit_rate": sum(tally["hits"]) / served if served else None,
+        "utilisation": sum(busy) / len(busy) / PS_PER_S / makespan,
+        "ttft_s": None if times is None else {"p99": times["p99"]},
+    }
+
+
+def _yardstick(deployment: Deployment, hits: int, misses: int, fewest: int) -> Summary:
     """What Belady's MIN, by copies on demand, makes of the very references of this run, each group's in its own HBM.
 
     ``hit_rate_share_of_belady``: hits of the run by hits of MIN; None where MIN has none. ``hit_rate_belady_is_bound``:
     no eviction policy has more hits on these references, with the same experts pinned. With prefetch, or where sizes
     differ, one may.
     """
-    sizes, count = [size.weights for size in deployment.settings.sizes], deployment.catalogue.count
-    pinned = deployment.options.pinned
-    best = references - sum(
-        fewest_misses(group.cache.references.experts(), sizes, group.layout.experts.size, group.layout.pinned)
-        for group in groups
-    )
+    sizes, pinned = deployment.settings.sizes[: deployment.catalogue.count], deployment.options.pinned
+    best = hits + misses - fewest
     return {
-        "hit_rate_belady": best / references,
+        "hit_rate_belady": best / (hits + misses),
         "hit_rate_share_of_belady": hits / best if best else None,
         "hit_rate_belady_is_bound": not deployment.options.prefetch
-        and len({size for expert, size in enumerate(sizes[:count]) if expert not in pinned}) <= 1,
+        and len({size.weights for expert, size in enumerate(sizes) if expert not in pinned}) <= 1,
     }
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,19 +19,46 @@ ENGINES = ("dma", "tile", "link")
 DMA, TILE, LINK = range(len(ENGINES))
 _ENGINE = {Kind.COPY: DMA, Kind.PREFILL: TILE, Kind.DECODE: TILE}
 US_PER_PS = 1e-6
+Event = Sequence[Any]  # start, engine, socket, and what is written
+
+
+class Collected(NamedTuple):
+    """Events of so many ``sockets``, and how many were ``left_out``."""
+
+    sockets: int
+    events: list[Event]
+    left_out: int
+
+    def write(self, path: Path) -> None:
+        """Write the trace; processes are sockets, threads are engines."""
+        names: list[dict[str, object]] = []
+        for socket in range(self.sockets):
+            names.append({"name": "process_name", "ph": "M", "pid": socket, "args": {"name": f"socket {socket}"}})
+            for engine, name in enumerate(ENGINES):
+                names.append({"name": "thread_name", "ph": "M", "pid": socket, "tid": engine, "args": {"name": name}})
+        events = [event for *_, event in sorted(self.events, key=lambda entry: tuple(entry[:3]))]
+        trace = {"traceEvents": names + events, "otherData": {"events_left_out": self.left_out}}
+        path.write_text(json.dumps(trace, separators=(",", ":")))
+
+
+def together(parts: Sequence[Collected]) -> Collected:
+    """Of several nodes, their sockets numbered through."""
+    events = [event for part in parts for event in part.events]
+    return Collected(sum(part.sockets for part in parts), events, sum(part.left_out for part in parts))
 
 
 class Timeline:
-    """Collects the first events of each group, up to ``limit`` over all tracks.
+    """Collects the first events of each group, up to ``limit`` over all tracks; sockets are numbered through nodes.
 
     A link sends all through a kernel, with pauses; here what it sends is one block, from the kernel's start on.
     """
 
-    def __init__(self, deployment: Deployment, limit: int) -> None:
+    def __init__(self, deployment: Deployment, limit: int, node: int = 0) -> None:
         self._deployment = deployment
+        self._first = node * deployment.machine.sockets
         self._room = [limit // deployment.groups] * deployment.groups
         self._costs = Costs(deployment.machine, deployment.programs(0), deployment.degree)
-        self._events: list[tuple[int, int, int, dict[str, object]]] = []  # start, engine, socket
+        self._events: list[Event] = []
         self._free: dict[tuple[int, int], int] = {}
         self.dropped = 0
 
@@ -70,16 +99,9 @@ class Timeline:
             "args": {"sequence": command.sequence, "batch": command.sequences, "steps": command.steps},
         }
         for rank in range(degree):
-            socket = group * degree + rank
+            socket = self._first + group * degree + rank
             self._events.append((start, engine, socket, {**event, "pid": socket, "tid": engine}))
 
-    def write(self, path: Path) -> None:
-        """Write the trace; processes are sockets, threads are engines."""
-        names: list[dict[str, object]] = []
-        for socket in range(self._deployment.machine.sockets):
-            names.append({"name": "process_name", "ph": "M", "pid": socket, "args": {"name": f"socket {socket}"}})
-            for engine, name in enumerate(ENGINES):
-                names.append({"name": "thread_name", "ph": "M", "pid": socket, "tid": engine, "args": {"name": name}})
-        events = [event for *_, event in sorted(self._events, key=lambda entry: entry[:3])]
-        trace = {"traceEvents": names + events, "otherData": {"events_left_out": self.dropped}}
-        path.write_text(json.dumps(trace, separators=(",", ":")))
+    def collected(self) -> Collected:
+        """What was collected so far."""
+        return Collected(self._deployment.machine.sockets, self._events, self.dropped)

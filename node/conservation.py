@@ -40,7 +40,7 @@ def verify(
     spent = sum(exact_sum(columns[charge]) for charge in CHARGES) + exact_sum(waited)
     _same("Little's law: request time", request_time(arrival, np.concatenate([end, gone])), spent)
     _same("requests left in the system", len(requests) - simulation.completed - len(turned_away), 0)
-    last = int(np.concatenate([end, gone]).max())
+    last = int(np.concatenate([end, gone]).max(initial=0))
     in_vain = deployment.options.prefetch and any(layout.shared for layout in deployment.layouts)
     if in_vain:
         _at_most("end of the last request", last, makespan)

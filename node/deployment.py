@@ -56,6 +56,9 @@ class RuntimeOptions:
     services: tuple[Service, ...] = (Service(),)
     queue_limit: int | None = None
     shed_late: bool = False
+    prefill_chunk: int = 0
+    kv_block: int = 0
+    preemption: str = "recompute"
     workspace: Bytes = 0
     precision: str = "float32"
 
@@ -160,6 +163,9 @@ class Deployment:
             services=options.services,
             queue_limit=options.queue_limit,
             shed_late=options.shed_late,
+            prefill_chunk=options.prefill_chunk,
+            kv_block=options.kv_block,
+            swap=options.preemption == "swap",
         )
 
     @cached_property
@@ -211,13 +217,16 @@ class Deployment:
         if not requests:
             raise InputError("the workload has no request to serve")
         self.check_lengths(requests)
+        return self.planner(Requests.of(requests), perform)
+
+    def planner(self, requests: Requests, perform: Perform | None = None) -> Simulation:
+        """The planner of a run of ``requests``, maybe none, and of those that it is fed later, all checked already."""
         kinds = [
             [self._rdu(f"group {group}, rank {rank}", programs) for rank, programs in self._by_kind.items()]
             for group in range(self.groups)
         ]
         settings = self.settings
         if self.options.eviction == "belady":
-            columns = Requests.of(requests)
-            order = order_of(columns, settings.services, settings.fairness)
-            settings = replace(settings, future=keys_by_expert(columns, order, self.catalogue.count))
+            order = order_of(requests, settings.services, settings.fairness)
+            settings = replace(settings, future=keys_by_expert(requests, order, self.catalogue.count))
         return Simulation(self.layouts, settings, kinds, Host(self.machine), requests, perform)

@@ -23,6 +23,7 @@ class Kind(IntEnum):
     PREFILL = 3
     DECODE = 4
     LOAD = 5
+    SWAP = 6
 
 
 class Tier(IntEnum):
@@ -37,7 +38,8 @@ class Command(NamedTuple):
 
     ALLOCATE, FREE: ``symbol`` at ``address`` in ``tier``, ``size`` bytes reserved (the largest shard of the group).
     LOAD: an ALLOCATE at deployment, whose content is there at once.
-    COPY: ``symbol`` from DDR ``source`` to HBM ``address``. PREFILL, DECODE: ``program`` with the weights ``symbol``
+    COPY: ``symbol`` from DDR ``source`` to HBM ``address``. SWAP: ``size`` bytes of KV cache between pages of HBM and
+    ``symbol`` at DDR ``address``; ``tier`` is where to. PREFILL, DECODE: ``program`` with the weights ``symbol``
     at ``address``; one pass over (``tokens``, ``pairs``, ``context``, ``sequences``), or ``steps`` decode steps
     whose context grows by ``growth`` each.
     """

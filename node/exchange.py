@@ -9,18 +9,23 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
-from node.events import Ints
 from node.lane import NEVER, Lane
 from node.runtime.shared_waiting import SharedWaiting
 from node.units import Picoseconds
 
 
 class Door:
-    """Where newcomers come in whom no group has for itself: ``numbers``, in order of arrival at ``times``."""
+    """Where newcomers come in whom no group has for itself."""
 
-    def __init__(self, numbers: Sequence[int], times: Sequence[Picoseconds]) -> None:
-        self._numbers, self._times = numbers, times
+    def __init__(self) -> None:
+        self._numbers: list[int] = []
+        self._times: list[Picoseconds] = []
         self._came = 0
+
+    def expect(self, numbers: Sequence[int], times: Sequence[Picoseconds]) -> None:
+        """``numbers`` will come in at ``times``, in order, after all before."""
+        self._numbers.extend(numbers)
+        self._times.extend(times)
 
     def next(self) -> Picoseconds:
         """When the next one comes; ``NEVER`` where none does."""
@@ -36,7 +41,7 @@ class Door:
 class Exchange:
     """Hands requests to the groups that have their expert; ``expert`` is by request, ``homes`` by expert."""
 
-    def __init__(self, lanes: Sequence[Lane], homes: Mapping[int, Sequence[int]], expert: Ints) -> None:
+    def __init__(self, lanes: Sequence[Lane], homes: Mapping[int, Sequence[int]], expert: Sequence[int]) -> None:
         self._lanes, self._homes, self._expert = lanes, homes, expert
         for number, groups in homes.items():
             queues = [lanes[group].group.waiting for group in groups]
@@ -53,13 +58,13 @@ class Exchange:
         received: dict[int, list[int]] = {}
         experts: dict[int, None] = {}  # in the order in which they are asked for
         for request in requests:
-            expert = int(self._expert[request])
+            expert = self._expert[request]
             experts[expert] = None
             received.setdefault(self._homes[expert][0], []).append(request)
         for group, mine in received.items():
             self._lanes[group].group.receive(mine)
             for request in mine:
-                for other in self._homes[int(self._expert[request])][1:]:
+                for other in self._homes[self._expert[request]][1:]:
                     self._lanes[other].group.admission.expect((request,))
         for expert in experts:
             self._wake(expert, now)

@@ -13,7 +13,7 @@ from node.errors import InputError
 from node.events import Kind, Serving
 from node.hardware.host import Host
 from node.hardware.sockets import OverlappingSockets, Sockets
-from node.runtime.group import KV, REQUEST, Group
+from node.runtime.group import KV, REQUEST, Group, Running
 from node.runtime.ledger import Ledger
 from node.runtime.scheduler import Decode
 from node.runtime.task import CALL, COPY, DECODE, PREFILL, ROUTER_DECODE, ROUTER_PREFILL, Task
@@ -50,16 +50,19 @@ class Lane:
         self._copying_since: Picoseconds = 0
         self._task: Task | None = None
         self._stage = CALL  # that is under way, where there is a task
-        self._arrival_at = _at(group.next_arrival())
+        self._arrival_at = NEVER
         self._rest_at = NEVER  # when the stage is over
-        self._copy_at = (
-            NEVER  # when the copy of an expert is over or, without one, somebody comes of age who had to stay
-        )
+        self._copy_at = NEVER  # when the copy of an expert is over or, without one, somebody comes of age
         self._began: Picoseconds = 0  # the stage
         self._steps = 0  # of the run under way
         self._ended: Collection[int] = ()  # whose answers ended with their first token
         self._cut = False
         self._clock: Picoseconds = 0  # of decode
+
+    def expect(self, newcomers: Sequence[int]) -> None:
+        """``newcomers`` will reach the group by themselves, in order, after all before."""
+        self.group.expect(newcomers)
+        self._arrival_at = _at(self.group.next_arrival())
 
     @property
     def idle(self) -> bool:
@@ -105,14 +108,14 @@ class Lane:
             self._cut = True
             self._rest_at, self._steps = self.sockets.cut(now)
         if self._overlapping is not None:
-            self._prefetch(now, self._overlapping)
+            self._prefetch(now)
 
     def _proceed(self, now: Picoseconds) -> None:
         """Decide what is next, where nothing runs."""
         if self._task is None:
             self._decide(now)
         if self._overlapping is not None:
-            self._prefetch(now, self._overlapping)
+            self._prefetch(now)
 
     def _welcome(self, now: Picoseconds) -> None:
         self.group.welcome(now)
@@ -213,14 +216,14 @@ class Lane:
             if self._task is None:  # who is handed over may have begun something
                 self._decide(now)
         if self._overlapping is not None:
-            self._prefetch(now, self._overlapping)
+            self._prefetch(now)
 
     def _complete(self, stage: int, task: Task, now: Picoseconds) -> None:
         group, ledger = self.group, self._ledger
         if self._arrival_at <= now:
             self._welcome(now)
         if stage in (ROUTER_PREFILL, ROUTER_DECODE):
-            group.memory.kv.release(task.kv, now)
+            group.release(task.kv, now)
             number = ledger.run(task.started, task.called, now)
             for request in task.who:
                 ledger.routed[request] = number
@@ -235,10 +238,13 @@ class Lane:
             for request in task.who:
                 ledger.served[request] = number
             ended = group.join(task, now, self._ended)
+        self._ended_now(ended, now)
+
+    def _ended_now(self, ended: Sequence[Running], now: Picoseconds) -> None:
         if ended:
-            number = ledger.moment(now, self._clock)
+            number = self._ledger.moment(now, self._clock)
             for one in ended:
-                ledger.ended[one[REQUEST]] = number
+                self._ledger.ended[one[REQUEST]] = number
             self.completed += len(ended)
 
     def _copy(self, task: Task, now: Picoseconds) -> Picoseconds:
@@ -252,7 +258,7 @@ class Lane:
             self._copy_at = self._begin_copy(expert, now)
         if group.cache.copying != expert or not group.settings.partial:
             return NEVER
-        program, step = group.settings.programs[expert], group.prefill_step(task)
+        program, step = group.settings.programs[expert], group.first_step(task)
         return max(now, self._overlapping.ready(self._copying_since, program, step))
 
     def _begin_copy(self, expert: int, now: Picoseconds) -> Picoseconds:
@@ -285,15 +291,15 @@ class Lane:
                 self._rest_at = self._copy(task, now)
         self._proceed(now)
 
-    def _prefetch(self, now: Picoseconds, sockets: OverlappingSockets) -> None:
+    def _prefetch(self, now: Picoseconds) -> None:
         """Copy the expert that is served next while the sockets are at a task and their DMA at nothing."""
-        if self._task is None:
+        if self._task is None or self._overlapping is None:
             return
         expert = self.group.prefetch(now, self._task.expert)
         if expert is not None:
             self._copy_at = self._begin_copy(expert, now)
             if self._stage not in (CALL, COPY):
-                self._rest_at = sockets.moved()
+                self._rest_at = self._overlapping.moved()
         elif self.group.cache.copying is None:
             self._copy_at = _at(self.group.stays.of_age(now))
 

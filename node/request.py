@@ -49,14 +49,14 @@ class Requests(Sequence[Request]):
         names = [field.name for field in fields(cls)]
         return cls(*(np.array([getattr(one, name) for one in requests], dtype=np.int64) for name in names))
 
+    @classmethod
+    def joined(cls, parts: Sequence[Requests]) -> Requests:
+        """All of ``parts``, at least one, one after another."""
+        return cls(*map(np.concatenate, zip(*(part.columns() for part in parts), strict=True)))
+
     def where(self, chosen: npt.NDArray[np.bool_] | Ints) -> Requests:
         """Those that are chosen, by a mask or by their places."""
-        return Requests(*(column[chosen] for column in self._columns()))
-
-    def followed_by(self, others: Requests) -> Requests:
-        """These, then ``others``."""
-        pairs = zip(self._columns(), others._columns(), strict=True)
-        return Requests(*(np.concatenate(pair) for pair in pairs))
+        return Requests(*(column[chosen] for column in self.columns()))
 
     def __len__(self) -> int:
         return len(self.id)
@@ -67,16 +67,17 @@ class Requests(Sequence[Request]):
     def __getitem__(self, index: slice) -> Requests: ...
     def __getitem__(self, index: int | slice) -> Request | Requests:
         if isinstance(index, slice):
-            return Requests(*(column[index] for column in self._columns()))
-        return Request(*(int(column[index]) for column in self._columns()))
+            return Requests(*(column[index] for column in self.columns()))
+        return Request(*(int(column[index]) for column in self.columns()))
 
     def __iter__(self) -> Iterator[Request]:
-        return map(Request, *(column.tolist() for column in self._columns()))
+        return map(Request, *(column.tolist() for column in self.columns()))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
 
     __hash__ = None  # type: ignore[assignment]
 
-    def _columns(self) -> tuple[Ints, ...]:
+    def columns(self) -> tuple[Ints, ...]:
+        """The columns, in the order of the fields."""
         return self.id, self.arrival, self.input_tokens, self.output_tokens, self.expert, self.service

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from node.continuous_lane import ContinuousLane
 from node.events import Ints
 from node.exchange import Door, Exchange
 from node.hardware.host import Host
@@ -21,10 +22,10 @@ from node.lane import NEVER, Lane
 from node.planned import Planned, planned_of
 from node.request import Request, Requests
 from node.runtime.admission import TurnedAway
+from node.runtime.continuous import ContinuousGroup
 from node.runtime.group import Group, Known
 from node.runtime.ledger import Ledger
-from node.runtime.service import order_of
-from node.runtime.settings import Settings, kv_bytes
+from node.runtime.settings import Settings
 from node.runtime.sharding import Layout
 from node.stream import Perform
 from node.units import Picoseconds
@@ -48,48 +49,61 @@ class Simulation:
         requests: Sequence[Request],
         perform: Perform | None = None,
     ) -> None:
-        self.requests = Requests.of(requests)
         self.kinds = kinds
-        self._routed = settings.router is not None
-        self._ledger = Ledger(len(self.requests))
-        columns = self.requests
-        known = Known(
-            columns.arrival.tolist(),
-            columns.input_tokens.tolist(),
-            columns.output_tokens.tolist(),
-            columns.expert.tolist(),
-            kv_bytes(columns, settings.sizes).tolist(),
-            order_of(columns, settings.services, settings.fairness),
-            settings.deadlines(columns),
-        )
+        self._settings, self._routed = settings, settings.router is not None
+        self._fed: list[Requests] = []
+        self._known = Known.nobody(settings)
+        self._ledger = Ledger()
         homes = _homes(layouts)
         shared = any(layout.shared for layout in layouts)
-        if self._routed:
-            routers = [layout.group for layout in layouts if layout.router.size]
-            owner = np.array(routers)[columns.id % len(routers)]
-        elif shared:
-            owner = np.full(len(columns), DOOR)
-        else:
-            owner = np.array([homes[expert][0] for expert in sorted(homes)])[columns.expert]
-        at_door = np.flatnonzero(owner == DOOR)
-        self._door = Door(at_door.tolist(), columns.arrival[at_door].tolist())
+        self._routers = np.array([layout.group for layout in layouts if layout.router.size], dtype=np.int64)
+        # of each expert, the group or the door to which its newcomers come, where no router runs
+        self._entrance = np.array([DOOR if shared else homes[expert][0] for expert in sorted(homes)])
+        self._door = Door()
         self._lanes: list[Lane] = []
         for layout, of_group in zip(layouts, kinds, strict=True):
-            mine = np.flatnonzero(owner == layout.group).tolist()
-            group = Group(layout, settings, known, mine, perform)
             costs = [rdu.costs for rdu in of_group]
             overlapping = settings.next_expert is not None or settings.partial
             sockets = OverlappingSockets(costs) if overlapping else Sockets(costs)
-            self._lanes.append(Lane(group, sockets, host, self._ledger, self._hand_over))
-            group.memory.deploy()
+            rest = sockets, host, self._ledger, self._hand_over
+            if settings.continuous:
+                self._lanes.append(ContinuousLane(ContinuousGroup(layout, settings, self._known), *rest))
+            else:
+                self._lanes.append(Lane(Group(layout, settings, self._known, perform), *rest))
+            self._lanes[-1].group.memory.deploy()
         self.groups = [lane.group for lane in self._lanes]
-        self._exchange = Exchange(self._lanes, homes, columns.expert)
+        self._exchange = Exchange(self._lanes, homes, self._known.expert)
         self._apart = len(self._lanes) == 1 or not (self._routed or host.shared or shared)
+        self.feed(Requests.of(requests))
+
+    def feed(self, requests: Requests) -> None:
+        """More requests, none of which arrives before one that is there or before a moment that is past."""
+        first = len(self._known.arrival)
+        self._known.expect(requests, self._settings)
+        self._fed.append(requests)
+        self._ledger.expect(len(requests))
+        owner = self._routers[requests.id % len(self._routers)] if self._routed else self._entrance[requests.expert]
+        at_door = np.flatnonzero(owner == DOOR)
+        self._door.expect((at_door + first).tolist(), requests.arrival[at_door].tolist())
+        for index, lane in enumerate(self._lanes):
+            lane.expect((np.flatnonzero(owner == index) + first).tolist())
+
+    @property
+    def requests(self) -> Requests:
+        """All that are there so far."""
+        if len(self._fed) > 1:
+            self._fed = [Requests.joined(self._fed)]
+        return self._fed[0]
 
     @property
     def now(self) -> Picoseconds:
         """When the last event was."""
-        return max(lane.now for lane in self._lanes)
+        return max(self.ended_ps)
+
+    @property
+    def ended_ps(self) -> list[Picoseconds]:
+        """Of each group, when its last event was."""
+        return [lane.now for lane in self._lanes]
 
     @property
     def completed(self) -> int:
@@ -105,6 +119,11 @@ class Simulation:
     def held_ps(self) -> list[Picoseconds]:
         """Of each group, how long it was idle because experts had to stay in the room of those waited for."""
         return [lane.held_ps for lane in self._lanes]
+
+    @property
+    def busy_ps(self) -> list[Picoseconds]:
+        """Of each group, how long it was not idle up to its last event."""
+        return [lane.now - lane.idle_ps for lane in self._lanes]
 
     @property
     def over(self) -> bool:

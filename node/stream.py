@@ -63,6 +63,10 @@ class Stream:
         """COPY; ``where``: address and size in HBM, address in DDR."""
         self._note((self.next, self.group, Kind.COPY, now, Tier.HBM, symbol, *where, program, *_NO_RUN[2:], end))
 
+    def swap(self, now: Picoseconds, to: Tier, where: Range, end: Picoseconds) -> None:
+        """SWAP of KV cache; ``where`` in DDR."""
+        self._note((self.next, self.group, Kind.SWAP, now, to, *where, *_NO_RUN, end))
+
     def run(self, kind: Kind, now: Picoseconds, weights: tuple[int, int, int], step: tuple[int, ...]) -> None:
         """A PREFILL or DECODE begins; ``weights``: symbol, address, program; ``step``: the fields from tokens on."""
         symbol, address, program = weights

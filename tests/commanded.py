@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from node.events import Command, Kind
+from node.events import Command, Kind, to_columns
 from node.hardware.rdu import RUN_KINDS, Rdu
 from node.hardware.tiers import Completion
 from node.units import Picoseconds
@@ -14,17 +14,17 @@ class Commanded(Rdu):
     def execute(self, command: Command) -> Completion:
         """Do one command; raises ``HardwareError`` for what is out of range, overlaps or is not alive."""
         start = end = command.issued
-        if command.kind == Kind.COPY:
+        if command.kind in (Kind.COPY, Kind.SWAP):
             start = max(command.issued, self.dma_free)
-            end = self.dma_free = start + int(self.costs.copy_ps[command.program])
+            copying = command.kind == Kind.COPY
+            took = int(self.costs.copy_ps[command.program]) if copying else self.costs.swap_ps(command.size)
+            end = self.dma_free = start + took
             for run in self.tile.copy(start, end):
                 self.tiers._in_use[run.command.symbol] = run.end
         elif command.kind in RUN_KINDS:
             start, end = self.tile.execute(command)
         self.commands += 1
-        shape = command.program, command.tokens, command.pairs, command.context, command.sequences
-        ahead = self.costs.ahead(shape) if command.kind == Kind.PREFILL else 0
-        return self._apply(command, start, end, start + ahead)
+        return self._apply(command, start, end, start + int(self.costs.aheads(to_columns([command]))[0]))
 
     def shorten(self, steps: int) -> Picoseconds:
         """The decode run last begun ends after ``steps``: when that is."""

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from node.units import show_bytes, show_seconds
 
+SHARES = ("hit_rate", "utilisation")
+
 
 class Cell(NamedTuple):
     """A cell of a table: what is written and, where it is a number of the summary, its name there and its value."""
@@ -46,7 +48,7 @@ def shown(name: str, value: object) -> str:
     if "bytes" in last:
         return show_bytes(value)
     plain = f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
-    return f"{value:.1%}" if last.startswith("hit_rate") else plain
+    return f"{value:.1%}" if last.startswith(SHARES) else plain
 
 
 def cell(name: str, value: object, prefix: str = "") -> Cell:
@@ -55,9 +57,9 @@ def cell(name: str, value: object, prefix: str = "") -> Cell:
 
 
 def flat(summary: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Every number of a summary by its path, without those of sockets."""
+    """Every number of a summary by its path, without those of sockets and of single nodes."""
     for key, value in summary.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{key}.")
-        elif key != "sockets":
+        elif key not in ("sockets", "nodes"):
             yield f"{prefix}{key}", value

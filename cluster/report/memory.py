@@ -21,12 +21,12 @@ DRAWN, LISTED = 16, 64  # of sockets that differ
 ENGINES = ("dma", "tile", "link")
 
 
-def residents(found: Residents, experts: Ints) -> Figure:
-    """Which experts were in HBM when; ``experts``: of each request."""
+def residents(found: Residents, experts: Ints, nodes: int = 1) -> Figure:
+    """Which experts were in HBM when, of so many ``nodes`` on the average; ``experts``: of each request."""
     xs = found.edges * (WIDTH / found.edges[-1])
     top = found.experts.tolist()
     asked = np.bincount(experts, minlength=max(top) + 1)[found.experts] / len(experts)
-    alone, rest = found.resident[:-1], found.resident[-1]
+    alone, rest = found.resident[:-1] / nodes, found.resident[-1] / nodes
     names = [str(expert) for expert in top]
     said = f"Most asked for first; those shown by themselves have {asked.sum():.0%} of requests."
     pictures = [heat(time_axis(found, ""), names, alone, xs, f"Heat map: when experts were in HBM. {said}")]
@@ -46,6 +46,7 @@ def residents(found: Residents, experts: Ints) -> Figure:
         for edge, shares, others in zip(found.edges.tolist(), alone.T.tolist(), rest.tolist(), strict=False)
     ]
     note = "The stronger the colour, the longer in each span an expert was in HBM: copied and not evicted."
+    note += f" The mean of {nodes} nodes." if nodes > 1 else ""
     legend = [(f"heat h{level}", f"to {level / 5:.0%}") for level in range(1, 6)]
     return Figure("Experts in HBM", said, pictures, heads, rows, legend, note, wide=True)
 

@@ -16,8 +16,10 @@ from cluster.report import machines, memory
 from cluster.report.binned import latencies
 from cluster.report.figure import Cell, Figure, cell, flat
 from cluster.report.latency import latency, time_over_run, where_time_went
+from cluster.report.nodes import nodes
 from cluster.runner import Run
-from cluster.show import LABELS
+from cluster.show import LABELS, times
+from cluster.summary import Summary
 from node.deployment import Deployment
 from node.spec import KINDS, Machine
 
@@ -38,7 +40,7 @@ def run_page(config: Config, result: Run, notes: Sequence[str]) -> str:
     """The page of a run, with the ``notes`` that its user is told."""
     deployment, summary, columns = result.deployment, result.summary, result.columns
     numbers = dict(flat(summary))
-    warmup = config.workload.warmup
+    warmup, several = config.workload.warmup, _nodes(summary)
     counted = measured(result.workload, columns, warmup)
     figures = [
         *(
@@ -47,21 +49,23 @@ def run_page(config: Config, result: Run, notes: Sequence[str]) -> str:
         ),
         where_time_went(columns),
         memory.hit_rate(summary),
+        *([nodes(several)] if several else []),
         memory.tiers(summary, deployment),
         memory.engines(summary, deployment),
         memory.hbm_over_run(result.residents, deployment),
         time_over_run(columns, result.residents),
-        memory.residents(result.residents, columns["expert"]),
+        memory.residents(result.residents, columns["expert"], len(several) or 1),
         memory.switches(result.residents),
     ]
     facts = [
         ("machine", f"{deployment.machine.title} ({deployment.machine.name})"),
         ("workload", f"{summary['requests']:,} requests, {result.workload.source}"),
         *_served(deployment),
+        *([("nodes", f"{len(several)}, policy {config.routing.policy}")] if several else []),
         *([("warmup", f"latencies leave out the first {warmup:,} requests")] if warmup else []),
     ]
     return _page(
-        title=f"{deployment.machine.title}: {deployment.catalogue.count} experts",
+        title=f"{times(summary)}{deployment.machine.title}: {deployment.catalogue.count} experts",
         facts=facts,
         config=list(differing(config)),
         notes=notes,
@@ -70,6 +74,13 @@ def run_page(config: Config, result: Run, notes: Sequence[str]) -> str:
         numbers=[[Cell(name), cell(name, value)] for name, value in numbers.items()],
         machines=[inputs(deployment.machine)],
     )
+
+
+def _nodes(summary: Summary) -> list[Summary]:
+    """What is known of each of several nodes."""
+    found = summary.get("nodes", [])
+    assert isinstance(found, list)
+    return found
 
 
 def compare_page(

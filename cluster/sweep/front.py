@@ -44,12 +44,15 @@ def figures(summary: Mapping[str, object], prefix: str = "") -> Iterable[tuple[s
 def cost_unit(found: Iterable[Found]) -> tuple[str, str]:
     """What a cost is here: the key of a point's result, and how to say it.
 
-    The machine's price where every point that ran has one, otherwise its sockets.
+    The price of all nodes where every point that ran has one, otherwise their sockets.
     """
-    prices = [one["cost_per_hour"] for one in found if "summary" in one]
+    ran = [one for one in found if "summary" in one]
+    prices = [one["cost_per_hour"] for one in ran]
+    several = any(isinstance(one["summary"], dict) and "nodes" in one["summary"] for one in ran)
     if prices and None not in prices:
-        return "cost_per_hour", "machine.cost_per_hour, assumed, by the user"
-    return "sockets", "sockets of one machine, for not every machine has a cost_per_hour"
+        return "cost_per_hour", f"machine.cost_per_hour{' of all nodes' if several else ''}, assumed, by the user"
+    whose = "all nodes" if several else "one machine"
+    return "sockets", f"sockets of {whose}, for not every machine has a cost_per_hour"
 
 
 def candidates(points: Sequence[Point], found: Sequence[Found], latency: str) -> list[Candidate]:

@@ -23,17 +23,17 @@ Solver = Callable[[Iterable[Task]], Iterator[tuple[int, Found]]]
 
 
 def solve(config: Config) -> Found:
-    """What came of a point: ``cannot_run`` and why; or the machine's sockets and price, the summary and notes."""
+    """What came of a point: ``cannot_run`` and why; or the machines' sockets and price, the summary and notes."""
     try:
         prepared = prepare(config)
         _share_kernels(prepared[0])
         result = run(config, LocalBackend(), prepared)
     except InputError as error:
         return cannot_run(error)
-    machine = prepared[0].machine
+    machine, nodes = prepared[0].machine, config.routing.nodes
     return {
-        "sockets": machine.sockets,
-        "cost_per_hour": machine.cost_per_hour,
+        "sockets": nodes * machine.sockets,
+        "cost_per_hour": None if machine.cost_per_hour is None else nodes * machine.cost_per_hour,
         "overloaded": overloaded(result),
         "notes": list(notes(result, config.workload.over_context)),
         "summary": result.summary,

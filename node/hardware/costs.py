@@ -13,7 +13,7 @@ from node.dataflow.program import Program
 from node.events import ROW, Command, Ints, Kind
 from node.hardware.overlap import Copying, Run
 from node.spec import Machine
-from node.units import Picoseconds
+from node.units import Bytes, Picoseconds
 
 
 class Costs:
@@ -29,6 +29,18 @@ class Costs:
         self._prefills: dict[tuple[int, ...], tuple[Picoseconds, Picoseconds]] = {}
         self.hbm_share = machine.hbm_share(sharers)  # what a copy leaves
         self.copy_ps = np.array([machine.copy_ps(p.weight_bytes, sharers) for p in programs], dtype=np.int64)
+        self._machine, self._sharers = machine, sharers
+
+    def swap_ps(self, size: Bytes) -> Picoseconds:
+        """Time to move so many bytes between HBM and DDR, either way."""
+        return self._machine.copy_ps(size, self._sharers)
+
+    def transfers(self, columns: Ints) -> Ints:
+        """Times of COPY and SWAP commands."""
+        times: Ints = self.copy_ps[columns[ROW["program"]]]
+        for swap in np.flatnonzero(columns[ROW["kind"]] == Kind.SWAP).tolist():
+            times[swap] = self.swap_ps(int(columns[ROW["size"], swap]))
+        return times
 
     def run(self, command: Command) -> tuple[Picoseconds, Picoseconds]:
         """Time of a PREFILL or DECODE, and how much of it the link is sending."""
@@ -40,8 +52,6 @@ class Costs:
 
     def ahead(self, shape: tuple[int, ...]) -> Picoseconds:
         """By how much a PREFILL (program, tokens, pairs, context, sequences) may begin before its weights are whole."""
-        if not self._partial:
-            return 0
         known = self._ahead.get(shape)
         if known is None:
             program = self.programs[shape[0]]

@@ -42,7 +42,7 @@ class Rdu:
         self.tiers, self.tile = Tiers(name, machine), Tile(name, self.costs)
         self._sizes = np.array([program.weight_bytes for program in programs], dtype=np.int64)
         self.dma_free = self.dma_busy = 0
-        self.copied = self.commands = 0
+        self.copied = self.swapped = self.commands = 0
 
     def replay(self, columns: Ints) -> Ints:
         """A window of commands as columns -> int64 array (4, commands): the fields of ``Completion``.
@@ -52,9 +52,9 @@ class Rdu:
         legal, reason = self._legal(columns)
         kind, issued = legal[ROW["kind"]], legal[ROW["issued"]]
         starts, ends = issued.copy(), issued.copy()
-        copies = np.flatnonzero(kind == Kind.COPY)
+        copies = np.flatnonzero((kind == Kind.COPY) | (kind == Kind.SWAP))
         runs = np.flatnonzero((kind == Kind.PREFILL) | (kind == Kind.DECODE))
-        copy_ps = self.costs.copy_ps[legal[ROW["program"], copies]]
+        copy_ps = self.costs.transfers(legal[:, copies])
         starts[copies], ends[copies] = in_order(issued[copies], copy_ps, self.dma_free)
         if len(copies):
             self.dma_free = int(ends[copies[-1]])
@@ -91,7 +91,7 @@ class Rdu:
         """The commands up to the first that is out of turn, of no program or too late, and what is wrong with it."""
         sequence, program = columns[ROW["sequence"]], columns[ROW["program"]]
         late = np.zeros(len(sequence), dtype=bool)
-        first_copy = np.flatnonzero(columns[ROW["kind"]] == Kind.COPY)[:1]
+        first_copy = np.flatnonzero((columns[ROW["kind"]] == Kind.COPY) | (columns[ROW["kind"]] == Kind.SWAP))[:1]
         late[first_copy] = np.maximum(columns[ROW["issued"], first_copy], self.dma_free) < self.tile.free
         expected = np.arange(self.commands, self.commands + len(sequence))
         wrong = {
@@ -112,6 +112,10 @@ class Rdu:
         size = self.programs[command.program].weight_bytes
         if command.kind in RUN_KINDS:
             return self.tiers.read(command, size, whole, end)
+        if command.kind == Kind.SWAP:
+            self.dma_busy += end - start
+            self.swapped += command.size
+            return self.tiers.swap(command, start, end)
         if command.kind != Kind.COPY:
             raise HardwareError(f"{self.name} knows no such kind")
         completion = self.tiers.copy(command, size, start, end)
@@ -120,13 +124,14 @@ class Rdu:
         return completion
 
     def counters(self) -> dict[str, int]:
-        """What the socket did so far: busy ps by engine, bytes copied, bytes used and at most used by tier."""
+        """What the socket did so far: busy ps by engine, bytes copied and swapped, used and at most used by tier."""
         ddr, hbm = self.tiers.ddr, self.tiers.hbm
         return {
             "dma_busy": self.dma_busy,
             "tile_busy": self.tile.busy,
             "link_busy": self.tile.sending,
             "copied": self.copied,
+            "swapped": self.swapped,
             "commands": self.commands,
             "hbm_used": hbm.used,
             "hbm_peak": hbm.peak,
@@ -141,7 +146,7 @@ class Rdu:
             "free": [self.dma_free, self.tile.free],
             "copies": [list(copy) for copy in self.tile.copies_ahead()],
             "busy": [self.dma_busy, self.tile.busy, self.tile.sending],
-            "counts": [self.copied, self.commands],
+            "counts": [self.copied, self.swapped, self.commands],
         }
 
     def restore(self, state: Mapping[str, object]) -> None:
@@ -153,4 +158,4 @@ class Rdu:
         self.dma_free, tile_free = free
         self.tile.restore(tile_free, (Copying(*copy) for copy in copies))
         self.dma_busy, self.tile.busy, self.tile.sending = busy
-        self.copied, self.commands = counts
+        self.copied, self.swapped, self.commands = counts

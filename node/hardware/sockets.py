@@ -17,7 +17,7 @@ from node.events import Command, Kind
 from node.hardware.costs import Costs, GroupDecode
 from node.hardware.overlap import Copying, append
 from node.hardware.tile import Tile
-from node.units import Picoseconds
+from node.units import Bytes, Picoseconds
 
 
 class Sockets:
@@ -34,6 +34,10 @@ class Sockets:
     def copy(self, start: Picoseconds, program: int) -> Picoseconds:
         """A copy of an expert begins: when it is complete."""
         return start + self._copy_ps[program]
+
+    def swap(self, start: Picoseconds, size: Bytes) -> Picoseconds:
+        """KV cache of ``size`` bytes a socket begins to move between HBM and DDR: when that is complete."""
+        return start + max(costs.swap_ps(size) for costs in self._kinds)
 
     def prefill(self, now: Picoseconds, program: int, step: tuple[int, ...]) -> Picoseconds:
         """A pass begins (``step``: tokens, pairs, context, sequences and more): when it is complete."""
@@ -79,6 +83,14 @@ class OverlappingSockets(Sockets):
         """When a pass may begin whose weights come with the copy of ``program`` that began at ``start``."""
         kinds = ((int(costs.copy_ps[program]), costs.ahead((program, *step[:4]))) for costs in self._kinds)
         return start + max(copy_ps - ahead for copy_ps, ahead in kinds)
+
+    def swap(self, start: Picoseconds, size: Bytes) -> Picoseconds:
+        """See ``Sockets``."""
+        end = super().swap(start, size)
+        for tile, costs in zip(self._tiles, self._kinds, strict=True):
+            tile.copy(start, start + costs.swap_ps(size))
+        append(self._copies, start, end)
+        return end
 
     def prefill(self, now: Picoseconds, program: int, step: tuple[int, ...]) -> Picoseconds:
         """See ``Sockets``."""

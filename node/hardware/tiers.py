@@ -55,6 +55,19 @@ class Tiers:
         self._in_use[symbol] = end
         return Completion(end, command.address, size, self.hbm.used)
 
+    def swap(self, command: Command, start: Picoseconds, end: Picoseconds) -> Completion:
+        """SWAP of KV cache: into its room in DDR, or from there."""
+        symbol, out = command.symbol, command.tier == Tier.DDR
+        found = self.ddr.address(symbol) if out else self.ddr.read(symbol, start)
+        _same_address(self.ddr, symbol, found, command.address)
+        if command.size != self.ddr.size(symbol):
+            raise HardwareError(
+                f"{self.ddr.name}: symbol {symbol} has {self.ddr.size(symbol):,} bytes, not {command.size:,}"
+            )
+        if out:
+            self.ddr.fill(symbol, end)
+        return Completion(end, command.address, command.size, (self.ddr if out else self.hbm).used)
+
     def read(self, command: Command, size: Bytes, whole: Picoseconds, end: Picoseconds) -> Completion:
         """PREFILL or DECODE with weights of ``size`` bytes, all of which it needs at ``whole``."""
         _same_address(self.hbm, command.symbol, self.hbm.read(command.symbol, whole), command.address)

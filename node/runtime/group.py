@@ -14,12 +14,13 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from node.errors import InvariantError
+from node.request import Requests
 from node.runtime import steps
 from node.runtime.admission import Admission
 from node.runtime.memory import GroupMemory
 from node.runtime.scheduler import Decision, Route, Serve
 from node.runtime.service import Order
-from node.runtime.settings import Settings
+from node.runtime.settings import Settings, kv_bytes
 from node.runtime.sharding import Layout
 from node.runtime.shared_waiting import SharedWaiting
 from node.runtime.stay import Stays
@@ -38,26 +39,39 @@ KV: Final = 3
 
 
 class Known(NamedTuple):
-    """The columns of a workload as lists; ``kv_bytes``: of each request's whole length, at its expert.
+    """The columns of a workload as lists, which grow; ``kv_bytes``: of each request's whole length, at its expert.
 
     ``deadline``: see ``Settings.deadlines``.
     """
 
-    arrival: Sequence[Picoseconds]
-    input_tokens: Sequence[int]
-    output_tokens: Sequence[int]
-    expert: Sequence[int]
-    kv_bytes: Sequence[Bytes]
+    arrival: list[Picoseconds]
+    input_tokens: list[int]
+    output_tokens: list[int]
+    expert: list[int]
+    kv_bytes: list[Bytes]
+    deadline: list[Picoseconds]
     order: Order
-    deadline: Sequence[Picoseconds]
+
+    @classmethod
+    def nobody(cls, settings: Settings) -> Known:
+        """Of a workload that is yet to come."""
+        return cls([], [], [], [], [], [], Order(settings.services, settings.fairness))
+
+    def expect(self, requests: Requests, settings: Settings) -> None:
+        """More requests."""
+        self.arrival.extend(requests.arrival.tolist())
+        self.input_tokens.extend(requests.input_tokens.tolist())
+        self.output_tokens.extend(requests.output_tokens.tolist())
+        self.expert.extend(requests.expert.tolist())
+        self.kv_bytes.extend(kv_bytes(requests, settings.sizes).tolist())
+        self.deadline.extend(settings.deadlines(requests))
+        self.order.expect(requests)
 
 
 class Group:
-    """A group of sockets; ``newcomers`` reach it by themselves, in order, the others are handed over to it."""
+    """A group of sockets. Those whom it is told to ``expect`` reach it by themselves, others are handed over to it."""
 
-    def __init__(
-        self, layout: Layout, settings: Settings, known: Known, newcomers: Sequence[int], perform: Perform | None = None
-    ) -> None:
+    def __init__(self, layout: Layout, settings: Settings, known: Known, perform: Perform | None = None) -> None:
         self.layout, self.settings = layout, settings
         self.since, self.fairness, self.batch = known.order.since, settings.fairness, settings.batch
         self.stream = Stream(layout.group, perform)
@@ -67,6 +81,7 @@ class Group:
         self.stays = Stays(settings.stay, self.cache, self.waiting, known.order.since)
         self.activations = self.memory.activations  # by expert
         self.running: list[Running] = []  # in the order in which they end
+        self.members = 0  # of the batch
         self.active: int | None = None
         self.routed = False
         self.batch_left = 0
@@ -75,7 +90,8 @@ class Group:
         self.hits = self.misses = self.late = 0  # requests; a miss waits for a copy, of late ones begun before
         self.admission = Admission(known.arrival, settings.queue_limit, known.deadline)
         self._known = known
-        self._newcomers, self._times = newcomers, [known.arrival[number] for number in newcomers]
+        self._newcomers: list[int] = []
+        self._times: list[Picoseconds] = []
         self._came = 0  # how many of them
         self._unrouted = deque[int]()  # their keys, in order
 
@@ -88,6 +104,11 @@ class Group:
     def newcomer(self) -> int:
         """The key of the newcomer that is routed next."""
         return self._unrouted[0]
+
+    def expect(self, newcomers: Sequence[int]) -> None:
+        """``newcomers`` will come, in order, after all before."""
+        self._newcomers.extend(newcomers)
+        self._times.extend([self._known.arrival[number] for number in newcomers])
 
     def next_arrival(self) -> Picoseconds | None:
         """When the next newcomer comes."""
@@ -142,10 +163,10 @@ class Group:
 
         None if nobody waits, or there is a copy to wait for. Raises ``InvariantError`` where somebody could be served.
         """
-        if not (self.waiting.count or self.running or self.unrouted):
+        if not (self.waiting.count or self.members or self.unrouted):
             return None
         blocked, until, copying = self.stays.blocked(now), self.stays.of_age(now), self.cache.copying is not None
-        for_nothing = self.running or self.unrouted or (until is None and not copying)
+        for_nothing = self.members or self.unrouted or (until is None and not copying)
         if for_nothing or not all(expert in blocked for expert in self.waiting.queues):
             raise InvariantError(f"group {self.layout.group} is idle at {now:,} ps with requests waiting")
         return None if copying else until
@@ -170,17 +191,19 @@ class Group:
             task = self._serve(decision, now)
         elif isinstance(decision, Route):
             task = self._route(decision.requests, now)
-        if task is None:
-            if not self.running:
-                raise InvariantError(f"group {self.layout.group}: no KV cache for anybody, and nobody to wait for")
-            task = decode_task(self._known.expert[self.running[0][REQUEST]])
-        return task
+        return self._decode(now) if task is None else task
+
+    def _decode(self, now: Picoseconds) -> Task:
+        """The running batch goes on."""
+        if not self.running:
+            raise InvariantError(f"group {self.layout.group}: no KV cache for anybody, and nobody to wait for")
+        return decode_task(self._known.expert[self.running[0][REQUEST]])
 
     def prefetch(self, now: Picoseconds, serving: int) -> int | None:
         """The expert that is served next, where it is not in HBM and got room without evicting one in use."""
         if self.settings.next_expert is None or self.cache.copying is not None or not self.waiting.count:
             return None
-        in_use = {serving, *(self._known.expert[one[REQUEST]] for one in self.running[:1])}
+        in_use = {serving} if self.active is None or not self.members else {serving, self.active}
         expert = self.settings.next_expert(self, now, self.stays.blocked(now, in_use))
         if expert is None or self.cache.resident(expert):
             return None
@@ -201,14 +224,18 @@ class Group:
 
     def join(self, task: Task, now: Picoseconds, ended: Collection[int] = ()) -> list[Running]:
         """The prefill of ``task`` is over; those whose answer is complete with it, or has ``ended`` all the same."""
+        self._enter(task.who, task.kv, ended)
+        return self._end(now)
+
+    def _enter(self, who: Sequence[int], ranges: Sequence[Range], ended: Collection[int] = ()) -> None:
+        """Those who have their first token are in the running batch."""
         inputs, outputs = self._known.input_tokens, self._known.output_tokens
         before = self.steps - 1
-        for request, kv in zip(task.who, task.kv, strict=True):
+        for request, kv in zip(who, ranges, strict=True):
             offset = inputs[request] - before
             self._offsets += offset
             self.running.append((before + (1 if request in ended else outputs[request]), request, offset, kv))
         self.running.sort()
-        return self._end(now)
 
     def generated(self, one: Running) -> int:
         """How many tokens a request of the running batch has."""
@@ -231,19 +258,22 @@ class Group:
             count = bisect_right(running, steps, key=itemgetter(LAST))
             ended, self.running = running[:count], running[count:]
         if ended:
-            self.memory.kv.release([one[KV] for one in ended], now)
+            self._release(ended, now)
+            self.members -= len(ended)
             self._offsets -= sum([one[OFFSET] for one in ended])
         return ended
 
+    def _release(self, ended: Sequence[Running], now: Picoseconds) -> None:
+        self.memory.kv.release([one[KV] for one in ended], now)
+
     def _route(self, most: int, now: Picoseconds) -> Task | None:
-        """Take up to ``most`` newcomers, and one KV range for all of them and the router's tokens for each."""
+        """Take up to ``most`` newcomers, and KV cache for all of them and the router's tokens for each."""
         settings, router = self.settings, self.settings.router
         assert router is not None
-        size, tokens, inputs = settings.sizes[router], settings.router_tokens, self._known.input_tokens
+        tokens, inputs = settings.router_tokens, self._known.input_tokens
         who = [self._known.order.request[key] for key in islice(self._unrouted, most)]
         while who:
-            needed = sum([size.kv_bytes(inputs[request] + tokens) for request in who])
-            held = self.memory.kv.reserve((needed,), now)
+            held = self._reserve_for_router(router, [inputs[request] + tokens for request in who], now)
             if held:
                 for _ in who:
                     self._unrouted.popleft()
@@ -253,12 +283,12 @@ class Group:
         return None
 
     def _serve(self, serve: Serve, now: Picoseconds) -> Task | None:
-        """Take up to ``serve.requests`` who wait for an expert, each with a KV range for its whole length."""
+        """Take up to ``serve.requests`` who wait for an expert, as many as get KV cache."""
         expert, settings, waiting = serve.expert, self.settings, self.waiting
-        kv_bytes, all_waiting = self._known.kv_bytes, waiting.count
+        all_waiting = waiting.count
         number = self._known.order.request
         who = [number[key] for key in islice(waiting.queues[expert], serve.requests)]
-        held = self.memory.kv.reserve([kv_bytes[request] for request in who], now)
+        held = self._reserve(who, now)
         if not held:
             return None
         del who[len(held) :]
@@ -266,6 +296,7 @@ class Group:
         if serve.opens_batch:
             self.batch_left = min(settings.batch, all_waiting)
         self.batch_left -= len(who)
+        self.members += len(who)
         miss = not self.cache.resident(expert)
         self.misses += miss
         self.late += expert == self.cache.copying
@@ -275,10 +306,28 @@ class Group:
         calls = len(who) if overhead == "per_request" else int(serve.opens_batch and overhead == "per_batch")
         return serve_task(who, expert, miss, calls, held)
 
+    def _reserve(self, who: Sequence[int], now: Picoseconds) -> list[Range]:
+        """KV ranges for the first of ``who``, as many as get one: each for its whole length."""
+        kv_bytes = self._known.kv_bytes
+        return self.memory.kv.reserve([kv_bytes[request] for request in who], now)
+
+    def _reserve_for_router(self, router: int, lengths: Sequence[int], now: Picoseconds) -> list[Range]:
+        """KV cache for sequences of these lengths: one range for all, none where there is no room."""
+        size = self.settings.sizes[router]
+        return self.memory.kv.reserve((sum([size.kv_bytes(length) for length in lengths]),), now)
+
+    def release(self, held: Sequence[Range], now: Picoseconds) -> None:
+        """The router is done with KV cache."""
+        self.memory.kv.release(held, now)
+
     def prefill_step(self, task: Task) -> steps.Step:
         """One pass over the prompts of ``task``."""
         inputs = self._known.input_tokens
         return steps.prefill([inputs[request] for request in task.who], self.settings.sizes[task.expert].window)
+
+    def first_step(self, task: Task) -> steps.Step:
+        """The pass of ``task`` that will be the first with its expert."""
+        return self.prefill_step(task)
 
     def decode_step(self, task: Task) -> steps.Step:
         """Steps of the running batch until somebody ends."""

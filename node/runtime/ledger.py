@@ -20,17 +20,24 @@ CHARGES = ("queue", "switch", "router", "call_overhead", "prefill", "decode", "s
 
 
 class Ledger:
-    """Notes of ``count`` requests, by their places in the workload.
+    """Notes of requests, by their places in the workload; of ``count`` at first.
 
     ``routed``, ``served``, ``ended``: of each request the number of the router's run, of the task that began it and of
-    the moment at which it ended. A group's decode clock is the time that it has spent in decode steps so far.
+    the moment at which it ended. A group's decode clock is the time that it has spent in decode steps so far;
+    ``missed``: by request how much of it passed while it had to make room.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int = 0) -> None:
         self.routed, self.served, self.ended = (array("q", bytes(8 * count)) for _ in range(3))
+        self.missed: dict[int, Picoseconds] = {}
         self._runs = array("q")  # of the router: start, end of the call, end
         self._tasks = array("q")  # group, start, end of the copy, of the calls, of the prefill, decode clock then
         self._moments = array("q")  # time, decode clock
+
+    def expect(self, count: int) -> None:
+        """There will be ``count`` requests more."""
+        for noted in (self.routed, self.served, self.ended):
+            noted.frombytes(bytes(8 * count))
 
     def run(self, start: Picoseconds, called: Picoseconds, end: Picoseconds) -> int:
         """Note a run of the router; its number."""
@@ -60,6 +67,9 @@ class Ledger:
         group, start, copied, called, first, clock = tasks[:, np.frombuffer(self.served, dtype=np.int64)[served]]
         end, clock_at_end = moments[:, np.frombuffer(self.ended, dtype=np.int64)[served]]
         arrival, decode = requests.arrival, clock_at_end - clock
+        if self.missed:
+            away = np.array(list(self.missed.items()), dtype=np.int64).T
+            decode[np.searchsorted(served, away[0])] -= away[1]
         charges = {
             "queue": start - arrival,
             "switch": copied - start,

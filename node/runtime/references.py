@@ -43,9 +43,9 @@ class References:
 
 def keys_by_expert(requests: Requests, order: Order, experts: int) -> list[deque[int]]:
     """Of each of so many ``experts`` the keys of its requests, in order: the future, for those who may know it."""
-    expert = requests.expert[order.request]
-    ends = np.cumsum(np.bincount(expert, minlength=experts))
-    return [deque(part.tolist()) for part in np.split(np.argsort(expert, kind="stable"), ends[:-1])]
+    numbers = np.argsort(requests.expert, kind="stable")
+    ends = np.cumsum(np.bincount(requests.expert, minlength=experts))
+    return [deque(sorted(order.key[number] for number in part.tolist())) for part in np.split(numbers, ends[:-1])]
 
 
 def fewest_misses(experts: Ints, sizes: Sequence[Bytes], room: Bytes, pinned: Collection[int] = ()) -> int:

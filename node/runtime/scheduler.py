@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Sequence
+from collections.abc import Callable, Container
 from typing import NamedTuple, Protocol
 
+from node.runtime.service import Numbers
 from node.runtime.waiting import Waiting
 from node.units import Picoseconds
 
@@ -39,31 +40,30 @@ class View(Protocol):
 
     ``since``: since when (ps) a request counts as waiting, by its key (see ``node.runtime.service``); ``unrouted``: how
     many have no expert yet, ``newcomer`` the key of the first of them; ``waiting``: who has an expert, by their keys;
-    ``running``: who is served; ``active``: the expert of the running batch
+    ``members``: how many are served, ``active``: the expert of the running batch
     or the last one; ``routed``: nobody was served since the router ran; ``batch_left``: pairs of the batch under way
     that are still to be served; ``fairness`` in ps; ``blocked``: of those waited for, the experts that cannot come now.
     """
 
-    since: Sequence[Picoseconds]
+    since: Numbers
     waiting: Waiting
     active: int | None
     routed: bool
     batch_left: int
     batch: int
     fairness: Picoseconds
+    members: int
 
     @property
     def unrouted(self) -> int: ...  # noqa: D102
     @property
     def newcomer(self) -> int: ...  # noqa: D102
-    @property
-    def running(self) -> Collection[object]: ...  # noqa: D102
     def blocked(self, now: Picoseconds) -> Container[int]: ...  # noqa: D102
 
 
 def paper(view: View, now: Picoseconds) -> Decision:
     """As published: route a batch, then its (prompt, expert) pairs one after another, nothing overlapped."""
-    if view.running:
+    if view.members:
         return DECODE
     oldest = view.waiting.oldest(view.blocked(now))
     if oldest is not None:
@@ -81,7 +81,7 @@ def affinity(view: View, now: Picoseconds) -> Decision:
     another expert, nobody joins any more and the batch drains for that one. Otherwise the next expert is the one most
     asked for; of equals a resident one, then the one waited for longest.
     """
-    if view.running:
+    if view.members:
         return _beside_a_batch(view, now)
     unrouted = view.unrouted
     if unrouted and not (view.waiting.count and view.routed):
@@ -94,7 +94,7 @@ def affinity(view: View, now: Picoseconds) -> Decision:
 
 def _beside_a_batch(view: View, now: Picoseconds) -> Decision:
     """Of ``affinity``, while a batch is running."""
-    unrouted, waiting, room = view.unrouted, view.waiting, view.batch - len(view.running)
+    unrouted, waiting, room = view.unrouted, view.waiting, view.batch - view.members
     if unrouted and not view.routed and now - view.since[view.newcomer] > view.fairness:
         return Route(min(view.batch, unrouted))
     if not room:

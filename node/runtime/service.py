@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Protocol
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from node.request import Requests
 from node.units import Picoseconds
 
 _LONGEST: Picoseconds = 2**58  # of fairness, nine years: with all priorities still an int64
+_MOST = 2**40  # requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,28 +25,48 @@ class Service:
     e2e: Picoseconds | None = None
 
 
-class Order(NamedTuple):
-    """Who is served first: a request's ``key`` is its place in that order, ``request`` is who has a key.
+class Numbers(Protocol):
+    """Found by number, or by key."""
 
-    ``since``: by key, since when (ps) it counts as waiting.
+    def __getitem__(self, key: int, /) -> int: ...
+
+
+class Order:
+    """Who is served first: by arrival, where a step of priority counts as if a request had come ``fairness`` earlier.
+
+    So nobody is overtaken by one who came later than the difference in priority times ``fairness``. ``key``: of a
+    request by its number, what it is sorted by. By key: ``request``, whose it is; ``since`` when (ps) it counts as
+    waiting.
     """
 
-    key: Sequence[int]
-    request: Sequence[int]
-    since: Sequence[Picoseconds]
+    key: Numbers
+    request: Numbers
+    since: Numbers
+
+    def __init__(self, services: Sequence[Service], fairness: Picoseconds) -> None:
+        self._steps = np.array([service.priority for service in services]) * min(fairness, _LONGEST)
+        self._keys: list[int] = []
+        self._requests: dict[int, int] = {}
+        self._since: dict[int, Picoseconds] = {}
+        self._arrivals: list[Picoseconds] = []
+        self.key, self.request, self.since = self._keys, self._requests, self._since
+        if not self._steps.any():
+            self.key, self.request, self.since = range(_MOST), range(_MOST), self._arrivals
+
+    def expect(self, requests: Requests) -> None:
+        """More requests, after all before."""
+        if not self._steps.any():
+            self._arrivals.extend(requests.arrival.tolist())
+            return
+        since = (requests.arrival - self._steps[requests.service]).tolist()
+        for number, waits in enumerate(since, len(self._keys)):
+            key = waits * _MOST + number
+            self._keys.append(key)
+            self._requests[key], self._since[key] = number, waits
 
 
 def order_of(requests: Requests, services: Sequence[Service], fairness: Picoseconds) -> Order:
-    """By arrival, where a step of priority counts as if a request had come ``fairness`` earlier.
-
-    So nobody is overtaken by one who came later than the difference in priority times ``fairness``.
-    """
-    steps = np.array([service.priority for service in services])[requests.service]
-    if not steps.any():
-        numbers = range(len(requests))
-        return Order(numbers, numbers, requests.arrival.tolist())
-    since = requests.arrival - steps * min(fairness, _LONGEST)
-    request = np.argsort(since, kind="stable")
-    key = np.empty_like(request)
-    key[request] = np.arange(len(request))
-    return Order(key.tolist(), request.tolist(), since[request].tolist())
+    """The order of ``requests``."""
+    order = Order(services, fairness)
+    order.expect(requests)
+    return order

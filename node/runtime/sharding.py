@@ -30,7 +30,7 @@ class ModelSize:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A range of addresses in HBM."""
+    """A range of addresses."""
 
     start: int
     size: Bytes
@@ -39,6 +39,8 @@ class Region:
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Addresses of one group: ``ddr[expert]`` of its experts' home copies; the parts of HBM (router: 0 bytes if none).
+
+    ``swap``: what is left of DDR.
 
     ``pinned[expert]``: of those that never leave HBM, between the KV cache and ``experts``, the room of all others.
     ``shared``: whether other groups have some of its experts, too.
@@ -51,6 +53,7 @@ class Layout:
     experts: Region
     pinned: dict[int, int] = field(default_factory=dict)
     shared: bool = False
+    swap: Region = field(default_factory=lambda: Region(0, 0))
 
 
 def groups_of(sockets: int, degree: int) -> int:
@@ -127,4 +130,5 @@ def lay_out(
         experts=Region(start, room),
         pinned=held,
         shared=shared,
+        swap=Region(ddr_capacity - allocator.free, allocator.free),
     )

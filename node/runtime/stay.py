@@ -7,11 +7,12 @@ room. Schedulers leave out the experts that cannot come for want of room.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Container
 from functools import cached_property
 from typing import NamedTuple
 
 from node.runtime.expert_cache import ExpertCache
+from node.runtime.service import Numbers
 from node.runtime.waiting import Waiting
 from node.units import Bytes, Picoseconds
 
@@ -27,7 +28,7 @@ class Stay(NamedTuple):
 class Stays:
     """Who stays in one group; ``since`` when (ps) requests count as waiting, by key."""
 
-    def __init__(self, stay: Stay, cache: ExpertCache, waiting: Waiting, since: Sequence[Picoseconds]) -> None:
+    def __init__(self, stay: Stay, cache: ExpertCache, waiting: Waiting, since: Numbers) -> None:
         self._min_residency, self._drain, self._fairness = stay
         self._bounded = stay.min_residency > 0 or stay.drain > 0
         self._cache, self._waiting, self._since = cache, waiting, since

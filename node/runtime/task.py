@@ -5,7 +5,8 @@ from __future__ import annotations
 from node.stream import Range
 from node.units import Picoseconds
 
-COPY, CALL, ROUTER_PREFILL, ROUTER_DECODE, PREFILL, DECODE = range(6)  # stages
+# stages; from the router's prefill on they are runs
+COPY, CALL, SWAP_OUT, SWAP_IN, ROUTER_PREFILL, ROUTER_DECODE, PREFILL, AGAIN, MIXED, DECODE = range(10)
 
 
 class Task:

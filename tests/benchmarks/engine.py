@@ -19,7 +19,8 @@ from pathlib import Path
 
 from cluster.config_file import parse_setting, read_config
 from cluster.coordinator import MOST_COMMANDS
-from cluster.runner import no_search_for_cycles, prepare
+from cluster.cycles import no_search_for_cycles
+from cluster.runner import prepare
 
 TRACE = Path(__file__).resolve().parents[3] / "shared/traces/azure_llm_2023_conv.csv"
 MILLION = 1_000_000

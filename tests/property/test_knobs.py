@@ -32,6 +32,7 @@ BASE: Settings = {
 ABSENT = object()
 GROUPS = [{"model": "llama-2-7b", "count": 3}, {"model": "mistral-7b", "count": 3, "weight": 1.0, "dtype": "bf16"}]
 CLASSES = [{"name": "a", "share": 1.0, "priority": 1, "ttft": "400 ms", "e2e": "900 ms"}, {"name": "b", "ttft": "1 s"}]
+SHORT = {"workload.output_tokens": 300, "experts.count": 1, "experts.router": "none", "machine.hbm.capacity": ABSENT}
 TRACED = ("workload.requests", "workload.rate", "workload.input_tokens", "workload.output_tokens")
 GROUPED = {"experts.count": ABSENT, "experts.group": GROUPS}
 TP4 = {"sharding.tensor_parallel": 4, "machine.hbm.capacity": "18 GB"}
@@ -79,6 +80,9 @@ KNOBS: dict[str, tuple[object, Settings]] = {
     "runtime.drain": (4, {"workload.rate": 100.0, "workload.requests": 60, "runtime.scheduler": "paper"}),
     "runtime.queue_limit": (3, {"workload.rate": 100.0}),
     "runtime.shed_late": (True, {"workload.rate": 100.0, "slo.ttft": "500 ms"}),
+    "runtime.prefill_chunk": (64, {}),
+    "runtime.kv_block": (16, {**SHORT, "runtime.kv_reserve": "1 GiB"}),
+    "runtime.preemption": ("swap", {**SHORT, "runtime.kv_reserve": "600 MiB", "runtime.kv_block": 16}),
     "slo.ttft": ("500 ms", {"slo.e2e": "900 ms"}),
     "slo.e2e": ("300 ms", {"slo.ttft": "100 s"}),
     "slo.classes": (CLASSES, {}),

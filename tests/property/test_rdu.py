@@ -70,7 +70,10 @@ DONE = COPIED + PROGRAMS[0].decode(1).run_ps(5, 1, 20) + PROGRAMS[0].prefill(Ste
         (5, {"tier": Tier.DDR, "symbol": 9}, "DDR of socket 3: symbol 9 is not alive"),
         (2, {"address": 65}, "HBM of socket 3: symbol 0 is at 64, not 65"),
         (2, {"program": 1}, f"HBM of socket 3: symbol 0 has {SIZE:,} bytes, not {SIZES[1]:,}"),
-        (3, {"kind": 6}, "socket 3 knows no such kind"),
+        (3, {"kind": 7}, "socket 3 knows no such kind"),
+        (2, {"kind": Kind.SWAP, "address": 128, "size": SIZE + 1}, f"DDR of .* 0 has {SIZE:,} bytes, not {SIZE + 1:,}"),
+        (2, {"kind": Kind.SWAP, "address": 129, "size": SIZE}, "DDR of socket 3: symbol 0 is at 128, not 129"),
+        (2, {"kind": Kind.SWAP, "symbol": 7, "tier": Tier.DDR}, "DDR of socket 3: symbol 7 is not alive"),
         (4, {"kind": -1}, "socket 3 knows no such kind"),
         (2, {"size": SIZE + 1}, f"HBM of socket 3: symbol 0 has {SIZE:,} bytes, not {SIZE + 1:,}"),
         (5, {"address": 65}, "HBM of socket 3: symbol 0 is at 64, not 65"),
@@ -110,6 +113,15 @@ def test_a_window_with_a_gap_or_an_unknown_program_is_refused(at: int, changed: 
     socket.replay(to_columns(GOOD[:2]))
     with pytest.raises(HardwareError, match=r"^command 2: socket 3 never got it$"):
         socket.replay(to_columns(GOOD[3:]))
+
+
+def test_what_went_to_ddr_is_not_read_before_it_is_there() -> None:
+    room, out = GOOD[0]._replace(kind=Kind.ALLOCATE), GOOD[0]._replace(sequence=1, kind=Kind.SWAP)
+    there = MACHINE.copy_ps(SIZE, 2)
+    back = GOOD[0]._replace(sequence=2, kind=Kind.SWAP, tier=Tier.HBM, issued=there)
+    assert rdu().replay(to_columns([room, out, back]))[0].tolist() == [0, there, 2 * there]
+    with pytest.raises(RefusedError, match="DDR of socket 3: symbol 0 read at 0 ps, but it is never written"):
+        rdu().replay(to_columns([room, back._replace(sequence=1, issued=0)]))
 
 
 def test_every_engine_starts_when_it_is_free() -> None:

@@ -60,7 +60,7 @@ class Account:
 
     def do(self, command: Command) -> Completion:
         self.counts["commands"] += 1
-        if command.kind in (Kind.COPY, Kind.PREFILL, Kind.DECODE):
+        if command.kind in (Kind.COPY, Kind.PREFILL, Kind.DECODE, Kind.SWAP):
             return self.work(command)
         if command.kind == Kind.FREE:
             del self.live[command.tier, command.symbol]
@@ -72,26 +72,30 @@ class Account:
         return Completion(command.issued, command.address, command.size, self.used(command.tier))
 
     def work(self, command: Command) -> Completion:
-        size, program = SIZES[command.symbol], PROGRAMS[command.program]
-        if command.kind == Kind.COPY:
+        moves = command.kind in (Kind.COPY, Kind.SWAP)
+        size = command.size if command.kind == Kind.SWAP else SIZES[command.symbol]
+        program = PROGRAMS[command.program]
+        if moves:
             start = max(command.issued, self.free["dma"])
-            self.valid[command.symbol] = end = self.free["dma"] = start + MACHINE.copy_ps(size, 2)
-            self.counts["copied"] += size
+            end = self.free["dma"] = start + MACHINE.copy_ps(size, 2)
+            if command.kind == Kind.COPY or command.tier == Tier.DDR:
+                self.valid[command.symbol] = end
+            self.counts["copied" if command.kind == Kind.COPY else "swapped"] += size
             self.counts["dma_busy"] += end - start
             self.copies.append((start, end))
         elif command.kind == Kind.PREFILL:
             self.counts["link_busy"] += program.prefill(shape_of(command))[1]
         else:
             self.counts["link_busy"] += command.steps * program.decode(command.sequences).link_ps
-        if command.kind != Kind.COPY:
+        if not moves:
             self.runs.append(command)
         self.free["tile"] = self.counts["tile_busy"] = 0
         for run in self.runs:
             start = max(run.issued, self.free["tile"])
             self.ends[run.sequence] = self.free["tile"] = self.walk(run, start)
             self.counts["tile_busy"] += self.free["tile"] - start
-        end = self.free["dma" if command.kind == Kind.COPY else "tile"]
-        return Completion(end, command.address, size, self.used(Tier.HBM))
+        end = self.free["dma" if moves else "tile"]
+        return Completion(end, command.address, size, self.used(command.tier if moves else Tier.HBM))
 
     def walk(self, command: Command, now: int) -> int:
         """When a run that starts ``now`` ends, from step to step and copy to copy."""
@@ -115,7 +119,7 @@ class Account:
 
     def cuts(self, commands: list[Command]) -> list[int]:
         """Where windows may end: no copy slows down a run of a window before its own."""
-        copies = [command.sequence for command in commands if command.kind == Kind.COPY]
+        copies = [command.sequence for command in commands if command.kind in (Kind.COPY, Kind.SWAP)]
         started = dict(zip(copies, (start for start, _ in self.copies), strict=True))
 
         def apart(cut: int) -> bool:
@@ -131,6 +135,15 @@ class Account:
 
 def shape_of(prefill: Command) -> Step:
     return Step(prefill.tokens, prefill.pairs, prefill.context, prefill.sequences)
+
+
+def swapping(room: int | None, there: bool, what: int) -> tuple[Kind, Tier]:
+    """What comes next for KV cache that makes room: it gets some in DDR, goes there, comes back, is at an end."""
+    if room is None:
+        return Kind.ALLOCATE, Tier.DDR
+    if there and what >= 5:
+        return Kind.FREE, Tier.DDR
+    return Kind.SWAP, Tier.HBM if there else Tier.DDR
 
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=3)
@@ -150,7 +163,13 @@ def streams(draw: Callable) -> tuple[list[Command], list[Completion], Account]:
         add(Kind.LOAD, expert, tier=Tier.DDR, address=(9 - expert) * SLOT, size=size)
     for _ in range(draw(st.integers(0, 40))):
         now = max(now, draw(st.sampled_from([0, 0, account.free["dma"] - 1, account.free["tile"] - 1, now + 10**7])))
-        what, symbol = draw(st.integers(0, 9)), draw(st.sampled_from([0, 1, 2, 3, 0, 1, 2, 3, 10, 11]))
+        what, symbol = draw(st.integers(0, 9)), draw(st.sampled_from([0, 1, 2, 3, 0, 1, 2, 3, 10, 11, 20, 21]))
+        if symbol >= 20:
+            room = account.live.get((Tier.DDR, symbol))
+            now = max(now, account.valid.get(symbol, 0))
+            kind, to = swapping(room, symbol in account.valid, what)
+            add(kind, symbol, size=draw(st.integers(1, SLOT)) if room is None else room, tier=to)
+            continue
         size = account.live.get((Tier.HBM, symbol))
         if size is not None and what < 2:  # nobody uses what is freed or written again
             now = max(now, *account.free.values())

@@ -21,6 +21,7 @@ TABLES = [entry.name for entry in fields(Config) if entry.name not in ("seed", "
 TRACE = (("workload.trace", "t.csv"), "workload.trace is set")
 AT_ONCE = (("workload.arrivals", "at_once"), "workload.arrivals is at_once")
 ALL_GROUPS = (("sharding.home", "all_groups"), "sharding.home is all_groups")
+ABOVE_ONE = "routing.nodes is above 1, and a node's sockets are in one process"
 GROUPS = (("experts.group", [{"count": 2}]), "experts.group is set")
 WITHOUT_EFFECT: list[tuple[str, object, tuple[tuple[str, object], str]]] = [
     ("workload.requests", 5, TRACE),
@@ -44,6 +45,8 @@ WITHOUT_EFFECT: list[tuple[str, object, tuple[tuple[str, object], str]]] = [
         (("runtime.scheduler", "paper"), "runtime.scheduler is paper and no class has a priority"),
     ),
     ("runtime.orchestration", "so", (("runtime.fusion", "unfused"), "runtime.fusion is not fused or looped")),
+    ("cluster.sockets_per_actor", 2, (("routing.nodes", 2), ABOVE_ONE)),
+    ("cluster.node_workers", 2, (("cluster.backend", "local"), "cluster.backend is not ray")),
     ("cluster.address", "auto", (("cluster.backend", "local"), "cluster.backend is not ray")),
 ]
 

@@ -52,6 +52,7 @@ def test_every_key_refuses_a_value_of_another_type(key: str, toml: Toml, fault: 
 PINNED = "must be numbers of experts, 0 to 149, each once"
 A_RATE = "must be a finite number above 0"
 A_TABLE = "must be [[experts.group]] tables of model, count, weight, dtype"
+TOKENS = "must be a whole number from 0 to 1,000,000"
 A_CLASS = "must be [[slo.classes]] tables of name, share, priority, ttft, e2e"
 NO_KEY = f"unknown key; there are seed and the tables {', '.join(TABLES)}"
 WRONG: list[tuple[str, object, str]] = [  # what is said after where it was set, the key and the value
@@ -78,6 +79,9 @@ WRONG: list[tuple[str, object, str]] = [  # what is said after where it was set,
     *(("workload.rate", rate, A_RATE) for rate in (float("nan"), float("inf"), 0.0, -1.0)),
     ("experts.group.count", 0, "must be at least 1"),
     *(("experts.group.weight", weight, "must be a number above zero") for weight in (0.0, float("nan"), float("inf"))),
+    *((key, n, TOKENS) for key in ("runtime.prefill_chunk", "runtime.kv_block") for n in (-1, MOST + 1)),
+    ("runtime.preemption", "swap", "runtime.kv_block must say what a page is; set it, for example to 16"),
+    ("runtime.prefill_chunk", 7, "must be 0 or at least runtime.batch = 8, a token for each of them"),
     *(("slo.classes", value, A_CLASS) for value in (5, "all", [], [{"name": "a"}, 4])),
     ("slo.classes.rate", 3, "unknown key; [[slo.classes]] has name, share, priority, ttft, e2e"),
     *(("slo.classes.name", name, "each class must have a name of its own") for name in ("", "first")),
@@ -118,17 +122,21 @@ def test_every_choice_is_held_to_its_list(given: Given, fault: Fault) -> None:
         "runtime.call_overhead": {"per_request", "per_batch", "none"},
         "runtime.fusion": {"unfused", "conventional", "fused", "looped"},
         "runtime.orchestration": {"ho", "so"},
+        "runtime.preemption": {"recompute", "swap"},
+        "routing.policy": {"round_robin", "least_loaded", "expert_affinity"},
         "cluster.backend": {"ray", "local"},
     }
     for key, choices in CHOICES.items():
         assert fault((key, "x")) == f"--set: {key} = 'x': must be one of {', '.join(choices)}"
         table, name = key.split(".")
-        assert [getattr(getattr(given((key, choice)), table), name) for choice in choices] == list(choices)
+        also = (("runtime.kv_block", 16),) if key == "runtime.preemption" else ()
+        assert [getattr(getattr(given((key, choice), *also), table), name) for choice in choices] == list(choices)
 
 
 def test_counts_are_from_one_to_a_million(given: Given, fault: Fault) -> None:
     assert {key.partition(".")[2] for key in AT_LEAST_ONE} == {
-        "count", "router_tokens", "tensor_parallel", "batch", "queue_limit", "sockets_per_actor",
+        "count", "router_tokens", "tensor_parallel", "batch", "queue_limit", "nodes", "sockets_per_actor",
+        "node_workers",
     }  # fmt: skip
     assert MOST == 10**6
     for key in AT_LEAST_ONE:

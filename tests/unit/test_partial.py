@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from node.dataflow.arrival import ahead_ps
 from node.dataflow.form import Step
 from node.errors import InputError, InvariantError, RefusedError
 from node.events import Command, Kind, Tier, to_columns
@@ -79,7 +80,10 @@ def test_the_kernels_beside_the_copy_have_less_of_hbm(deploy, simulate, requests
     outcome = simulate(deployment, requests((0, 128, 1, 0)))
     (copy,), (prefill,) = outcome.of_kind(Kind.COPY), outcome.of_kind(Kind.PREFILL)
     program, share = deployment.programs(0)[0], deployment.machine.hbm_share(8)
-    alone, beside = (program.prefill(Step(128, 128 * 129 // 2, 128, 1), part)[0] for part in (1.0, share))
+    step, rate = Step(128, 128 * 129 // 2, 128, 1), deployment.machine.copy_bytes_per_s(8)
+    alone, beside = (program.prefill(step, part)[0] for part in (1.0, share))
+    began = copy.completions[0].time - prefill.command.issued
+    assert began == ahead_ps(program, step, share, rate) != ahead_ps(program, step, 1.0, rate)
     assert alone < prefill.completions[0].time - prefill.command.issued < beside
     over = prefill.completions[0].time - copy.completions[0].time  # what is left of the pass when the copy is complete
     assert 0 < over < 0.1 * alone
@@ -133,6 +137,34 @@ def test_a_socket_refuses_a_run_that_begins_before_enough_of_its_weights_are_the
     socket(first)
     with pytest.raises(RefusedError, match=r"command 3: HBM of socket 3: symbol 0 read at .* ps, but it is there from"):
         socket(first - 1)
+
+
+def test_a_window_with_a_run_that_begins_in_time_is_done_at_once(clockwork, monkeypatch):
+    deployment = clockwork()
+    (program,) = deployment.programs(0)
+    monkeypatch.setattr(rdus, "AT_ONCE", 1)
+    monkeypatch.setattr(Rdu, "_one_by_one", lambda *_: pytest.fail("command by command"))
+    rdu = Rdu("socket 3", deployment.machine, [program], 1, partial=True)
+    found = rdu.replay(to_columns(commands(program.weight_bytes, Kind.PREFILL, 1_000 + round(BEGINS * MS))))
+    assert found[0].tolist()[2:] == [1_000 + 10 * MS, 1_000 + round((BEGINS + 1) * MS)]
+
+
+@pytest.mark.parametrize("chunk", [3, 5, 100])
+def test_a_step_of_a_prompts_first_chunk_begins_early(chunk, clockwork, simulate, requests):
+    """5 tokens in chunks of 3, beside which nobody answers yet: two steps of 1 ms."""
+    deployment = clockwork(partial=True, prefill_chunk=chunk, batch=2, call_overhead="none")
+    outcome = simulate(deployment, requests((0, 5, 1, 0)))
+    assert outcome.ms(0) == {"switch": BEGINS, "prefill": 2 if chunk == 3 else 1}
+
+
+def test_the_first_chunk_is_what_it_may_begin_early_by(deploy, simulate, requests):
+    deployment = deploy(slots=2, partial=True, prefill_chunk=512, call_overhead="none")
+    outcome = simulate(deployment, requests((0, 300, 1, 0), (0, 700, 1, 0)))
+    (copy,), (first, *_) = outcome.of_kind(Kind.COPY), outcome.of_kind(Kind.PREFILL)
+    pairs = 300 * 301 // 2 + 212 * 213 // 2
+    share, rate = deployment.machine.hbm_share(8), deployment.machine.copy_bytes_per_s(8)
+    ahead = ahead_ps(deployment.programs(0)[0], Step(512, pairs, 512, 2), share, rate)
+    assert copy.completions[0].time - first.command.issued == ahead
 
 
 def test_a_planner_that_begins_too_early_is_refused(clockwork, simulate, requests, monkeypatch):

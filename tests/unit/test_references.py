@@ -57,9 +57,10 @@ def test_the_future_is_the_keys_of_each_experts_requests():
     requests = Requests.of(
         [Request(number, number, 1, 1, expert, number // 2) for number, expert in enumerate((1, 0, 1))]
     )
-    for services, keys in (((Service(),) * 2, ([1], [0, 2])), ((Service(), Service(priority=1)), ([2], [0, 1]))):
-        found = keys_by_expert(requests, order_of(requests, services, 100), 3)
-        assert found == [*map(deque, keys), deque()]
+    for services, first in (((Service(),) * 2, [0, 2]), ((Service(), Service(priority=1)), [2, 0])):
+        order = order_of(requests, services, 100)
+        found = keys_by_expert(requests, order, 3)
+        assert found == [deque([order.key[1]]), deque(order.key[number] for number in first), deque()]
 
 
 def test_the_references_of_a_run_are_its_requests_as_they_were_served(clockwork, simulate, requests):

@@ -11,7 +11,7 @@ import pytest
 
 from cluster.backends import LocalBackend
 from cluster.config_file import read_config
-from cluster.residency import MOST_BINS, Residency, Residents
+from cluster.residency import MOST_BINS, Residency, Residents, most_asked
 from cluster.runner import prepare, run
 from node.deployment import Deployment
 from node.events import Command, Kind, Tier, to_columns
@@ -47,10 +47,10 @@ def deployment(clockwork: Callable[..., Deployment]) -> Deployment:
 
 
 def observed(deployment: Deployment, makespan_us: int, *windows: Sequence[Row]) -> Residents:
-    residency = Residency(deployment, np.array([1, 1, 0]))
+    residency = Residency(deployment, most_asked(np.array([1, 1, 0])))
     for rows in windows:
         residency.observe(window(rows))
-    return residency.finish(makespan_us * US)
+    return residency.sums(makespan_us * US).residents()
 
 
 def test_a_short_run_has_a_bin_for_each_microsecond(deployment: Deployment) -> None:

@@ -23,7 +23,7 @@ class Made:
     since: Sequence[int]
     waiting: Waiting
     unrouted: int
-    running: Sequence[object]
+    members: int
     active: int | None
     routed: bool
     batch_left: int
@@ -55,7 +55,7 @@ def view(
     for expert, numbers in (waiting or {}).items():
         for number in numbers:
             queues.add(expert, number)
-    made = Made(now, arrival, queues, unrouted, range(running), active, routed, batch_left, batch)
+    made = Made(now, arrival, queues, unrouted, running, active, routed, batch_left, batch)
     made.held_up = blocked
     return made
 
@@ -277,7 +277,7 @@ def test_a_decision_is_always_possible_and_never_over_the_batch(scheduler, data)
     )
     match scheduler(made):
         case None:
-            assert not (made.waiting.count or made.unrouted or made.running)
+            assert not (made.waiting.count or made.unrouted or made.members)
         case Decode():
             assert running
         case Route(requests=count):

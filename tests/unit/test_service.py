@@ -16,7 +16,7 @@ from node.errors import InputError
 from node.request import Request, Requests
 from node.runtime.admission import Admission, Reason, TurnedAway
 from node.runtime.homes import Sharding
-from node.runtime.service import Service, order_of
+from node.runtime.service import Order, Service, order_of
 from node.units import MS, PS_PER_S
 
 LOW, HIGH = Service("low"), Service("high", priority=1)
@@ -32,20 +32,39 @@ def of_classes(requests: list[Request], *classes: int) -> list[Request]:
 def test_without_priorities_requests_are_served_as_they_come():
     requests = Requests.of([Request(n, at, 1, 1, 0, n % 2) for n, at in enumerate((0, 5, 5, 9))])
     order = order_of(requests, (LOW, replace(HIGH, priority=0)), 100)
-    assert (list(order.key), list(order.request), list(order.since)) == ([0, 1, 2, 3], [0, 1, 2, 3], [0, 5, 5, 9])
+    assert [(order.key[n], order.request[n], order.since[n]) for n in range(4)] == [
+        (0, 0, 0),
+        (1, 1, 5),
+        (2, 2, 5),
+        (3, 3, 9),
+    ]
 
 
 def test_a_step_of_priority_counts_as_having_waited_fairness_longer():
     arrivals, classes = (0, 60, 100, 101, 250), (0, 0, 1, 1, 2)
     requests = Requests.of([Request(n, at, 1, 1, 0, of) for n, (at, of) in enumerate(zip(arrivals, classes))])  # noqa: B905
     order = order_of(requests, (LOW, HIGH, Service("top", priority=2)), 100)
-    assert order.request == [0, 2, 3, 4, 1] and order.since == [0, 0, 1, 50, 60]
-    assert [order.request[key] for key in order.key] == [0, 1, 2, 3, 4]
+    keys = [order.key[number] for number in range(5)]
+    assert [order.request[key] for key in keys] == [0, 1, 2, 3, 4]
+    assert [order.request[key] for key in sorted(keys)] == [0, 2, 3, 4, 1]
+    assert [order.since[key] for key in sorted(keys)] == [0, 0, 1, 50, 60]
 
 
 def test_fairness_without_end_is_strict_priority():
     requests = Requests.of([Request(n, n * PS_PER_S, 1, 1, 0, n % 2) for n in range(6)])
-    assert order_of(requests, (LOW, Service("high", priority=9)), 2**63)[1] == [1, 3, 5, 0, 2, 4]
+    key = order_of(requests, (LOW, Service("high", priority=9)), 2**63).key
+    assert sorted(range(6), key=key.__getitem__) == [1, 3, 5, 0, 2, 4]
+
+
+@pytest.mark.parametrize("services", [(LOW, HIGH), (LOW, replace(HIGH, priority=0))])
+def test_an_order_that_grows_is_that_of_all(services):
+    requests = Requests.of([Request(n, 7 * n, 1, 1, 0, n // 3 % 2) for n in range(20)])
+    whole, grown = order_of(requests, services, 30), Order(services, 30)
+    for first, upto in ((0, 4), (4, 4), (4, 5), (5, 20)):
+        grown.expect(requests[first:upto])
+    for number in range(20):
+        key = grown.key[number]
+        assert key == whole.key[number] and grown.request[key] == number and grown.since[key] == whole.since[key]
 
 
 def test_of_those_who_wait_for_an_expert_the_more_important_start_first(clockwork, simulate, requests):
@@ -269,5 +288,5 @@ def test_a_promise_that_nobody_can_be_kept_is_an_error_of_the_user():
 
 
 def test_the_table_of_those_not_served(overloaded):
-    found = NotServed.of(overloaded.workload.refused, overloaded.deployment.simulation(overloaded.workload.requests))
+    found = NotServed.of(overloaded.workload, [])
     assert found.outcome == ["refused"] * len(overloaded.workload.refused) and not found.waited.any()

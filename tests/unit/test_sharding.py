@@ -62,8 +62,9 @@ def test_expert_e_lives_in_group_e_mod_groups(groups, mine):
 def test_the_layout_of_two_groups_worked_by_hand():
     experts = [size(weights) for weights in (100, 40, 60, 50, 20)]
     first, second = (lay_out(group, modulo(5, 2), experts, size(30), 200, (300, 400)) for group in (0, 1))
-    assert first == Layout(0, {0: 0, 2: 100, 4: 160}, Region(0, 30), Region(30, 200), Region(230, 170))
-    assert second == Layout(1, {1: 0, 3: 40}, Region(0, 30), Region(30, 200), Region(230, 170))
+    hbm = Region(0, 30), Region(30, 200), Region(230, 170)
+    assert first == Layout(0, {0: 0, 2: 100, 4: 160}, *hbm, swap=Region(180, 120))
+    assert second == Layout(1, {1: 0, 3: 40}, *hbm, swap=Region(90, 210))
 
 
 def test_without_a_router_the_kv_region_starts_at_zero():

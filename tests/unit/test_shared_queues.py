@@ -11,7 +11,7 @@ import pytest
 
 from cluster.not_served import NotServed
 from cluster.requests_table import columns_of
-from cluster.summary import summarise
+from cluster.summary import summarise, tally_of
 from cluster.workload import Workload
 from node.errors import OutOfMemoryError
 from node.events import Kind
@@ -179,10 +179,11 @@ def test_a_prefetch_is_in_vain_where_another_group_comes_free_first(shared, simu
     assert [group.cache.prefetches for group in outcome.simulation.groups] == [1, 1]
     assert [group.cache.unused for group in outcome.simulation.groups] == [{2}, set()]
     assert outcome.ms(2) == {"queue": 3, "switch": 7, "call_overhead": 2, "prefill": 1, "decode": 4}
-    workload = Workload([row.request for row in outcome.rows], [], 0, (), "", experts_given=True)
-    others = NotServed.of(Requests.of([]), outcome.simulation)
-    columns = columns_of(outcome.simulation)
-    summary = summarise(outcome.deployment, workload, outcome.simulation, columns, outcome.counters, others, 0)
+    workload = Workload(outcome.simulation.requests, Requests.of([]), 0, (), "", experts_given=True)
+    others = NotServed.of(workload, [])
+    columns = columns_of(outcome.simulation.requests, outcome.simulation.columns())
+    tallies = [tally_of(outcome.deployment, outcome.simulation)]
+    summary = summarise(outcome.deployment, workload, tallies, columns, outcome.counters, others, 0)
     assert (summary["prefetches"], summary["prefetches_late"], summary["prefetches_wasted"]) == (2, 1, 1)
 
 

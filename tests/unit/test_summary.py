@@ -15,7 +15,7 @@ from cluster.backends import LocalBackend
 from cluster.config_file import read_config
 from cluster.not_served import NotServed
 from cluster.runner import Run, prepare, run
-from cluster.summary import summarise
+from cluster.summary import summarise, tally_of
 from node.request import Requests
 
 SMALL = {"cluster.backend": "local", "workload.requests": 90, "workload.rate": 3.0, "experts.count": 60}
@@ -51,7 +51,8 @@ def again(result: Run, warmup: int = 0, **columns: list[int]) -> dict[str, Any]:
     made["request"] = np.arange(length)
     counted = ("hbm_peak", "ddr_used", "dma_busy", "tile_busy", "link_busy", "copied")
     counters = {socket: {name: 10 * socket + n for n, name in enumerate(counted)} for socket in range(8)}
-    return summarise(result.deployment, result.workload, simulation, made, counters, NOBODY, warmup)
+    tallies = [tally_of(result.deployment, simulation)]
+    return summarise(result.deployment, result.workload, tallies, made, counters, NOBODY, warmup)
 
 
 # Times

@@ -175,7 +175,7 @@ def test_an_engine_takes_one_command_at_a_time(tmp_path: Path) -> None:
     timeline = Timeline(prepare(read_config(None, [("experts.count", 4)]))[0], NO_LIMIT)
     timeline.observe({0: planned((Kind.DECODE, 5, 30), (Kind.FREE, 6, 6))})
     timeline.observe({0: planned((Kind.DECODE, 7, 50), (Kind.COPY, 9, 11))})
-    timeline.write(tmp_path / "timeline.json")
+    timeline.collected().write(tmp_path / "timeline.json")
     events = json.loads((tmp_path / "timeline.json").read_text())["traceEvents"]
     found = {
         (e["name"], e["tid"], ps(e["ts"]), ps(e["dur"]))

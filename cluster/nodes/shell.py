@@ -1,0 +1,62 @@
+"""The shell around nodes: it takes their requests and how far to go, and sends back how far they are.
+
+One shell holds several nodes, each with its sockets. It runs in a Ray actor or, for the local backend, in the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cluster.backends import LocalBackend
+from cluster.cycles import no_search_for_cycles
+from cluster.nodes.node import Node, Plan, numbered
+from cluster.wire import pack, unpack
+from node.deployment import Deployment
+from node.errors import InputError
+from node.events import Ints
+from node.units import Picoseconds
+
+
+class NodeShell:
+    """Nodes of ``deployments`` by number. ``start`` (``cluster.wire``): their ``plan``, what each is ``given`` so far.
+
+    A node that was given more than it has come to is the same as one that was given it bit by bit: so a shell that was
+    lost is made again from all that its nodes were ever given.
+    """
+
+    def __init__(self, deployments: Mapping[int, Deployment], start: bytes | None) -> None:
+        assert start is not None
+        told = unpack(start)
+        plan = Plan(**told["plan"])
+        self._nodes = {
+            number: Node(number, deployment, numbered(told["given"][number]), LocalBackend(), plan)
+            for number, deployment in deployments.items()
+        }
+
+    def execute(self, message: bytes) -> bytes:
+        """What each node is given more, ``feed``, and the time ``until`` which all are to come, or a ``makespan`` (ps).
+
+        To the former the reply has of each node whether it is ``there`` yet, or was kept by a full window and must be
+        told once more, and how far it is. To the latter it has their outcomes. ``wrong``: the user's mistake.
+        """
+        told = unpack(message)
+        with no_search_for_cycles():
+            try:
+                return pack(self._end(told["makespan"]) if "makespan" in told else self._advance(**told))
+            except InputError as error:  # Ray would wrap it up
+                return pack({"wrong": str(error)})
+
+    def _end(self, makespan: Picoseconds) -> dict[str, object]:
+        for node in self._nodes.values():
+            node.end()
+        return {"outcomes": {number: node.outcome(makespan).as_message() for number, node in self._nodes.items()}}
+
+    def _advance(self, feed: Mapping[int, Ints], until: Picoseconds) -> dict[str, object]:
+        for number, columns in feed.items():
+            self._nodes[number].feed(columns)
+        return {"nodes": {number: self._go_on(node, until) for number, node in self._nodes.items()}}
+
+    @staticmethod
+    def _go_on(node: Node, until: Picoseconds) -> dict[str, int]:
+        there = node.advance(until)
+        return {"there": there, "outstanding": node.outstanding, **node.state._asdict()}
