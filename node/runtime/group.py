@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 from operator import itemgetter
 from typing import Final, NamedTuple
@@ -79,6 +79,7 @@ class Group:
         self.memory = GroupMemory(layout, settings, self.stream, self.waiting.of)
         self.cache = self.memory.cache
         self.stays = Stays(settings.stay, self.cache, self.waiting, known.order.since)
+        self.blocked = self.stays.blocked  # the experts that cannot come to HBM at a time
         self.activations = self.memory.activations  # by expert
         self.running: list[Running] = []  # in the order in which they end
         self.members = 0  # of the batch
@@ -154,10 +155,6 @@ class Group:
         self._turn_away(now)
         return self.settings.scheduler(self, now)
 
-    def blocked(self, now: Picoseconds) -> Container[int]:
-        """The experts that cannot come to HBM now."""
-        return self.stays.blocked(now)
-
     def held_up(self, now: Picoseconds) -> Picoseconds | None:
         """Of an idle group: when somebody comes of age who stays in the room of those waited for.
 
@@ -165,7 +162,7 @@ class Group:
         """
         if not (self.waiting.count or self.members or self.unrouted):
             return None
-        blocked, until, copying = self.stays.blocked(now), self.stays.of_age(now), self.cache.copying is not None
+        blocked, until, copying = self.blocked(now), self.stays.of_age(now), self.cache.copying is not None
         for_nothing = self.members or self.unrouted or (until is None and not copying)
         if for_nothing or not all(expert in blocked for expert in self.waiting.queues):
             raise InvariantError(f"group {self.layout.group} is idle at {now:,} ps with requests waiting")
@@ -204,7 +201,7 @@ class Group:
         if self.settings.next_expert is None or self.cache.copying is not None or not self.waiting.count:
             return None
         in_use = {serving} if self.active is None or not self.members else {serving, self.active}
-        expert = self.settings.next_expert(self, now, self.stays.blocked(now, in_use))
+        expert = self.settings.next_expert(self, now, self.blocked(now, in_use))
         if expert is None or self.cache.resident(expert):
             return None
         return expert if self.activate(expert, now, in_use) else None
