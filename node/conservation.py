@@ -25,10 +25,11 @@ def verify(
     turned away how long they waited. Homes: every request is served once, by a group that has its expert, or turned
     away. Bytes: each group's sockets copied activations x expert bytes; an activation is a miss or a prefetch, and a
     prefetch is used or evicted by the end, unless another group may serve whom it was for. Work: a group idles only
-    with nobody waiting (the simulation raises at once); an engine and the idle time never exceed the makespan, nor do
-    both engines where nothing is prefetched (a prefetch for those whom another group serves may run while its own is
-    idle, and end last of all). Memory: no tier was ever over its capacity, and only weights are left. ``counters``
-    are the sockets' own.
+    with nobody waiting whose expert can come (the simulation raises at once), and for those who wait all the same no
+    longer than its copies have to stay; an engine and the idle time never exceed the makespan, nor do both engines
+    where no copy is beside a run (a prefetch for those whom another group serves may run while its own is idle, and end
+    last of all). Memory: no tier was ever over its capacity, and only weights are left. ``counters`` are the sockets'
+    own.
     """
     makespan = simulation.now
     requests, turned_away = simulation.requests, simulation.turned_away
@@ -59,6 +60,8 @@ def verify(
         planned = sum(deployment.expert_bytes(expert) * count for expert, count in group.activations.items())
         _same(f"bytes copied in group {index}", copied, planned)
         _same(f"references of group {index}", len(group.cache.references), group.hits + group.misses)
+        stay = deployment.options.min_residency * group.activations.total()
+        _at_most(f"time that group {index} was held up", simulation.held_ps[index], stay)
         began = group.misses - group.late + group.cache.prefetches
         _same(f"misses and prefetches of group {index}", began, group.activations.total())
         if not group.layout.shared:
@@ -78,8 +81,8 @@ def verify(
             _same(f"bytes swapped by socket {socket}", found["swapped"], group.swapped)
             dma, tile = found["dma_busy"], found["tile_busy"]
             busy = dma + tile
-            if deployment.options.prefetch:
-                busy = tile if group.layout.shared else max(dma, tile)
+            if deployment.options.prefetch or deployment.options.partial:
+                busy = tile if deployment.options.prefetch and group.layout.shared else max(dma, tile)
             _at_most(f"DMA, tile and idle time of socket {socket}", busy + simulation.idle_ps[index], makespan)
             _at_most(f"DMA time of socket {socket}", dma, makespan)
             _at_most(f"link time of socket {socket}", found["link_busy"], makespan)
