@@ -80,6 +80,10 @@ def run_table(console: Console, result: Run) -> None:
         assert isinstance(moved, int)
         cost = f"{show_bytes(moved)} swapped" if moved else f"{again:,} tokens recomputed"
         rows.append(("made room for others", f"{summary['preemptions']:,} times ({cost})"))
+    if "held_s" in summary:
+        held = summary["held_s"]
+        assert isinstance(held, float)
+        rows.append(("idle, for experts had to stay", show_seconds(held)))
     for reason in TURNED_AWAY:
         if reason in summary:
             rows.append((f"turned away, {reason.replace('_', ' ')}", f"{summary[reason]:,}"))

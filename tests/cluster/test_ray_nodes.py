@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import ray
 
-from cluster.backends import LocalBackend, RayBackend
+from cluster.backends import LocalBackend
 from cluster.config import Config
 from cluster.config_file import read_config
+from cluster.ray_backend import RayBackend
 from cluster.runner import Progress, Run, prepare, run
 from node.errors import InputError
 
