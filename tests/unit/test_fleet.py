@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from rich.console import Console
 
@@ -17,6 +18,7 @@ from cluster.config import Config
 from cluster.config_file import read_config
 from cluster.coordinator import MAX_RECOVERIES
 from cluster.nodes.shell import NodeShell
+from cluster.requests_table import write_requests
 from cluster.runner import Progress, Run, notes, prepare, run
 from cluster.show import run_table
 from cluster.socket_actor import SocketShell
@@ -204,6 +206,24 @@ def test_utilisation_is_the_share_of_the_makespan_that_a_node_has_a_task() -> No
     assert [one["utilisation"] for one in nodes] == pytest.approx([time / makespan for time in busy])
 
 
+def test_utilisation_is_the_mean_of_the_groups_of_a_node() -> None:
+    """All requests are for one expert, so that of each node's two groups one is at work."""
+    settings = {"experts__router": "none", "workload__requests": 4, "experts__count": 1}
+    whole = serve(config(**settings, sharding__tensor_parallel=4))
+    nodes, makespan = whole.summary["nodes"], float(str(whole.summary["makespan_s"])) * 1e12
+    assert isinstance(nodes, list) and set(whole.columns["group"].tolist()) == {0}
+    assert [one["utilisation"] for one in nodes] == pytest.approx((whole.columns["e2e"] / makespan / 2).tolist())
+
+
+def test_what_was_in_hbm_is_that_of_all_groups_of_all_nodes() -> None:
+    found = serve(config(sharding__tensor_parallel=4))
+    peaks, sockets = found.residents.hbm_peak.max(axis=1), found.summary["sockets"]
+    assert isinstance(sockets, list) and len(peaks) == 4 * 2
+    assert peaks.tolist() == [sockets[4 * group]["hbm_peak_bytes"] for group in range(8)]
+    assert int(found.residents.activations.sum()) == found.summary["expert_activations"]
+    assert 1 < found.residents.resident.max() <= 60
+
+
 def test_latencies_of_nodes_leave_out_the_warmup() -> None:
     found = serve(config(workload__warmup=100))
     nodes, node = found.summary["nodes"], found.columns["node"][100:]
@@ -234,6 +254,16 @@ def test_the_timeline_has_all_sockets_and_no_more_events_than_asked_for(undistur
     events = [event for event in trace["traceEvents"] if event["ph"] == "X"]
     assert {event["pid"] for event in events} == set(range(32)) and 300 < len(events) <= 400
     assert trace["otherData"]["events_left_out"] > 0
+
+
+def test_one_who_is_turned_away_has_a_node_and_one_who_is_refused_has_none(tmp_path: Path) -> None:
+    settings = {"workload__over_context": "refuse", "workload__rate": 90.0, "runtime__queue_limit": 3}
+    found = serve(config(**settings))
+    write_requests(found.columns, found.others, tmp_path / "requests.parquet")
+    rows = pyarrow.parquet.read_table(tmp_path / "requests.parquet").to_pylist()
+    outcomes = {row["outcome"] for row in rows}
+    nodes = {what: {row["node"] for row in rows if row["outcome"] == what} for what in outcomes}
+    assert nodes == {"completed": {0, 1, 2, 3}, "queue_full": {0, 1, 2, 3}, "refused": {None}}
 
 
 def test_a_note_of_overload_counts_nodes() -> None:

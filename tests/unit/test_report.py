@@ -17,6 +17,7 @@ from cluster.config import Config
 from cluster.config_file import read_config
 from cluster.report.binned import BINS, distribution, latencies, spent_over_time
 from cluster.report.figure import cell, flat, shown
+from cluster.report.memory import residents
 from cluster.report.page import compare_page, differing, run_page
 from cluster.report.plot import area, bars, heat, plot, steps
 from cluster.requests_table import spent
@@ -223,6 +224,16 @@ def test_the_page_of_several_nodes_has_a_row_for_each_of_them() -> None:
             assert {json.loads(raw) for raw, _ in found.numbers[f"nodes.{number}.{name}"]} == {value}
     assert dict(flat(nodes[40])) == {"completed": 0, "hit_rate": None, "utilisation": 0.0, "ttft_s.p99": None}
     assert "The mean of 41 nodes" in page
+
+
+def test_who_is_in_hbm_is_shown_as_the_mean_of_nodes() -> None:
+    resident = np.array([[2.0, 1.0], [8.0, 6.0]])  # expert 7 in both nodes, then in one; others
+    counts = [np.zeros(2, dtype=np.int64)] * 3
+    found = Residents(1, np.array([0.0, 1.0, 2.0]), np.array([7]), resident, *counts)
+    figure = residents(found, np.array([7, 7, 3]), nodes=2)
+    assert [[one.shown for one in row[1:]] for row in figure.rows] == [["100%", "4.0"], ["50%", "3.0"]]
+    assert figure.note.endswith("The mean of 2 nodes.")
+    assert not residents(found, np.array([7]), nodes=1).note.endswith("nodes.")
 
 
 def test_names_of_users_are_words_and_never_tags() -> None:
