@@ -78,6 +78,7 @@ def verify(
             _same(f"DDR of socket {socket} at the end", found["ddr_used"], homes)
             _at_most(f"HBM peak of socket {socket}", found["hbm_peak"], deployment.machine.hbm.capacity)
             _at_most(f"DDR peak of socket {socket}", found["ddr_peak"], deployment.machine.ddr.capacity)
+            _same(f"bytes swapped by socket {socket}", found["swapped"], group.swapped)
             dma, tile = found["dma_busy"], found["tile_busy"]
             busy = dma + tile
             if deployment.options.prefetch or deployment.options.partial:

@@ -55,12 +55,10 @@ class Away(NamedTuple):
 
 
 class ContinuousGroup(Group):
-    """See above. ``preemptions``, and what they cost: ``recomputed`` tokens, ``swapped`` bytes, out and in."""
+    """See above. ``preemptions``, and what they cost: ``recomputed`` tokens, bytes ``swapped`` of each socket."""
 
     def __init__(self, layout: Layout, settings: Settings, known: Known, perform: Perform | None = None) -> None:
         super().__init__(layout, settings, known, perform)
-        self.preemptions = self.recomputed = 0
-        self.swapped: Bytes = 0
         self.absent: list[int] = []  # those of ``away`` who have a token
         self._joining: list[Joining] = []
         self._parts: list[tuple[Joining, int]] = []  # of the mixed step under way, and their tokens

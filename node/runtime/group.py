@@ -83,6 +83,7 @@ class Group:
         self.activations = self.memory.activations  # by expert
         self.running: list[Running] = []  # in the order in which they end
         self.members = 0  # of the batch
+        self.preemptions = self.recomputed = self.swapped = 0  # see ``node.runtime.continuous``
         self.active: int | None = None
         self.routed = False
         self.batch_left = 0

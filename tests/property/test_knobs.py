@@ -86,6 +86,10 @@ KNOBS: dict[str, tuple[object, Settings]] = {
     "slo.ttft": ("500 ms", {"slo.e2e": "900 ms"}),
     "slo.e2e": ("300 ms", {"slo.ttft": "100 s"}),
     "slo.classes": (CLASSES, {}),
+    "routing.nodes": (2, {}),
+    "routing.policy": ("expert_affinity", {"routing.nodes": 3}),
+    "routing.staleness": ("1 ms", {"routing.nodes": 3, "routing.policy": "least_loaded"}),
+    "routing.load_bound": (3.0, {"routing.nodes": 3, "routing.policy": "expert_affinity"}),
     "machine.name": ("dgx-h100", {}),
     "machine.sockets": (16, {}),
     "machine.compute.units": (500, {}),
@@ -123,7 +127,7 @@ CLUSTER: dict[str, tuple[object, ...]] = {
     "cluster.sockets_per_actor": (2, 3, 8),
     "cluster.window": ("1 ms", "37 ms", "1000 s"),
 }
-ELSEWHERE = {"cluster.backend", "cluster.address"}  # tests/cluster
+ELSEWHERE = {"cluster.backend", "cluster.address", "cluster.node_workers"}  # tests/cluster
 
 
 def keys() -> set[str]:
