@@ -75,15 +75,15 @@ def run_table(console: Console, result: Run) -> None:
     if "prefetches" in summary:
         late, wasted = summary["prefetches_late"], summary["prefetches_wasted"]
         rows.append(("of them prefetched", f"{summary['prefetches']:,} ({late:,} late, {wasted:,} wasted)"))
-    if "held_s" in summary:
-        held = summary["held_s"]
-        assert isinstance(held, float)
-        rows.append(("idle, for experts had to stay", show_seconds(held)))
     if "preemptions" in summary:
         moved, again = summary["bytes_swapped"], summary["tokens_recomputed"]
         assert isinstance(moved, int)
         cost = f"{show_bytes(moved)} swapped" if moved else f"{again:,} tokens recomputed"
         rows.append(("made room for others", f"{summary['preemptions']:,} times ({cost})"))
+    if "held_s" in summary:
+        held = summary["held_s"]
+        assert isinstance(held, float)
+        rows.append(("idle, for experts had to stay", show_seconds(held)))
     for reason in TURNED_AWAY:
         if reason in summary:
             rows.append((f"turned away, {reason.replace('_', ' ')}", f"{summary[reason]:,}"))

@@ -73,11 +73,11 @@ def summarise(
         summary["prefetches"] = in_all["prefetches"]
         summary["prefetches_late"] = in_all["late"]
         summary["prefetches_wasted"] = in_all["wasted"]
-    if deployment.options.min_residency:
-        summary["held_s"] = in_all["held_ps"] / PS_PER_S
     if deployment.options.kv_block:
         summary["preemptions"] = in_all["preemptions"]
         summary["tokens_recomputed"], summary["bytes_swapped"] = in_all["recomputed"], in_all["swapped"]
+    if deployment.options.min_residency:
+        summary["held_s"] = in_all["held_ps"] / PS_PER_S
     if asked(deployment.options.services):
         levels = service_levels(deployment.options.services, workload, columns, others, warmup, makespan)
         summary["service_levels"] = levels

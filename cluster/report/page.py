@@ -12,10 +12,12 @@ import jinja2
 from cluster.compare import Column
 from cluster.config import Config
 from cluster.measured import measured
+from cluster.not_served import TURNED_AWAY
 from cluster.report import machines, memory
 from cluster.report.binned import latencies
 from cluster.report.figure import Cell, Figure, cell, flat
 from cluster.report.latency import latency, time_over_run, where_time_went
+from cluster.report.levels import levels
 from cluster.report.nodes import nodes
 from cluster.runner import Run
 from cluster.show import LABELS, times
@@ -41,7 +43,7 @@ def run_page(config: Config, result: Run, notes: Sequence[str]) -> str:
     deployment, summary, columns = result.deployment, result.summary, result.columns
     numbers = dict(flat(summary))
     warmup, several = config.workload.warmup, _nodes(summary)
-    counted = measured(result.workload, columns, warmup)
+    counted, promised = measured(result.workload, columns, warmup), summary.get("service_levels")
     figures = [
         *(
             latency(name, found, summary, columns["queue"][counted])
@@ -49,6 +51,7 @@ def run_page(config: Config, result: Run, notes: Sequence[str]) -> str:
         ),
         where_time_went(columns),
         memory.hit_rate(summary),
+        *([levels(promised)] if isinstance(promised, dict) else []),
         *([nodes(several)] if several else []),
         memory.tiers(summary, deployment),
         memory.engines(summary, deployment),
@@ -61,6 +64,7 @@ def run_page(config: Config, result: Run, notes: Sequence[str]) -> str:
         ("machine", f"{deployment.machine.title} ({deployment.machine.name})"),
         ("workload", f"{summary['requests']:,} requests, {result.workload.source}"),
         *_served(deployment),
+        *((f"turned away, {why.replace('_', ' ')}", f"{summary[why]:,}") for why in TURNED_AWAY if why in summary),
         *([("nodes", f"{len(several)}, policy {config.routing.policy}")] if several else []),
         *([("warmup", f"latencies leave out the first {warmup:,} requests")] if warmup else []),
     ]

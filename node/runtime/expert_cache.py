@@ -57,7 +57,7 @@ class ExpertCache:
         self._residents: dict[int, Resident] = {}
         self._pinned = dict(pinned or {})
         self._states = dict.fromkeys(self._pinned, ExpertState.RESIDENT)
-        self._history: dict[int, deque[str]] = {}
+        self._history: dict[int, deque[tuple[ExpertState, Picoseconds]]] = {}
         self.copying: int | None = None
         self.prefetches = self.wasted = 0
         self.unused: set[int] = set()
@@ -84,7 +84,8 @@ class ExpertCache:
 
     def candidates(self, kept: Collection[int] = ()) -> list[Resident]:
         """Those who may be evicted, in the order in which they came, but for those ``kept``."""
-        return [one for one in self._residents.values() if self.resident(one.expert) and one.expert not in kept]
+        states, there = self._states, ExpertState.RESIDENT
+        return [one for expert, one in self._residents.items() if states[expert] is there and expert not in kept]
 
     def room(self, kept: Collection[int]) -> Bytes:
         """The largest piece of the region that is free once all but ``kept`` have left."""
@@ -152,11 +153,14 @@ class ExpertCache:
             self._memory.used(expert, requests)
 
     def _move(self, expert: int, to: ExpertState, now: Picoseconds) -> None:
-        history = self._history.setdefault(expert, deque(maxlen=_REMEMBERED))
+        history = self._history.get(expert)
+        if history is None:
+            history = self._history[expert] = deque(maxlen=_REMEMBERED)
         if to not in MOVES[self.state(expert)]:
+            before = "; ".join(f"{state.value} at {time:,} ps" for state, time in history)
             raise InvariantError(
                 f"expert {expert}: {self.state(expert).value} -> {to.value} at {now:,} ps is no legal move; "
-                f"before: {'; '.join(history) or 'nothing'}"
+                f"before: {before or 'nothing'}"
             )
-        history.append(f"{to.value} at {now:,} ps")
+        history.append((to, now))
         self._states[expert] = to

@@ -14,6 +14,7 @@ from node.errors import InputError
 from node.events import Kind, Tier
 from node.runtime.service import Service
 from node.units import MS
+from tests.conftest import CLOCK
 
 
 def passes(outcome) -> list[tuple[str, int, int]]:
@@ -61,6 +62,16 @@ def test_pairs_of_a_chunk_are_those_with_all_tokens_before(clockwork, simulate, 
     ]  # fmt: skip
 
 
+def test_keys_of_a_chunk_are_within_the_window(clockwork, simulate, requests):
+    """The last token of a chunk of n sees six, the first five before it: n + 5 keys in all."""
+    deployment = clockwork(batch=2, prefill_chunk=4, shape=replace(CLOCK, sliding_window=6), call_overhead="none")
+    outcome = simulate(deployment, requests((0, 10, 3, 0), (12.5, 3, 1, 0)))
+    runs = [plan.command for plan in outcome.of_kind(Kind.PREFILL)]
+    assert [(one.tokens, one.pairs, one.context) for one in runs] == [
+        (4, 1 + 2 + 3 + 4, 4), (4, 5 + 6 + 6 + 6, 4 + 4), (2, 6 + 6, 2 + 5), (1 + 3, 6 + 1 + 2 + 3, 6 + 3),
+    ]  # fmt: skip
+
+
 # Pages
 
 
@@ -71,6 +82,16 @@ def test_a_request_has_pages_for_what_it_has(clockwork, simulate, requests):
     kv = [plan.command for plan in outcome.of_kind(Kind.ALLOCATE) if plan.command.symbol > 2]
     assert [(one.size, one.issued / MS) for one in kv] == [(page, 0), (page, 0), (page, 13)]
     assert len(outcome.of_kind(Kind.FREE)) == 3
+
+
+def test_a_page_for_a_step_that_is_not_done_is_given_back(clockwork, simulate, requests):
+    """The third page is for the last of three steps; another comes in the second, and is read from 15 on."""
+    deployment = clockwork(batch=2, kv_tokens=16, kv_block=4, call_overhead="none")
+    outcome = simulate(deployment, requests((0, 6, 4, 0), (12.5, 4, 1, 0)))
+    changes = [plan.command for plan in outcome.planned[0] if plan.command.symbol > 2 and plan.command.kind < Kind.COPY]
+    assert [(Kind(one.kind).name, one.issued / MS) for one in changes][:5] == [
+        ("ALLOCATE", 0), ("ALLOCATE", 0), ("ALLOCATE", 11), ("FREE", 13), ("ALLOCATE", 13),
+    ]  # fmt: skip
 
 
 def test_who_is_last_makes_room_and_is_computed_again(clockwork, simulate, requests):
@@ -99,6 +120,17 @@ def test_who_is_last_makes_room_and_waits_in_ddr(clockwork, simulate, requests):
     swaps = [(plan.command.tier, plan.command.size) for plan in outcome.of_kind(Kind.SWAP)]
     assert swaps == [(Tier.DDR, size), (Tier.HBM, size)]
     assert outcome.counters[0]["swapped"] == outcome.simulation.groups[0].swapped == 2 * size
+
+
+def test_an_expert_is_prefetched_when_dma_is_done_with_swapping(clockwork, simulate, requests):
+    """The third, for another expert, comes while the second's pages are on their way to DDR, from 11 on."""
+    deployment = clockwork(
+        batch=2, kv_tokens=20, kv_block=4, call_overhead="none", preemption="swap", prefetch=True, fairness=0
+    )
+    moved = deployment.machine.copy_ps(2 * 4 * deployment.settings.sizes[0].kv_token, 1)
+    outcome = simulate(deployment, requests((0, 8, 5, 0), (0, 8, 5, 0), (11 + moved / 2 / MS, 4, 1, 1)))
+    copies = [plan.command.issued for plan in outcome.of_kind(Kind.COPY)]
+    assert copies == [0, 11 * MS + moved]
 
 
 def test_who_finds_no_room_in_ddr_is_computed_again(clockwork, simulate, requests):

@@ -40,8 +40,9 @@ def config(**settings: object) -> Config:
     return read_config(None, {**SMALL, **named}.items())
 
 
-def serve(settings: Config, backend: LocalBackend | None = None, watch: Callable[[Progress], None] = print) -> Run:
-    watch = (lambda _state: None) if watch is print else watch
+def serve(
+    settings: Config, backend: LocalBackend | None = None, watch: Callable[[Progress], None] = lambda _state: None
+) -> Run:
     return run(settings, backend or LocalBackend(), prepare(settings), watch, timeline_limit=400)
 
 
