@@ -1,8 +1,8 @@
 """One group in virtual time: its task stage by stage, and what interrupts it.
 
 A stage is one thing that takes time: a copy, a call, a kernel run. Where nothing can come between the stages of a task
-they are gone through at once, up to the last one; where experts are prefetched each is waited for by itself, since a
-copy that begins moves its end.
+they are gone through at once, up to the last one; where copies may be beside runs each is waited for by itself, since
+a copy that begins moves its end.
 """
 
 from __future__ import annotations
