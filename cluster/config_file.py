@@ -50,7 +50,7 @@ _UNUSED: dict[str, tuple[Rule, ...]] = {
     "experts.router_tokens": ((lambda c: c.experts.router == "none", "experts.router is none"),),
     **{
         f"sharding.{key}": ((lambda c: c.sharding.home == "all_groups", "sharding.home is all_groups"),)
-        for key in ("placement", "replicas")
+        for key in ("placement", "replicas", "rebalance")
     },
     "runtime.fairness": (
         (

@@ -24,6 +24,11 @@ class Kind(IntEnum):
     DECODE = 4
     LOAD = 5
     SWAP = 6
+    SEND = 7
+    RECEIVE = 8
+
+
+TRANSFERS = (Kind.COPY, Kind.SWAP, Kind.SEND, Kind.RECEIVE)  # what DMA does
 
 
 class Tier(IntEnum):
@@ -39,7 +44,8 @@ class Command(NamedTuple):
     ALLOCATE, FREE: ``symbol`` at ``address`` in ``tier``, ``size`` bytes reserved (the largest shard of the group).
     LOAD: an ALLOCATE at deployment, whose content is there at once.
     COPY: ``symbol`` from DDR ``source`` to HBM ``address``. SWAP: ``size`` bytes of KV cache between pages of HBM and
-    ``symbol`` at DDR ``address``; ``tier`` is where to. PREFILL, DECODE: ``program`` with the weights ``symbol``
+    ``symbol`` at DDR ``address``; ``tier`` is where to. SEND, RECEIVE: ``symbol`` at DDR ``address``, to the socket of
+    the same rank in another group, or from there. PREFILL, DECODE: ``program`` with the weights ``symbol``
     at ``address``; one pass over (``tokens``, ``pairs``, ``context``, ``sequences``), or ``steps`` decode steps
     whose context grows by ``growth`` each.
     """

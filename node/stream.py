@@ -67,6 +67,11 @@ class Stream:
         """SWAP of KV cache; ``where`` in DDR."""
         self._note((self.next, self.group, Kind.SWAP, now, to, *where, *_NO_RUN, end))
 
+    def move(self, kind: Kind, now: Picoseconds, where: Range, program: int, end: Picoseconds) -> None:
+        """SEND or RECEIVE of weights; ``where`` in DDR."""
+        row = self.next, self.group, kind, now, Tier.DDR, *where, 0, program, *_NO_RUN[2:], end
+        self._note(row)
+
     def run(self, kind: Kind, now: Picoseconds, weights: tuple[int, int, int], step: tuple[int, ...]) -> None:
         """A PREFILL or DECODE begins; ``weights``: symbol, address, program; ``step``: the fields from tokens on."""
         symbol, address, program = weights

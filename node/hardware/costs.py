@@ -31,13 +31,17 @@ class Costs:
         self.copy_ps = np.array([machine.copy_ps(p.weight_bytes, sharers) for p in programs], dtype=np.int64)
         self._machine, self._sharers = machine, sharers
 
+        self.move_ps = np.array([machine.move_ps(p.weight_bytes, sharers) for p in programs], dtype=np.int64)
+
     def swap_ps(self, size: Bytes) -> Picoseconds:
         """Time to move so many bytes between HBM and DDR, either way."""
         return self._machine.copy_ps(size, self._sharers)
 
     def transfers(self, columns: Ints) -> Ints:
-        """Times of COPY and SWAP commands."""
-        times: Ints = self.copy_ps[columns[ROW["program"]]]
+        """Times of ``TRANSFERS``."""
+        program, kind = columns[ROW["program"]], columns[ROW["kind"]]
+        moved = (kind == Kind.SEND) | (kind == Kind.RECEIVE)
+        times: Ints = np.where(moved, self.move_ps[program], self.copy_ps[program])
         for swap in np.flatnonzero(columns[ROW["kind"]] == Kind.SWAP).tolist():
             times[swap] = self.swap_ps(int(columns[ROW["size"], swap]))
         return times

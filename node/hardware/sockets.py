@@ -35,6 +35,10 @@ class Sockets:
         """A copy of an expert begins: when it is complete."""
         return start + self._copy_ps[program]
 
+    def move(self, start: Picoseconds, program: int) -> Picoseconds:
+        """The home copy of an expert begins to move to another group: when it is there."""
+        return start + max(int(costs.move_ps[program]) for costs in self._kinds)
+
     def swap(self, start: Picoseconds, size: Bytes) -> Picoseconds:
         """KV cache of ``size`` bytes a socket begins to move between HBM and DDR: when that is complete."""
         return start + max(costs.swap_ps(size) for costs in self._kinds)
