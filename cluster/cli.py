@@ -9,6 +9,7 @@ import click
 from cluster.cli_ask import footprint, machines, reproduce
 from cluster.cli_generate import generate_command
 from cluster.cli_model import estimate, kernels
+from cluster.cli_plan import plan
 from cluster.cli_router import router
 from cluster.cli_sensitivity import sensitivity
 from cluster.cli_serve import compare, run
@@ -26,6 +27,7 @@ for command in (
     run,
     compare,
     sweep,
+    plan,
     generate_command,
     estimate,
     kernels,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+PLAN = "plan --backend local --slo ttft=2s "
 RUN = "run --backend local --set workload.requests=12 "
 Coe = Callable[[str], Any]  # a line -> code, out, err
 
@@ -40,6 +41,10 @@ GIVEN: dict[str, str | bytes] = {
     "where.toml": "[grid]\ncluster.window = ['1 s', '2 s']\n",
     "typo.toml": "[grid]\nruntime.evictoin = ['lru']\n",
     "vast.toml": f"[grid]\nseed = {list(range(400))}\nruntime.batch = {list(range(1, 400))}\n",
+    "once.csv": HEAD + ROW + ROW,
+    "notchoices.toml": "candidates = 3\n",
+    "choice.toml": "[candidates]\nworkload.rate = [1, 2]\n",
+    "typed.toml": '[candidates]\nruntime.eviction = ["lru", "lur"]\n',
     "grid.toml": "[workload]\nrequests = 12\n[grid]\nseed = [1, 2]\n",
     "taken/notes.txt": "mine",
     "taken.txt": "mine",
@@ -112,7 +117,7 @@ WRONG = [
     ("sweep notlist.toml", "notlist.toml: grid.seed = 1: must be a list of values"),
     ("sweep nolist.toml", "nolist.toml: grid.seed = []: must be a list of values"),
     ("sweep twice.toml", "twice.toml: grid.seed: has 1 twice"),
-    ("sweep both.toml", "both.toml: runtime.batch: is in the grid and outside; remove one of the two"),
+    ("sweep both.toml", "both.toml: runtime.batch: is in [grid] and outside; remove one of the two"),
     ("sweep where.toml", "where.toml: grid.cluster.window: nothing in [cluster] changes a result"),
     ("sweep typo.toml", "typo.toml: runtime.evictoin: unknown key; [runtime] has scheduler, "),
     ("sweep vast.toml", "vast.toml: the grid has 159,600 points: must be at most 100,000"),
@@ -143,6 +148,30 @@ WRONG = [
     ("sensitivity --svg none/a.svg", "none/a.svg: cannot be written: No such file or directory"),
     ("sensitivity --backend local --workers 2", "--workers 2: has no effect, because cluster.backend is local"),
     ("sensitivity --backend local --set experts.count=2000", "out of memory in DDR of each socket of group 0"),
+    ("plan --rate 0", "Invalid value for '--rate'"),
+    ("plan --seeds 1", "Invalid value for '--seeds'"),
+    ("plan --attainment 1", "Invalid value for '--attainment'"),
+    ("plan --most-nodes 1001", "Invalid value for '--most-nodes'"),
+    ("plan --rate 1", "error: --slo: nothing is promised to anybody; give it, for example --slo ttft=2s"),
+    ("plan --slo fast", "--slo 'fast': must be ttft=TIME, e2e=TIME or both with a comma, each once"),
+    ("plan --slo ttft=soon", "error: --slo: slo.ttft = 'soon': not a non-negative quantity in s"),
+    ("plan --slo ttft=0s", "error: --slo: slo.ttft = '0s': must be above zero"),
+    (PLAN + "--experts 0", "error: --experts: experts.count = 0: must be a whole number from 1 to "),
+    (PLAN + "--experts 5000", "out of memory in DDR of each socket of group 0"),
+    (PLAN + "--machines sn50", "machine 'sn50': no such machine"),
+    (PLAN + "--machines sn40l-node --set machine.name=dgx-a100", "machine.name: is set, and --machines given; remove"),
+    (PLAN + "--set routing.nodes=4", "error: --set: routing.nodes: this command does not use it"),
+    (PLAN + "--set runtime.batch=0", "error: --set: runtime.batch = 0: must be a whole number from 1 to"),
+    (PLAN + "--rate 2 --set workload.arrivals=at_once", "workload.rate: has no effect, because workload.arrivals is"),
+    (PLAN + "--rate 2 --trace none.csv", "trace 'none.csv': No such file or directory"),
+    (PLAN + "--rate 2 --trace once.csv", "once.csv: all requests arrive at once: nothing can be planned for them"),
+    (PLAN + "--requests 20", "error: --attainment 0.99: 5 runs of 20 requests cannot show it with 95% confidence"),
+    (PLAN + "--workers 2", "--workers 2: has no effect, because cluster.backend is local"),
+    (PLAN + "--output taken", "--output 'taken': exists already"),
+    (PLAN + "--config notchoices.toml", "notchoices.toml: has no table [candidates] of lists"),
+    (PLAN + "--config choice.toml", "choice.toml: candidates.workload.rate: is no choice; allowed: keys of sharding"),
+    (PLAN + "--config typed.toml", "typed.toml: runtime.eviction = 'lur': must be one of lru, lfu"),
+    (PLAN + "--config typed.toml --set runtime.eviction=lru", "runtime.eviction: is in [candidates] and outside"),
     ("estimate gpt-5 --input 1 --output 1", "model 'gpt-5': no such model; there are "),
     ("estimate llama-2-7b --input 1", "--output missing"),
     ("estimate llama-2-7b --input 0 --output 1", "Invalid value for '--input'"),
