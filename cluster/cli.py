@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import version
 
 import click
 
-from cluster.cli_ask import footprint, machines, reproduce
-from cluster.cli_generate import generate_command
-from cluster.cli_model import estimate, kernels
-from cluster.cli_plan import plan
-from cluster.cli_router import router
-from cluster.cli_sensitivity import sensitivity
-from cluster.cli_serve import compare, run
-from cluster.cli_sweep import sweep
-from cluster.cli_switching import switching
+COMMANDS = {  # name -> where it is: a command imports what it needs, and no other does
+    "run": "cli_serve:run",
+    "compare": "cli_serve:compare",
+    "sweep": "cli_sweep:sweep",
+    "plan": "cli_plan:plan",
+    "generate": "cli_generate:generate_command",
+    "estimate": "cli_model:estimate",
+    "kernels": "cli_model:kernels",
+    "footprint": "cli_ask:footprint",
+    "switching": "cli_switching:switching",
+    "sensitivity": "cli_sensitivity:sensitivity",
+    "reproduce": "cli_ask:reproduce",
+    "router": "cli_router:router",
+    "machines": "cli_ask:machines",
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Lazy(click.Group):
+    """The commands of ``COMMANDS``, each imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See ``click.Group``."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """See ``click.Group``."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name].split(":")
+        found = getattr(import_module(f"cluster.{module}"), name)
+        assert isinstance(found, click.Command)
+        return found
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(version("samba-coe"), prog_name="coe")
 def coe() -> None:
     """Emulate SambaNova SN40L nodes that serve a Composition of Experts."""
-
-
-for command in (
-    run,
-    compare,
-    sweep,
-    plan,
-    generate_command,
-    estimate,
-    kernels,
-    footprint,
-    switching,
-    sensitivity,
-    reproduce,
-    router,
-    machines,
-):
-    coe.add_command(command)

@@ -14,13 +14,13 @@ import click
 
 from cluster import show_answers
 from cluster.answers import Spoken, answers_of
-from cluster.backends import ray_session
 from cluster.checkpoints.load import load_checkpoint
 from cluster.cli_options import OUT, Model, machine_options, model_options
 from cluster.content import Start, local_members
 from cluster.content_actor import ray_members
 from cluster.dialog import Terminal, chosen, composition_of, expert_of, prompt_of, prompts_of
 from cluster.generate import KV_RESERVE, Asked, generate
+from cluster.ray_backend import ray_session
 from cluster.routing.encoders import ENCODERS
 from node.deployment import RuntimeOptions
 from node.functional.serve import Sampling

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 
-from cluster.backends import ray_session
 from cluster.cli_options import ERR, OUT, backend_options, config_options, machine_list, named
 from cluster.cli_progress import search_bar
 from cluster.config_file import config_of_values, parse_setting, values_of
@@ -21,6 +20,7 @@ from cluster.plan.interval import LEAST_RUNS, MOST_RUNS
 from cluster.plan.problem import problem_of
 from cluster.plan.report import Report, as_json, picture
 from cluster.plan.search import Search
+from cluster.ray_backend import ray_session
 from cluster.show_plan import plan_table
 from cluster.sweep.definition import Point, grid_of, points_of
 from cluster.sweep.tasks import solver

@@ -60,8 +60,10 @@ class ShardingConfig:
 class RuntimeConfig:
     """The CoE runtime's choices. ``kv_reserve`` is over all sockets of a group; ``fairness``: see ``affinity``.
 
-    ``pinned``: numbers of experts that are in HBM from the start and never leave it. ``queue_limit``: most requests
-    that wait in a group; ``shed_late``: one that still waits when its first token is due is turned away.
+    ``prefetch``: the next expert is copied beside runs; ``partial``: a prefill begins beside the copy of its expert.
+    ``pinned``: numbers of experts that are in HBM from the start and never leave it. The others stay ``min_residency``,
+    and while they are waited for until they have served ``drain`` requests (0: no such bound). ``queue_limit``: most
+    requests that wait in a group; ``shed_late``: one that still waits when its first token is due is turned away.
     ``prefill_chunk``: most tokens of a step that mixes prompts with answers (0: prompts by themselves). ``kv_block``:
     tokens of a page of KV cache (0: each request has a range for its whole length); ``preemption``: what becomes of the
     pages of who makes room.
@@ -76,7 +78,10 @@ class RuntimeConfig:
     fusion: str = "fused"
     orchestration: str = "ho"
     prefetch: bool = False
+    partial: bool = False
     pinned: tuple[int, ...] = ()
+    min_residency: str = "0 s"
+    drain: int = 0
     queue_limit: int | None = None
     shed_late: bool = False
     prefill_chunk: int = 0

@@ -54,7 +54,9 @@ _UNUSED: dict[str, tuple[Rule, ...]] = {
     },
     "runtime.fairness": (
         (
-            lambda c: c.runtime.scheduler == "paper" and not any(one.priority for one in c.slo.classes),
+            lambda c: (
+                c.runtime.scheduler == "paper" and not (c.runtime.drain or any(one.priority for one in c.slo.classes))
+            ),
             "runtime.scheduler is paper and no class has a priority",
         ),
     ),
@@ -224,6 +226,8 @@ def _check(config: Config) -> None:
     _check_pinned(config.runtime.pinned, count)
     if not 0 <= config.sharding.replicas <= count:
         raise InputError(f"sharding.replicas = {config.sharding.replicas}: must be a whole number from 0 to {count}")
+    if not 0 <= config.runtime.drain <= MOST:
+        raise InputError(f"runtime.drain = {config.runtime.drain}: must be a whole number from 0 to {MOST:,}")
     if config.seed < 0:
         raise InputError(f"seed = {config.seed}: must be a whole number of at least 0")
     validate(config.workload)

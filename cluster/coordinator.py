@@ -99,9 +99,10 @@ class Coordinator:
         end = (due // self.window + 1) * self.window
         self.simulation.advance(min(end, until), MOST_COMMANDS)
         due = self.simulation.next_event()
-        if end <= until or (due is not None and due < until):
+        there = due is None or due >= until
+        if end <= until or not there:
             self._send()
-        return False
+        return there
 
     def finish(self) -> None:
         """Send what is left, and check the last of what was sent."""

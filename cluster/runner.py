@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cluster.backends import Backend, LocalBackend, RayBackend, ray_session
+from cluster.backends import Backend, LocalBackend
 from cluster.config import Config
 from cluster.cycles import no_search_for_cycles
 from cluster.deploy import check_routing, deployment_of, window_of, workload_of
@@ -59,6 +59,8 @@ def backends(config: Config) -> Iterator[Callable[[], Backend]]:
     if config.cluster.backend == "local":
         yield LocalBackend
         return
+    from cluster.ray_backend import RayBackend, ray_session  # noqa: PLC0415  takes as long as all else to import
+
     with ray_session(config.cluster.address):
         yield RayBackend
 

@@ -75,6 +75,15 @@ def run_table(console: Console, result: Run) -> None:
     if "prefetches" in summary:
         late, wasted = summary["prefetches_late"], summary["prefetches_wasted"]
         rows.append(("of them prefetched", f"{summary['prefetches']:,} ({late:,} late, {wasted:,} wasted)"))
+    if "preemptions" in summary:
+        moved, again = summary["bytes_swapped"], summary["tokens_recomputed"]
+        assert isinstance(moved, int)
+        cost = f"{show_bytes(moved)} swapped" if moved else f"{again:,} tokens recomputed"
+        rows.append(("made room for others", f"{summary['preemptions']:,} times ({cost})"))
+    if "held_s" in summary:
+        held = summary["held_s"]
+        assert isinstance(held, float)
+        rows.append(("idle, for experts had to stay", show_seconds(held)))
     for reason in TURNED_AWAY:
         if reason in summary:
             rows.append((f"turned away, {reason.replace('_', ' ')}", f"{summary[reason]:,}"))
@@ -133,10 +142,9 @@ def _nodes(console: Console, nodes: Sequence[Summary]) -> None:
     rows = []
     for index, one in enumerate(nodes[:LISTED]):
         hits, ttft, busy = one["hit_rate"], one["ttft_s"], one["utilisation"]
-        assert isinstance(busy, float)
+        assert isinstance(busy, float) and isinstance(ttft, dict)
         found = (number("hit_rate", hits if isinstance(hits, float) else None), f"{busy:.1%}")
-        p99 = number("ttft_s.p99", ttft["p99"] if isinstance(ttft, dict) else None)
-        rows.append((str(index), f"{one['completed']:,}", *found, p99))
+        rows.append((str(index), f"{one['completed']:,}", *found, number("ttft_s.p99", ttft["p99"])))
     title = "Nodes" if len(nodes) <= LISTED else f"Nodes, the first {LISTED}; summary.json has all"
     print_table(console, title, ("node", "completed", "hit rate", "not idle", "TTFT p99"), rows)
 

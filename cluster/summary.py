@@ -30,14 +30,14 @@ def summarise(
 ) -> Summary:
     """The summary of nodes, one or several, that counted ``tallies``; ``others`` were not served.
 
-    The first ``warmup`` requests to arrive are left out of ttft, tpot and e2e.
-
     The first ``warmup`` requests to arrive are left out of ttft, tpot and e2e. Percentiles are by nearest rank.
     ``switch_s_mean`` is the mean time of an activation, DDR to HBM, waited for or not.
     Hits and misses are requests: a miss has a copy begun for it, or waits for what is left of a prefetch; where that is
     complete, whoever is served is a hit. ``prefetches`` are the activations ahead of use, of which ``prefetches_late``
-    were waited for, and ``prefetches_wasted`` never used. ``hit_rate_belady``: see ``_yardstick``. ``cost``: of all
-    machines over the makespan, in the user's currency. ``service_levels``: where something was promised;
+    were waited for, and ``prefetches_wasted`` never used. ``held_s``: how long groups were idle with requests waiting,
+    because experts had to stay in the room of theirs. ``hit_rate_belady``: see ``_yardstick``. ``cost``: of all
+    machines over the makespan, in the user's currency. ``preemptions``: how often somebody made room for others, and
+    what it cost (KV cache computed again, or moved to DDR and back). ``service_levels``: where something was promised;
     ``queue_full``, ``late``: how many were turned away so, where any was. ``nodes``, where there are several: see
     ``_node``.
     """
@@ -73,6 +73,11 @@ def summarise(
         summary["prefetches"] = in_all["prefetches"]
         summary["prefetches_late"] = in_all["late"]
         summary["prefetches_wasted"] = in_all["wasted"]
+    if deployment.options.kv_block:
+        summary["preemptions"] = in_all["preemptions"]
+        summary["tokens_recomputed"], summary["bytes_swapped"] = in_all["recomputed"], in_all["swapped"]
+    if deployment.options.min_residency:
+        summary["held_s"] = in_all["held_ps"] / PS_PER_S
     if asked(deployment.options.services):
         levels = service_levels(deployment.options.services, workload, columns, others, warmup, makespan)
         summary["service_levels"] = levels
@@ -98,6 +103,7 @@ def tally_of(deployment: Deployment, simulation: Simulation) -> Tally:
     return {
         "ended_ps": simulation.ended_ps,
         "busy_ps": simulation.busy_ps,
+        "held_ps": simulation.held_ps,
         "hits": [group.hits for group in groups],
         "misses": [group.misses for group in groups],
         "late": [group.late for group in groups],
@@ -108,6 +114,9 @@ def tally_of(deployment: Deployment, simulation: Simulation) -> Tally:
             sum(deployment.activation_ps(expert) * count for expert, count in group.activations.items())
             for group in groups
         ],
+        "preemptions": [group.preemptions for group in groups],
+        "recomputed": [group.recomputed for group in groups],
+        "swapped": [group.swapped * deployment.degree for group in groups],
         "fewest_misses": [
             fewest_misses(group.cache.references.experts(), sizes, group.layout.experts.size, group.layout.pinned)
             for group in groups
@@ -123,7 +132,7 @@ def _node(tally: Tally, makespan: float, ttft: Ints) -> Summary:
         "completed": served,
         "hit_rate": sum(tally["hits"]) / served if served else None,
         "utilisation": sum(busy) / len(busy) / PS_PER_S / makespan,
-        "ttft_s": None if times is None else {"p99": times["p99"]},
+        "ttft_s": {"p99": None if times is None else times["p99"]},
     }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from node.deployment import Deployment
 from node.errors import InvariantError
+from node.runtime.group import Group
 from node.runtime.ledger import CHARGES, Ints
 from node.simulation import Simulation
 from node.units import Picoseconds, exact_sum
@@ -24,10 +25,11 @@ def verify(
     Little's law: the integral of requests in the system over time is the sum of their end-to-end times, and of those
     turned away how long they waited. Homes: every request is served once, by a group that has its expert, or turned
     away. Bytes: each group's sockets copied activations x expert bytes; an activation is a miss or a prefetch, and a
-    prefetch is used or evicted by the end, unless another group may serve whom it was for. Work: a group idles only
-    with nobody waiting (the simulation raises at once); an engine and the idle time never exceed the makespan, nor do
-    both engines where nothing is prefetched (a prefetch for those whom another group serves may run while its own is
-    idle, and end last of all). Memory: no tier was ever over its capacity, and only weights are left. ``counters``
+    prefetch is used or evicted by the end, unless another group serves or a deadline ends whom it was for. Work: a
+    group idles only with nobody waiting whose expert can come (the simulation raises at once), and for those who wait
+    all the same no longer than its copies have to stay; an engine and the idle time never exceed the makespan, nor do
+    both engines where no copy is beside a run (a prefetch for those whom another group serves may run while its own
+    is idle, and end last of all). Memory: no tier was ever over its capacity, and only weights are left. ``counters``
     are the sockets' own.
     """
     makespan = simulation.now
@@ -40,7 +42,8 @@ def verify(
     _same("Little's law: request time", request_time(arrival, np.concatenate([end, gone])), spent)
     _same("requests left in the system", len(requests) - simulation.completed - len(turned_away), 0)
     last = int(np.concatenate([end, gone]).max(initial=0))
-    in_vain = deployment.options.prefetch and any(layout.shared for layout in deployment.layouts)
+    late = deployment.options.shed_late
+    in_vain = deployment.options.prefetch and (late or any(layout.shared for layout in deployment.layouts))
     if in_vain:
         _at_most("end of the last request", last, makespan)
     else:
@@ -59,29 +62,41 @@ def verify(
         planned = sum(deployment.expert_bytes(expert) * count for expert, count in group.activations.items())
         _same(f"bytes copied in group {index}", copied, planned)
         _same(f"references of group {index}", len(group.cache.references), group.hits + group.misses)
+        stay = deployment.options.min_residency * group.activations.total()
+        _at_most(f"time that group {index} was held up", simulation.held_ps[index], stay)
         began = group.misses - group.late + group.cache.prefetches
         _same(f"misses and prefetches of group {index}", began, group.activations.total())
-        if not group.layout.shared:
+        vain = group.layout.shared or late
+        if not vain:
             _same(f"experts that group {index} prefetched for nobody", len(group.cache.unused), 0)
-        resident = sum(deployment.settings.sizes[expert].weights for expert in group.cache.residents())
         for socket in members:
-            found = counters[socket]
-            _same(
-                f"HBM of socket {socket} at the end",
-                found["hbm_used"],
-                resident + deployment.layouts[index].router.size,
-            )
-            homes = sum(deployment.settings.sizes[expert].weights for expert in deployment.layouts[index].ddr)
-            _same(f"DDR of socket {socket} at the end", found["ddr_used"], homes)
-            _at_most(f"HBM peak of socket {socket}", found["hbm_peak"], deployment.machine.hbm.capacity)
-            _at_most(f"DDR peak of socket {socket}", found["ddr_peak"], deployment.machine.ddr.capacity)
-            dma, tile = found["dma_busy"], found["tile_busy"]
-            busy = dma + tile
-            if deployment.options.prefetch:
-                busy = tile if group.layout.shared else max(dma, tile)
-            _at_most(f"DMA, tile and idle time of socket {socket}", busy + simulation.idle_ps[index], makespan)
-            _at_most(f"DMA time of socket {socket}", dma, makespan)
-            _at_most(f"link time of socket {socket}", found["link_busy"], makespan)
+            _verify_socket(deployment, simulation, group, f"socket {socket}", counters[socket], vain=vain)
+
+
+def _verify_socket(
+    deployment: Deployment,
+    simulation: Simulation,
+    group: Group,
+    name: str,
+    found: Mapping[str, int],
+    *,
+    vain: bool,
+) -> None:
+    """The laws of one socket of ``group``; ``vain``: a prefetch may be for nobody."""
+    makespan, layout, sizes = simulation.now, group.layout, deployment.settings.sizes
+    resident = layout.router.size + sum(sizes[expert].weights for expert in group.cache.residents())
+    _same(f"HBM of {name} at the end", found["hbm_used"], resident)
+    _same(f"DDR of {name} at the end", found["ddr_used"], sum(sizes[expert].weights for expert in layout.ddr))
+    _at_most(f"HBM peak of {name}", found["hbm_peak"], deployment.machine.hbm.capacity)
+    _at_most(f"DDR peak of {name}", found["ddr_peak"], deployment.machine.ddr.capacity)
+    _same(f"bytes swapped by {name}", found["swapped"], group.swapped)
+    dma, tile = found["dma_busy"], found["tile_busy"]
+    busy = dma + tile
+    if deployment.options.prefetch or deployment.options.partial:
+        busy = tile if deployment.options.prefetch and vain else max(dma, tile)
+    _at_most(f"DMA, tile and idle time of {name}", busy + simulation.idle_ps[layout.group], makespan)
+    _at_most(f"DMA time of {name}", dma, makespan)
+    _at_most(f"link time of {name}", found["link_busy"], makespan)
 
 
 def request_time(arrival: Ints, end: Ints) -> Picoseconds:

@@ -66,8 +66,7 @@ class ContinuousLane(Lane):
             self._ended_now(self._group.join(task, now), now)
             self._returned(task.who[0])
         else:
-            if self._group.running:
-                self._clock += now - self._began
+            self._clock += now - self._began
             entering, ended = self._group.mixed(now)
             self._first_tokens(entering, now)
             self._ended_now(ended, now)

@@ -24,6 +24,7 @@ from node.runtime.scheduler import NEXT, SCHEDULERS
 from node.runtime.service import Service, order_of
 from node.runtime.settings import Settings, check_lengths
 from node.runtime.sharding import Layout, ModelSize, Region, groups_of, lay_out
+from node.runtime.stay import Stay
 from node.simulation import Simulation
 from node.spec import Machine
 from node.stream import Perform
@@ -48,6 +49,9 @@ class RuntimeOptions:
     orchestration: str = "ho"
     router_tokens: int = 20
     prefetch: bool = False
+    partial: bool = False
+    min_residency: Picoseconds = 0
+    drain: int = 0
     pinned: tuple[int, ...] = ()
     services: tuple[Service, ...] = (Service(),)
     queue_limit: int | None = None
@@ -124,7 +128,7 @@ class Deployment:
         return self._rdu(f"socket {index}", self.programs(index % self.degree))
 
     def _rdu(self, name: str, programs: Sequence[Program]) -> Rdu:
-        return Rdu(name, self.machine, programs, sharers=self.degree)
+        return Rdu(name, self.machine, programs, sharers=self.degree, partial=self.options.partial)
 
     @cached_property
     def _by_kind(self) -> dict[int, tuple[Program, ...]]:
@@ -154,6 +158,8 @@ class Deployment:
             router=router,
             router_tokens=options.router_tokens,
             next_expert=NEXT[options.scheduler] if options.prefetch else None,
+            partial=options.partial,
+            stay=Stay(options.min_residency, options.drain, options.fairness),
             services=options.services,
             queue_limit=options.queue_limit,
             shed_late=options.shed_late,
@@ -193,13 +199,14 @@ class Deployment:
         return max(self.machine.copy_ps(p[kind].weight_bytes, self.degree) for p in self._by_kind.values())
 
     def check_fits(self) -> None:
-        """``OutOfMemoryError`` where the catalogue does not fit the machine; ``InputError`` where prefetch does not."""
+        """``OutOfMemoryError`` where the catalogue does not fit the machine; ``InputError`` where overlap does not."""
         _ = self.layouts
-        if self.options.prefetch and self.machine.hbm_share(self.degree) <= 0:
-            raise InputError(
-                f"runtime.prefetch: a copy takes all HBM bandwidth of {self.machine.name} and leaves kernels none; "
-                "set runtime.prefetch to false, or the bandwidth of DDR or of the host link lower"
-            )
+        for key in ("prefetch", "partial"):
+            if getattr(self.options, key) and self.machine.hbm_share(self.degree) <= 0:
+                raise InputError(
+                    f"runtime.{key}: a copy takes all HBM bandwidth of {self.machine.name} and leaves kernels none; "
+                    f"set runtime.{key} to false, or the bandwidth of DDR or of the host link lower"
+                )
 
     def check_lengths(self, requests: Sequence[Request]) -> None:
         """``InputError`` for a request whose KV cache, its expert's or the router's, would never fit."""

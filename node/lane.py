@@ -42,13 +42,17 @@ class Lane:
         self.now: Picoseconds = 0
         self.completed = 0
         self.idle_ps: Picoseconds = 0  # up to the last task's beginning
+        self.held_ps: Picoseconds = 0  # of it, how long those who waited found no room
         self._ledger, self._hand_over = ledger, hand_over
         self._overlapping = sockets if isinstance(sockets, OverlappingSockets) else None
         self._idle_since: Picoseconds = 0
+        self._held_since: Picoseconds | None = None
+        self._copying_since: Picoseconds = 0
         self._task: Task | None = None
         self._stage = CALL  # that is under way, where there is a task
         self._arrival_at = NEVER
-        self._rest_at = self._copy_at = NEVER  # when the stage, the copy of an expert is over
+        self._rest_at = NEVER  # when the stage is over
+        self._copy_at = NEVER  # when the copy of an expert is over or, without one, somebody comes of age
         self._began: Picoseconds = 0  # the stage
         self._steps = 0  # of the run under way
         self._ended: Collection[int] = ()  # whose answers ended with their first token
@@ -86,7 +90,8 @@ class Lane:
 
     def step(self, time: Picoseconds, what: int) -> None:
         """Let the next event happen."""
-        self.now = time
+        if what == ARRIVAL or self._rest_at < self._copy_at or not self._in_vain():
+            self.now = time
         if what == ARRIVAL:
             self._welcome(time)
             self.reconsider(time)
@@ -117,11 +122,18 @@ class Lane:
         self._arrival_at = _at(self.group.next_arrival())
 
     def _decide(self, now: Picoseconds) -> None:
+        if self._held_since is not None:
+            self.held_ps += now - self._held_since
+            self._held_since = None
         task = self._task = self.group.decide(now)
         if task is not None:
             self.idle_ps += now - self._idle_since
             task.started = task.copied = task.called = now
             self._go_on(task, now)
+            return
+        until = self.group.held_up(now)
+        if until is not None:
+            self._held_since, self._copy_at = now, until
 
     def _go_on(self, task: Task, now: Picoseconds) -> None:
         """Begin the next stage; go on to the last one where nothing may come between."""
@@ -145,7 +157,7 @@ class Lane:
         if stage == CALL:
             return self._host.call(task.calls, now)
         if stage == COPY:
-            return self._copy(task.expert, now)
+            return self._copy(task, now)
         sockets, expert = self.sockets, task.expert
         program = group.settings.programs[expert]
         if stage in (PREFILL, ROUTER_PREFILL):
@@ -235,36 +247,48 @@ class Lane:
                 self._ledger.ended[one[REQUEST]] = number
             self.completed += len(ended)
 
-    def _copy(self, expert: int, now: Picoseconds) -> Picoseconds:
-        """An expert is to be copied: when that is over; ``NEVER`` where ``_copied`` will say so."""
-        group = self.group
+    def _copy(self, task: Task, now: Picoseconds) -> Picoseconds:
+        """An expert is to be copied: until when its task waits for that; ``NEVER`` where ``_copied`` will say so."""
+        group, expert = self.group, task.expert
         if self._overlapping is None:
             group.activate(expert, now)
             return self._begin_copy(expert, now)
         if group.cache.copying is None:
             group.activate(expert, now)
             self._copy_at = self._begin_copy(expert, now)
-        return NEVER
+        if group.cache.copying != expert or not group.settings.partial:
+            return NEVER
+        program, step = group.settings.programs[expert], group.first_step(task)
+        return max(now, self._overlapping.ready(self._copying_since, program, step))
 
     def _begin_copy(self, expert: int, now: Picoseconds) -> Picoseconds:
-        start = self._host.grant(now)
+        start = self._copying_since = self._host.grant(now)
         end = self.sockets.copy(start, self.group.settings.programs[expert])
         self._host.release(end)
         self.group.memory.copy(expert, start, end)
         return end
 
+    def _in_vain(self) -> bool:
+        """Whether nobody waits for whoever comes of age: another group has served those who did."""
+        return self.group.cache.copying is None and not self.group.waiting.count
+
     def _copied(self, now: Picoseconds) -> None:
-        """The copy under way is complete: the task that waits for it goes on, or has its own copy begin."""
+        """The copy under way is complete: the task that waits for it goes on, or has its own copy begin.
+
+        Or nothing is under way, and somebody has come of age.
+        """
         self._copy_at = NEVER
         expert, task = self.group.cache.copying, self._task
-        assert expert is not None
+        if expert is None:
+            self._proceed(now)
+            return
         self.group.arrived(expert, now)
         if task is not None and self._stage == COPY:
             if task.expert == expert:
                 self._end(COPY, task, now)
                 self._go_on(task, now)
             else:
-                self._copy(task.expert, now)
+                self._rest_at = self._copy(task, now)
         self._proceed(now)
 
     def _prefetch(self, now: Picoseconds) -> None:
@@ -276,6 +300,8 @@ class Lane:
             self._copy_at = self._begin_copy(expert, now)
             if self._stage not in (CALL, COPY):
                 self._rest_at = self._overlapping.moved()
+        elif self.group.cache.copying is None:
+            self._copy_at = _at(self.group.stays.of_age(now))
 
 
 def _at(time: Picoseconds | None) -> Picoseconds:

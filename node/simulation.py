@@ -63,7 +63,8 @@ class Simulation:
         self._lanes: list[Lane] = []
         for layout, of_group in zip(layouts, kinds, strict=True):
             costs = [rdu.costs for rdu in of_group]
-            sockets = Sockets(costs) if settings.next_expert is None else OverlappingSockets(costs)
+            overlapping = settings.next_expert is not None or settings.partial
+            sockets = OverlappingSockets(costs) if overlapping else Sockets(costs)
             rest = sockets, host, self._ledger, self._hand_over
             if settings.continuous:
                 self._lanes.append(ContinuousLane(ContinuousGroup(layout, settings, self._known), *rest))
@@ -113,6 +114,11 @@ class Simulation:
     def idle_ps(self) -> list[Picoseconds]:
         """Of each group, how long it was idle before its last task."""
         return [lane.idle_ps for lane in self._lanes]
+
+    @property
+    def held_ps(self) -> list[Picoseconds]:
+        """Of each group, how long it was idle because experts had to stay in the room of those waited for."""
+        return [lane.held_ps for lane in self._lanes]
 
     @property
     def busy_ps(self) -> list[Picoseconds]:

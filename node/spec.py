@@ -167,13 +167,14 @@ class Machine:
 
     def copy_ps(self, size: Bytes, sharers: int) -> int:
         """DDR to HBM time in ps for ``size`` bytes of one socket while ``sharers`` sockets copy as much."""
-        return transfer_ps(size, self._copy_bytes_per_s(sharers))
+        return transfer_ps(size, self.copy_bytes_per_s(sharers))
 
     def hbm_share(self, sharers: int) -> float:
         """The share of HBM bandwidth that one socket's kernels have beside such a copy; none is left where <= 0."""
-        return 1 - self._copy_bytes_per_s(sharers) / self.hbm.bandwidth
+        return 1 - self.copy_bytes_per_s(sharers) / self.hbm.bandwidth
 
-    def _copy_bytes_per_s(self, sharers: int) -> float:
+    def copy_bytes_per_s(self, sharers: int) -> float:
+        """The rate of such a copy."""
         if self.host_link is None:
             assert self.ddr.bandwidth is not None and self.ddr.efficiency is not None
             return self.ddr.bandwidth * self.ddr.efficiency

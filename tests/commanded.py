@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from node.events import Command, Kind
+from node.events import Command, Kind, to_columns
 from node.hardware.rdu import RUN_KINDS, Rdu
 from node.hardware.tiers import Completion
 from node.units import Picoseconds
@@ -24,7 +24,7 @@ class Commanded(Rdu):
         elif command.kind in RUN_KINDS:
             start, end = self.tile.execute(command)
         self.commands += 1
-        return self._apply(command, start, end)
+        return self._apply(command, start, end, start + int(self.costs.aheads(to_columns([command]))[0]))
 
     def shorten(self, steps: int) -> Picoseconds:
         """The decode run last begun ends after ``steps``: when that is."""

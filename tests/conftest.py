@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from cluster.checkpoints.smollm2 import cached
 from node.conservation import verify
@@ -25,6 +26,8 @@ from node.simulation import Simulation
 from node.spec_file import load_machine
 from node.units import MS, Picoseconds
 
+settings.register_profile("patient", deadline=None)  # a machine may have other things to do
+settings.load_profile("patient")
 FOREVER = 10**19
 CLOCK = Shape("clock", layers=8, hidden=64, heads=8, kv_heads=8, head_dim=8, ffn=64, vocabulary=64, context=4096)
 

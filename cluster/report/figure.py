@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from node.units import show_bytes, show_seconds
 
-SHARES = ("hit_rate", "utilisation")
+SHARES = ("hit_rate", "utilisation", "attainment")
 
 
 class Cell(NamedTuple):
@@ -57,9 +57,9 @@ def cell(name: str, value: object, prefix: str = "") -> Cell:
 
 
 def flat(summary: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Every number of a summary by its path, without those of sockets and of single nodes."""
+    """Every number of a summary by its path, without those of sockets, single nodes and classes."""
     for key, value in summary.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{key}.")
-        elif key not in ("sockets", "nodes"):
+        elif key not in ("sockets", "nodes", "classes"):
             yield f"{prefix}{key}", value

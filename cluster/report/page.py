@@ -16,6 +16,7 @@ from cluster.report import machines, memory
 from cluster.report.binned import latencies
 from cluster.report.figure import Cell, Figure, cell, flat
 from cluster.report.latency import latency, time_over_run, where_time_went
+from cluster.report.levels import levels
 from cluster.report.nodes import nodes
 from cluster.runner import Run
 from cluster.show import LABELS, times
@@ -41,7 +42,7 @@ def run_page(config: Config, result: Run, notes: Sequence[str]) -> str:
     deployment, summary, columns = result.deployment, result.summary, result.columns
     numbers = dict(flat(summary))
     warmup, several = config.workload.warmup, _nodes(summary)
-    counted = measured(result.workload, columns, warmup)
+    counted, promised = measured(result.workload, columns, warmup), summary.get("service_levels")
     figures = [
         *(
             latency(name, found, summary, columns["queue"][counted])
@@ -49,6 +50,7 @@ def run_page(config: Config, result: Run, notes: Sequence[str]) -> str:
         ),
         where_time_went(columns),
         memory.hit_rate(summary),
+        *([levels(promised)] if isinstance(promised, dict) else []),
         *([nodes(several)] if several else []),
         memory.tiers(summary, deployment),
         memory.engines(summary, deployment),

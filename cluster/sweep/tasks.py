@@ -9,8 +9,9 @@ from typing import Any
 import ray
 import ray.exceptions
 
-from cluster.backends import LocalBackend, SocketLostError, ray_session
+from cluster.backends import LocalBackend, SocketLostError
 from cluster.config import ClusterConfig, Config
+from cluster.ray_backend import ray_session
 from cluster.runner import notes, overloaded, prepare, run
 from node.dataflow.program import Kernels
 from node.deployment import Deployment

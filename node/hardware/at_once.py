@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -125,13 +126,20 @@ class Lives:
         return np.where((found >= 0) & (self.ended[found] > position), found, -1)
 
 
+class Spans(NamedTuple):
+    """Of each command when it starts and ends (ps), and by when a run needs all of its weights."""
+
+    start: Ints
+    end: Ints
+    whole: Ints
+
+
 def do_at_once(
-    tiers: tuple[Memory, Memory], in_use: dict[int, Picoseconds], columns: Ints, sizes: Ints, spans: tuple[Ints, Ints]
+    tiers: tuple[Memory, Memory], in_use: dict[int, Picoseconds], columns: Ints, sizes: Ints, spans: Spans
 ) -> Ints | None:
     """What came of a window: rows of address, bytes and occupancy; ``tiers`` (DDR, HBM) and ``in_use`` are as after it.
 
-    ``sizes``: bytes of weights by program; ``spans``: start and end of each command in ps. None, and nothing has
-    changed, where anything is not plainly right.
+    ``sizes``: bytes of weights by program. None, and nothing has changed, where anything is not plainly right.
     """
     kind, symbol, tier = (columns[ROW[name]] for name in ("kind", "symbol", "tier"))
     if ((kind < Kind.ALLOCATE) | (kind > Kind.LOAD) | (tier < Tier.DDR) | (tier > Tier.HBM)).any():
@@ -147,18 +155,18 @@ def do_at_once(
     bytes_moved = columns[ROW["size"]].copy()
     bytes_moved[uses] = weights
     if not (
-        _copied(columns, copies, (ddr, hbm), bytes_moved, spans[0])
+        _copied(columns, copies, (ddr, hbm), bytes_moved, spans.start)
         and _read(columns, runs, hbm, (copies, fills), spans)
-        and _freed(columns, uses, in_use, spans[1])
+        and _freed(columns, uses, in_use, spans.end)
     ):
         return None
     used = [memory.used + np.cumsum(of.change) for memory, of in zip(tiers, (ddr, hbm), strict=True)]
     for memory, of, use, filled in zip(tiers, (ddr, hbm), used, (copies[:0], copies), strict=True):
         if of.change.any() or len(filled):
-            valid = _valid(of, (filled, fills), np.full(len(of.symbol), columns.shape[1]), spans[1])
+            valid = _valid(of, (filled, fills), np.full(len(of.symbol), columns.shape[1]), spans.end)
             left = of.ended == _NEVER
             memory.become((of.symbol[left], of.address[left], of.size[left], valid[left]), int(use.max()))
-    in_use.update(zip(symbol[uses].tolist(), spans[1][uses].tolist(), strict=True))
+    in_use.update(zip(symbol[uses].tolist(), spans.end[uses].tolist(), strict=True))
     occupancy = np.where((tier == Tier.DDR) & (kind != Kind.COPY) & ~np.isin(kind, _RUNS), used[0], used[1])
     return np.stack([columns[ROW["address"]], bytes_moved, occupancy])
 
@@ -186,15 +194,15 @@ def _copied(columns: Ints, copies: Ints, tiers: tuple[Lives, Lives], moved: Ints
     return bool((there & fits).all())
 
 
-def _read(columns: Ints, runs: Ints, hbm: Lives, filled: tuple[Ints, Latest], spans: tuple[Ints, Ints]) -> bool:
-    """Whether every run finds its weights where it says, and there already."""
+def _read(columns: Ints, runs: Ints, hbm: Lives, filled: tuple[Ints, Latest], spans: Spans) -> bool:
+    """Whether every run finds its weights where it says, and there in time."""
     if not len(runs):
         return True
     weights = hbm.at(columns[ROW["symbol"], runs], runs)
     if weights.min() < 0 or (hbm.address[weights] != columns[ROW["address"], runs]).any():
         return False
-    valid = _valid(hbm, filled, runs, spans[1], weights)
-    return bool(((valid >= 0) & (valid <= spans[0][runs])).all())
+    valid = _valid(hbm, filled, runs, spans.end, weights)
+    return bool(((valid >= 0) & (valid <= spans.whole[runs])).all())
 
 
 def _freed(columns: Ints, uses: Ints, in_use: Mapping[int, Picoseconds], ends: Ints) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from node.dataflow.arrival import ahead_ps
 from node.dataflow.decode import DecodeCost, Segment, slowest
 from node.dataflow.form import Step
 from node.dataflow.program import Program
@@ -16,10 +17,15 @@ from node.units import Bytes, Picoseconds
 
 
 class Costs:
-    """Durations on a socket with these ``programs``; ``sharers`` sockets copy at once where the host link is shared."""
+    """Durations on a socket with these ``programs``; ``sharers`` sockets copy at once where the host link is shared.
 
-    def __init__(self, machine: Machine, programs: Sequence[Program], sharers: int) -> None:
-        self.programs = programs
+    ``partial``: whether copies tell how far they are, or only when they are complete.
+    """
+
+    def __init__(self, machine: Machine, programs: Sequence[Program], sharers: int, *, partial: bool = False) -> None:
+        self.programs, self._partial = programs, partial
+        self._copy_bytes_per_s = machine.copy_bytes_per_s(sharers)
+        self._ahead: dict[tuple[int, ...], Picoseconds] = {}
         self._prefills: dict[tuple[int, ...], tuple[Picoseconds, Picoseconds]] = {}
         self.hbm_share = machine.hbm_share(sharers)  # what a copy leaves
         self.copy_ps = np.array([machine.copy_ps(p.weight_bytes, sharers) for p in programs], dtype=np.int64)
@@ -44,6 +50,15 @@ class Costs:
         decode = program.decode(command.sequences)
         return decode.run_ps(command.context, command.growth, command.steps), command.steps * decode.link_ps
 
+    def ahead(self, shape: tuple[int, ...]) -> Picoseconds:
+        """By how much a PREFILL (program, tokens, pairs, context, sequences) may begin before its weights are whole."""
+        known = self._ahead.get(shape)
+        if known is None:
+            program = self.programs[shape[0]]
+            known = ahead_ps(program, Step(*shape[1:]), self.hbm_share, self._copy_bytes_per_s)
+            self._ahead[shape] = known
+        return known
+
     def shared(self, command: Command) -> Run:
         """A PREFILL or DECODE that copies may slow down."""
         alone, beside = (self._steps(command, share) for share in (1.0, self.hbm_share))
@@ -64,17 +79,22 @@ class Costs:
             known = self._prefills[shape] = self.programs[shape[0]].prefill(Step(*shape[1:]))
         return known
 
+    def aheads(self, columns: Ints) -> Ints:
+        """``ahead`` of many runs; a DECODE begins when all weights are there."""
+        found: Ints = np.zeros(columns.shape[1], dtype=np.int64)
+        if self._partial:
+            prefills, shapes = _prefills(columns)
+            found[prefills] = [self.ahead(shape) for shape in shapes]
+        return found
+
     def runs(self, columns: Ints) -> tuple[Ints, Ints]:
         """``run`` of many: decode runs by program and batch size as whole columns, prefills by their shapes."""
         kind, program = columns[ROW["kind"]], columns[ROW["program"]]
         batch, steps = columns[ROW["sequences"]], columns[ROW["steps"]]
         times, links = np.zeros_like(kind), np.zeros_like(kind)
-        prefills = np.flatnonzero(kind == Kind.PREFILL)
-        if len(prefills):
-            shapes = columns[[ROW[name] for name in ("program", "tokens", "pairs", "context", "sequences")]][
-                :, prefills
-            ]
-            taken = [self._prefill(shape) for shape in zip(*shapes.tolist(), strict=True)]
+        prefills, shapes = _prefills(columns)
+        if shapes:
+            taken = [self._prefill(shape) for shape in shapes]
             times[prefills], links[prefills] = np.array(taken, dtype=np.int64).T
         decodes = kind == Kind.DECODE
         for of_program in np.unique(program[decodes]).tolist():
@@ -111,6 +131,13 @@ class GroupDecode:
         alone = self.cost(command.program, command.sequences)
         beside = self.cost(command.program, command.sequences, self._hbm_share) if copies else alone
         return Run(alone, beside, command.context, command.growth)
+
+
+def _prefills(columns: Ints) -> tuple[Ints, list[tuple[int, ...]]]:
+    """Where in ``columns`` the PREFILLs are, and the shapes that their costs depend on."""
+    prefills = np.flatnonzero(columns[ROW["kind"]] == Kind.PREFILL)
+    shapes = columns[[ROW[name] for name in ("program", "tokens", "pairs", "context", "sequences")]][:, prefills]
+    return prefills, list(zip(*shapes.tolist(), strict=True))
 
 
 def steps_of(command: Command) -> int:

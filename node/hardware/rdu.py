@@ -14,6 +14,7 @@ import numpy as np
 from node.dataflow.program import Program
 from node.errors import HardwareError, RefusedError
 from node.events import ROW, Command, Ints, Kind
+from node.hardware.at_once import Spans
 from node.hardware.costs import Costs, in_order
 from node.hardware.overlap import Copying
 from node.hardware.tiers import Completion, Tiers
@@ -29,12 +30,15 @@ _MEMORY_KINDS = frozenset((Kind.ALLOCATE, Kind.LOAD, Kind.FREE))
 class Rdu:
     """A socket of ``machine``, one of ``members`` in its group; ``programs`` are compiled for its shard.
 
-    ``sharers``: how many sockets copy at once where the host link is shared.
+    ``sharers``: how many sockets copy at once where the host link is shared. ``partial``: whether a run may begin when
+    the weights of its first kernels are there, and all others will be in time, or when all of them are.
     """
 
-    def __init__(self, name: str, machine: Machine, programs: Sequence[Program], sharers: int) -> None:
+    def __init__(
+        self, name: str, machine: Machine, programs: Sequence[Program], sharers: int, *, partial: bool = False
+    ) -> None:
         self.name, self.programs = name, programs
-        self.costs = Costs(machine, programs, sharers)
+        self.costs = Costs(machine, programs, sharers, partial=partial)
         self.tiers, self.tile = Tiers(name, machine), Tile(name, self.costs)
         self._sizes = np.array([program.weight_bytes for program in programs], dtype=np.int64)
         self.dma_free = self.dma_busy = 0
@@ -56,22 +60,24 @@ class Rdu:
             self.dma_free = int(ends[copies[-1]])
         copying = map(Copying, starts[copies].tolist(), ends[copies].tolist())
         starts[runs], ends[runs] = self.tile.replay(legal[:, runs], copying)
-        table = None
+        whole = starts.copy()
+        whole[runs] += self.costs.aheads(legal[:, runs])
+        spans, table = Spans(starts, ends, whole), None
         if reason is None and len(kind) >= AT_ONCE:
-            table = self.tiers.do_at_once(legal, self._sizes, (starts, ends))
+            table = self.tiers.do_at_once(legal, self._sizes, spans)
         if table is None:
-            return self._one_by_one(legal, starts, ends, reason)
+            return self._one_by_one(legal, spans, reason)
         self.commands += len(kind)
         self.dma_busy += int((ends[copies] - starts[copies]).sum())
         self.copied += int(self._sizes[legal[ROW["program"], copies]].sum())
         return np.concatenate([ends[None], table])
 
-    def _one_by_one(self, columns: Ints, starts: Ints, ends: Ints, reason: str | None) -> Ints:
+    def _one_by_one(self, columns: Ints, spans: Spans, reason: str | None) -> Ints:
         """The rest of ``replay``, command by command: it finds the first that is refused, and why."""
         results: list[Completion] = []
-        for row, start, end in zip(columns.T.tolist(), starts.tolist(), ends.tolist(), strict=True):
+        for row, *span in zip(columns.T.tolist(), *(of.tolist() for of in spans), strict=True):
             try:
-                results.append(self._apply(Command(*row), start, end))
+                results.append(self._apply(Command(*row), *span))
             except HardwareError as error:
                 reason = str(error)
                 break
@@ -99,13 +105,13 @@ class Rdu:
         reason = min(first, key=lambda reason: first[reason])
         return columns[:, : first[reason]], reason
 
-    def _apply(self, command: Command, start: Picoseconds, end: Picoseconds) -> Completion:
-        """What a command that takes from ``start`` to ``end`` does to the tiers."""
+    def _apply(self, command: Command, start: Picoseconds, end: Picoseconds, whole: Picoseconds) -> Completion:
+        """What a command that takes from ``start`` to ``end`` does to the tiers; ``whole``: see ``Spans``."""
         if command.kind in _MEMORY_KINDS:
             return self.tiers.change(command)
         size = self.programs[command.program].weight_bytes
         if command.kind in RUN_KINDS:
-            return self.tiers.read(command, size, start, end)
+            return self.tiers.read(command, size, whole, end)
         if command.kind == Kind.SWAP:
             self.dma_busy += end - start
             self.swapped += command.size

@@ -79,6 +79,11 @@ class OverlappingSockets(Sockets):
         append(self._copies, start, end)
         return end
 
+    def ready(self, start: Picoseconds, program: int, step: tuple[int, ...]) -> Picoseconds:
+        """When a pass may begin whose weights come with the copy of ``program`` that began at ``start``."""
+        kinds = ((int(costs.copy_ps[program]), costs.ahead((program, *step[:4]))) for costs in self._kinds)
+        return start + max(copy_ps - ahead for copy_ps, ahead in kinds)
+
     def swap(self, start: Picoseconds, size: Bytes) -> Picoseconds:
         """See ``Sockets``."""
         end = super().swap(start, size)

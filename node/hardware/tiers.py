@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from node.errors import HardwareError
 from node.events import Command, Ints, Kind, Tier
-from node.hardware.at_once import do_at_once
+from node.hardware.at_once import Spans, do_at_once
 from node.hardware.memory import Memory
 from node.spec import Machine
 from node.units import Bytes, Picoseconds
@@ -68,13 +68,13 @@ class Tiers:
             self.ddr.fill(symbol, end)
         return Completion(end, command.address, command.size, (self.ddr if out else self.hbm).used)
 
-    def read(self, command: Command, size: Bytes, start: Picoseconds, end: Picoseconds) -> Completion:
-        """PREFILL or DECODE with weights of ``size`` bytes."""
-        _same_address(self.hbm, command.symbol, self.hbm.read(command.symbol, start), command.address)
+    def read(self, command: Command, size: Bytes, whole: Picoseconds, end: Picoseconds) -> Completion:
+        """PREFILL or DECODE with weights of ``size`` bytes, all of which it needs at ``whole``."""
+        _same_address(self.hbm, command.symbol, self.hbm.read(command.symbol, whole), command.address)
         self._in_use[command.symbol] = end
         return Completion(end, command.address, size, self.hbm.used)
 
-    def do_at_once(self, columns: Ints, sizes: Ints, spans: tuple[Ints, Ints]) -> Ints | None:
+    def do_at_once(self, columns: Ints, sizes: Ints, spans: Spans) -> Ints | None:
         """A window of commands; see ``node.hardware.at_once``."""
         return do_at_once((self.ddr, self.hbm), self._in_use, columns, sizes, spans)
 

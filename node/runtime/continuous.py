@@ -55,12 +55,10 @@ class Away(NamedTuple):
 
 
 class ContinuousGroup(Group):
-    """See above. ``preemptions``, and what they cost: ``recomputed`` tokens, ``swapped`` bytes, out and in."""
+    """See above. ``preemptions``, and what they cost: ``recomputed`` tokens, bytes ``swapped`` of each socket."""
 
     def __init__(self, layout: Layout, settings: Settings, known: Known, perform: Perform | None = None) -> None:
         super().__init__(layout, settings, known, perform)
-        self.preemptions = self.recomputed = 0
-        self.swapped: Bytes = 0
         self.absent: list[int] = []  # those of ``away`` who have a token
         self._joining: list[Joining] = []
         self._parts: list[tuple[Joining, int]] = []  # of the mixed step under way, and their tokens
@@ -176,24 +174,38 @@ class ContinuousGroup(Group):
 
     def mixed_step(self, task: Task, now: Picoseconds) -> Step:
         """The step of every answer under way, and tokens of the prompts that ``task`` or others have brought in."""
-        inputs, window = self._known.input_tokens, self.settings.sizes[task.expert].window
-        self._joining += [Joining(one, inputs[one], kv, task) for one, kv in zip(task.who, task.kv, strict=True)]
+        self._joining += self._entrants(task)
         if self._paging is not None:
             self._grow(1, now)
+        self._parts, step = self._mix(self._joining, self.settings.sizes[task.expert].window)
+        return step
+
+    def first_step(self, task: Task) -> Step:
+        """See ``Group``: nobody is in the batch yet."""
+        if not self.settings.prefill_chunk:
+            return super().first_step(task)
+        return self._mix(self._entrants(task), self.settings.sizes[task.expert].window)[1]
+
+    def _entrants(self, task: Task) -> list[Joining]:
+        inputs = self._known.input_tokens
+        return [Joining(one, inputs[one], kv, task) for one, kv in zip(task.who, task.kv, strict=True)]
+
+    def _mix(self, joining: Sequence[Joining], window: int | None) -> tuple[list[tuple[Joining, int]], Step]:
+        """Of whom how many tokens there is room for beside the answers, and the step of both."""
         room = self.settings.prefill_chunk - len(self.running)
         contexts = [self.steps + one[OFFSET] for one in self.running]
         pairs = context = sum(contexts if window is None else [min(one, window) for one in contexts])
-        self._parts = []
-        for one in self._joining:
+        parts: list[tuple[Joining, int]] = []
+        for one in joining:
             tokens = min(room, one.length - one.done)
             if not tokens:
                 break
-            self._parts.append((one, tokens))
+            parts.append((one, tokens))
             room -= tokens
             pairs += causal_pairs(one.done + tokens, window) - causal_pairs(one.done, window)
             context += tokens + (one.done if window is None else min(one.done, window - 1))
-        sequences = len(contexts) + len(self._parts)
-        return self.settings.prefill_chunk - room, pairs, context, sequences, 0, 0
+        sequences = len(contexts) + len(parts)
+        return parts, (self.settings.prefill_chunk - room, pairs, context, sequences, 0, 0)
 
     def mixed(self, now: Picoseconds) -> tuple[list[Joining], list[Running]]:
         """The mixed step is over: who has a token by it that had none before, and whose answer is complete."""

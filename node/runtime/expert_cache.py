@@ -57,7 +57,7 @@ class ExpertCache:
         self._residents: dict[int, Resident] = {}
         self._pinned = dict(pinned or {})
         self._states = dict.fromkeys(self._pinned, ExpertState.RESIDENT)
-        self._history: dict[int, deque[str]] = {}
+        self._history: dict[int, deque[tuple[ExpertState, Picoseconds]]] = {}
         self.copying: int | None = None
         self.prefetches = self.wasted = 0
         self.unused: set[int] = set()
@@ -74,31 +74,52 @@ class ExpertCache:
         """The experts in HBM, pinned ones first, then in the order in which they came."""
         return (*self._pinned, *self._residents)
 
+    def here(self, expert: int) -> bool:
+        """Whether ``expert`` is in HBM or on its way."""
+        return self.state(expert) is not ExpertState.IN_DDR
+
+    def size(self, expert: int) -> Bytes:
+        """Bytes of HBM that ``expert`` takes."""
+        return self._sizes[expert].weights
+
+    def candidates(self, kept: Collection[int] = ()) -> list[Resident]:
+        """Those who may be evicted, in the order in which they came, but for those ``kept``."""
+        states, there = self._states, ExpertState.RESIDENT
+        return [one for expert, one in self._residents.items() if states[expert] is there and expert not in kept]
+
+    def room(self, kept: Collection[int]) -> Bytes:
+        """The largest piece of the region that is free once all but ``kept`` have left."""
+        start, largest = self._region.start, 0
+        for address, expert in sorted((one.address, one.expert) for one in self._residents.values()):
+            if expert in kept:
+                largest = max(largest, address - start)
+                start = address + self._sizes[expert].weights
+        return max(largest, self._region.start + self._region.size - start)
+
     def address(self, expert: int) -> int:
         """The HBM address of an expert that is there or being copied."""
         return self._pinned[expert] if expert in self._pinned else self._residents[expert].address
 
-    def prefetch(
-        self, expert: int, now: Picoseconds, in_use: Collection[int]
-    ) -> tuple[tuple[Resident, ...], int] | None:
-        """``begin`` for an expert that nobody is served by yet; None where those ``in_use`` leave it no room."""
-        if not self._room(self._sizes[expert].weights, in_use):
+    def prefetch(self, expert: int, now: Picoseconds, kept: Collection[int]) -> tuple[tuple[Resident, ...], int] | None:
+        """``begin`` for an expert that nobody is served by yet; None where those ``kept`` leave it no room."""
+        if self._sizes[expert].weights > self.room(kept):
             return None
         self.prefetches += 1
         self.unused.add(expert)
-        return self.begin(expert, now, in_use)
+        return self.begin(expert, now, kept)
 
-    def begin(self, expert: int, now: Picoseconds, in_use: Collection[int] = ()) -> tuple[tuple[Resident, ...], int]:
-        """Start to activate ``expert``: those evicted for it, none of them ``in_use``, and its address."""
+    def begin(self, expert: int, now: Picoseconds, kept: Collection[int] = ()) -> tuple[tuple[Resident, ...], int]:
+        """Start to activate ``expert``: those evicted for it, none of them ``kept``, and its address."""
         self._move(expert, ExpertState.COPYING, now)
         self.copying = expert
         self._memory.wanted(expert)
         evicted = []
         size = self._sizes[expert].weights
         while (address := self._allocator.allocate(size)) is None:
-            candidates = [r for r in self._residents.values() if self.resident(r.expert) and r.expert not in in_use]
+            candidates = self.candidates(kept)
             if not candidates:
-                raise InvariantError(f"expert {expert}: {size:,} bytes do not fit an empty expert region")
+                region = f"an expert region with {len(kept)} experts that stay" if kept else "an empty expert region"
+                raise InvariantError(f"expert {expert}: {size:,} bytes do not fit {region}")
             victim = self._choose(candidates)
             self._move(victim.expert, ExpertState.IN_DDR, now)
             self._memory.left(victim.expert)
@@ -114,7 +135,8 @@ class ExpertCache:
     def arrived(self, expert: int, now: Picoseconds) -> None:
         """The copy of ``expert`` is complete."""
         self._move(expert, ExpertState.RESIDENT, now)
-        self._residents[expert].last_used = now  # or a prefetched expert would be the first to leave
+        resident = self._residents[expert]
+        resident.came = resident.last_used = now  # or a prefetched expert would be the first to leave
         self.copying = None
 
     def use(self, expert: int, now: Picoseconds, requests: int) -> None:
@@ -131,21 +153,14 @@ class ExpertCache:
             self._memory.used(expert, requests)
 
     def _move(self, expert: int, to: ExpertState, now: Picoseconds) -> None:
-        history = self._history.setdefault(expert, deque(maxlen=_REMEMBERED))
+        history = self._history.get(expert)
+        if history is None:
+            history = self._history[expert] = deque(maxlen=_REMEMBERED)
         if to not in MOVES[self.state(expert)]:
+            before = "; ".join(f"{state.value} at {time:,} ps" for state, time in history)
             raise InvariantError(
                 f"expert {expert}: {self.state(expert).value} -> {to.value} at {now:,} ps is no legal move; "
-                f"before: {'; '.join(history) or 'nothing'}"
+                f"before: {before or 'nothing'}"
             )
-        history.append(f"{to.value} at {now:,} ps")
+        history.append((to, now))
         self._states[expert] = to
-
-    def _room(self, size: Bytes, in_use: Collection[int]) -> bool:
-        """Whether ``size`` bytes fit between the experts ``in_use``, were all others evicted."""
-        start, kept = self._region.start, sorted((r.address, r.expert) for r in self._residents.values())
-        for address, expert in kept:
-            if expert in in_use:
-                if address - start >= size:
-                    return True
-                start = address + self._sizes[expert].weights
-        return self._region.start + self._region.size - start >= size

@@ -23,6 +23,7 @@ from node.runtime.service import Order
 from node.runtime.settings import Settings, kv_bytes
 from node.runtime.sharding import Layout
 from node.runtime.shared_waiting import SharedWaiting
+from node.runtime.stay import Stays
 from node.runtime.task import Task, decode_task, router_task, serve_task
 from node.runtime.waiting import Waiting, drop, put
 from node.stream import Perform, Range, Stream
@@ -77,9 +78,12 @@ class Group:
         self.waiting = (SharedWaiting if layout.shared else Waiting)(settings.batch, layout.pinned)
         self.memory = GroupMemory(layout, settings, self.stream, self.waiting.of)
         self.cache = self.memory.cache
+        self.stays = Stays(settings.stay, self.cache, self.waiting, known.order.since)
+        self.blocked = self.stays.blocked  # the experts that cannot come to HBM at a time
         self.activations = self.memory.activations  # by expert
         self.running: list[Running] = []  # in the order in which they end
         self.members = 0  # of the batch
+        self.preemptions = self.recomputed = self.swapped = 0  # see ``node.runtime.continuous``
         self.active: int | None = None
         self.routed = False
         self.batch_left = 0
@@ -152,6 +156,19 @@ class Group:
         self._turn_away(now)
         return self.settings.scheduler(self, now)
 
+    def held_up(self, now: Picoseconds) -> Picoseconds | None:
+        """Of an idle group: when somebody comes of age who stays in the room of those waited for.
+
+        None if nobody waits, or there is a copy to wait for. Raises ``InvariantError`` where somebody could be served.
+        """
+        if not (self.waiting.count or self.members or self.unrouted):
+            return None
+        blocked, until, copying = self.blocked(now), self.stays.of_age(now), self.cache.copying is not None
+        for_nothing = self.members or self.unrouted or (until is None and not copying)
+        if for_nothing or not all(expert in blocked for expert in self.waiting.queues):
+            raise InvariantError(f"group {self.layout.group} is idle at {now:,} ps with requests waiting")
+        return None if copying else until
+
     def _turn_away(self, now: Picoseconds) -> None:
         """Those who are late wait no more."""
         for request in self.admission.overdue(now):
@@ -166,8 +183,6 @@ class Group:
         self.batch_left = min(self.batch_left, self.waiting.count)  # another group may have taken some of them
         decision = self.settings.scheduler(self, now)
         if decision is None:
-            if self.members or self.waiting.count or self.unrouted:
-                raise InvariantError(f"group {self.layout.group} is idle at {now:,} ps with requests waiting")
             return None
         task = None
         if isinstance(decision, Serve):
@@ -184,21 +199,18 @@ class Group:
 
     def prefetch(self, now: Picoseconds, serving: int) -> int | None:
         """The expert that is served next, where it is not in HBM and got room without evicting one in use."""
-        if self.cache.copying is not None or not self.waiting.count:
+        if self.settings.next_expert is None or self.cache.copying is not None or not self.waiting.count:
             return None
         in_use = {serving} if self.active is None or not self.members else {serving, self.active}
-        assert self.settings.next_expert is not None
-        expert = self.settings.next_expert(self, now, in_use)
+        expert = self.settings.next_expert(self, now, self.blocked(now, in_use))
         if expert is None or self.cache.resident(expert):
             return None
-        return expert if self._activate(expert, now, in_use) else None
+        return expert if self.activate(expert, now, in_use) else None
 
-    def activate(self, expert: int, now: Picoseconds) -> None:
-        """Give ``expert`` room in HBM, whoever has to leave for it."""
-        self._activate(expert, now, None)
-
-    def _activate(self, expert: int, now: Picoseconds, in_use: Collection[int] | None) -> bool:
-        evicted = self.memory.activate(expert, now, in_use)
+    def activate(self, expert: int, now: Picoseconds, in_use: Collection[int] | None = None) -> bool:
+        """Give ``expert`` room in HBM; whether it has. ``in_use``: it is a prefetch, and they must not leave for it."""
+        kept = self.stays.kept(expert, now, in_use or ())
+        evicted = self.memory.activate(expert, now, kept, ahead=in_use is not None)
         for victim in evicted or ():
             self.waiting.changed(victim, resident=False)
         return evicted is not None
@@ -310,6 +322,10 @@ class Group:
         """One pass over the prompts of ``task``."""
         inputs = self._known.input_tokens
         return steps.prefill([inputs[request] for request in task.who], self.settings.sizes[task.expert].window)
+
+    def first_step(self, task: Task) -> steps.Step:
+        """The pass of ``task`` that will be the first with its expert."""
+        return self.prefill_step(task)
 
     def decode_step(self, task: Task) -> steps.Step:
         """Steps of the running batch until somebody ends."""

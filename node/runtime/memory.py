@@ -38,16 +38,15 @@ class GroupMemory:
         for expert, address in self._layout.pinned.items():
             self._note(Kind.LOAD, 0, expert, address, self._settings.sizes[expert].weights)
 
-    def activate(self, expert: int, now: Picoseconds, in_use: Collection[int] | None = None) -> tuple[int, ...] | None:
-        """Evict for ``expert`` (weights are never written back) and give it room: who left.
+    def activate(
+        self, expert: int, now: Picoseconds, kept: Collection[int], *, ahead: bool = False
+    ) -> tuple[int, ...] | None:
+        """Evict for ``expert`` (weights are never written back), but none of ``kept``, and give it room: who left.
 
-        ``in_use``: it is a prefetch, and they must not leave for it; None where it has no room then.
+        ``ahead``: it is a prefetch; None where it has no room then.
         """
-        if in_use is None:
-            room = self.cache.begin(expert, now)
-        elif (found := self.cache.prefetch(expert, now, in_use)) is not None:
-            room = found
-        else:
+        room = (self.cache.prefetch if ahead else self.cache.begin)(expert, now, kept)
+        if room is None:
             return None
         evicted, address = room
         self.activations[expert] += 1

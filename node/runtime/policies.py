@@ -12,12 +12,13 @@ from node.units import Picoseconds
 
 @dataclass(slots=True)
 class Resident:
-    """An expert in HBM: where, when last used, how often used since it was activated."""
+    """An expert in HBM: where, when last used, how often used since it was activated, since when it is there."""
 
     expert: int
     address: int
     last_used: Picoseconds
     uses: int
+    came: Picoseconds = 0
 
 
 class Evictor(NamedTuple):

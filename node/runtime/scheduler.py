@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Container
 from typing import NamedTuple, Protocol
 
 from node.runtime.service import Numbers
@@ -42,7 +42,7 @@ class View(Protocol):
     many have no expert yet, ``newcomer`` the key of the first of them; ``waiting``: who has an expert, by their keys;
     ``members``: how many are served, ``active``: the expert of the running batch
     or the last one; ``routed``: nobody was served since the router ran; ``batch_left``: pairs of the batch under way
-    that are still to be served; ``fairness`` in ps.
+    that are still to be served; ``fairness`` in ps; ``blocked``: of those waited for, the experts that cannot come now.
     """
 
     since: Numbers
@@ -58,13 +58,14 @@ class View(Protocol):
     def unrouted(self) -> int: ...  # noqa: D102
     @property
     def newcomer(self) -> int: ...  # noqa: D102
+    def blocked(self, now: Picoseconds) -> Container[int]: ...  # noqa: D102
 
 
 def paper(view: View, now: Picoseconds) -> Decision:
     """As published: route a batch, then its (prompt, expert) pairs one after another, nothing overlapped."""
     if view.members:
         return DECODE
-    oldest = view.waiting.oldest()
+    oldest = view.waiting.oldest(view.blocked(now))
     if oldest is not None:
         return Serve(oldest, 1, view.batch_left == 0)
     unrouted = view.unrouted
@@ -82,11 +83,13 @@ def affinity(view: View, now: Picoseconds) -> Decision:
     """
     if view.members:
         return _beside_a_batch(view, now)
-    unrouted, waiting = view.unrouted, view.waiting
-    if unrouted and not (waiting.count and view.routed):
+    unrouted = view.unrouted
+    if unrouted and not (view.waiting.count and view.routed):
         return Route(min(view.batch, unrouted))
-    chosen = next_oldest_or_most_wanted(view, now)
-    return None if chosen is None else Serve(chosen, min(view.batch, len(waiting.queues[chosen])), True)
+    chosen = next_oldest_or_most_wanted(view, now, view.blocked(now))
+    if chosen is None:
+        return Route(min(view.batch, unrouted)) if unrouted else None
+    return Serve(chosen, min(view.batch, len(view.waiting.queues[chosen])), True)
 
 
 def _beside_a_batch(view: View, now: Picoseconds) -> Decision:
@@ -96,7 +99,7 @@ def _beside_a_batch(view: View, now: Picoseconds) -> Decision:
         return Route(min(view.batch, unrouted))
     if not room:
         return DECODE
-    oldest, active = waiting.oldest(), view.active
+    oldest, active = waiting.oldest(view.blocked(now)), view.active
     overdue = oldest is not None and _overdue(view, now, oldest)
     if not overdue and unrouted >= view.batch:
         return Route(view.batch)
@@ -105,12 +108,12 @@ def _beside_a_batch(view: View, now: Picoseconds) -> Decision:
     return DECODE
 
 
-def next_oldest(view: View, now: Picoseconds, without: Collection[int] = ()) -> int | None:
+def next_oldest(view: View, now: Picoseconds, without: Container[int] = ()) -> int | None:
     """The expert of the request that has waited longest, those ``without`` left out; None where nobody waits."""
     return view.waiting.oldest(without)
 
 
-def next_oldest_or_most_wanted(view: View, now: Picoseconds, without: Collection[int] = ()) -> int | None:
+def next_oldest_or_most_wanted(view: View, now: Picoseconds, without: Container[int] = ()) -> int | None:
     """The expert waited for longest if that is longer than ``fairness``, else the most wanted one."""
     found = view.waiting.oldest(without)
     return found if found is None or _overdue(view, now, found) else view.waiting.most_wanted(without)
@@ -120,7 +123,7 @@ def _overdue(view: View, now: Picoseconds, expert: int) -> bool:
     return now - view.since[view.waiting.first(expert)] > view.fairness
 
 
-Next = Callable[[View, Picoseconds, Collection[int]], int | None]
+Next = Callable[[View, Picoseconds, Container[int]], int | None]
 SCHEDULERS: dict[str, Callable[[View, Picoseconds], Decision]] = {"paper": paper, "affinity": affinity}
 # of each scheduler: which of the experts that are waited for it would serve next, were the sockets free
 NEXT: dict[str, Next] = {"paper": next_oldest, "affinity": next_oldest_or_most_wanted}

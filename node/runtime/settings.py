@@ -15,6 +15,7 @@ from node.runtime.policies import Eviction
 from node.runtime.scheduler import Decision, Next, View
 from node.runtime.service import Service
 from node.runtime.sharding import ModelSize
+from node.runtime.stay import Stay
 from node.units import MOST_PS, Bytes, Picoseconds
 
 _ENDLESS = 2**31  # tokens: more than any request has
@@ -28,6 +29,7 @@ class Settings:
 
     ``next_expert``: whom the scheduler would serve next, where experts are prefetched.
     ``future``: by expert the keys of its requests, where the eviction policy is the yardstick that knows them.
+    ``partial``: whether a prefill begins as soon as its weights will come in time. ``stay``: how long experts stay.
     ``router``: the number that stands for the router among the experts; it generates ``router_tokens`` a call.
     ``prefill_chunk``: most tokens of a step (0: prompts by themselves, as they are); ``kv_block``: tokens of a page of
     KV cache (0: a range for each whole request); ``swap``: whether who makes room goes to DDR, or is computed again.
@@ -44,6 +46,8 @@ class Settings:
     programs: Sequence[int]
     router: int | None
     router_tokens: int
+    partial: bool
+    stay: Stay
     next_expert: Next | None = None
     future: Sequence[deque[int]] = ()
     services: Sequence[Service] = (Service(),)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Container, Iterable
 from heapq import heappop, heappush
 
 Entry = tuple[int, ...]  # what it is sorted by, then the expert
@@ -102,17 +102,15 @@ class Waiting:
         """The key of the first who waits for ``expert``."""
         return self.queues[expert][0]
 
-    def oldest(self, without: Collection[int] = ()) -> int | None:
+    def oldest(self, without: Container[int] = ()) -> int | None:
         """The expert that the first of all waits for, those ``without`` left out; None where nobody waits."""
         return self._first(self._by_age, lambda expert, queue: (queue[0], expert), without)
 
-    def most_wanted(self, without: Collection[int] = ()) -> int | None:
+    def most_wanted(self, without: Container[int] = ()) -> int | None:
         """The expert that most wait for; of equals a resident one, then the one waited for longest."""
         return self._first(self._by_wish, self._wish, without)
 
-    def _first(
-        self, heap: list[Entry], now: Callable[[int, deque[int]], Entry], without: Collection[int]
-    ) -> int | None:
+    def _first(self, heap: list[Entry], now: Callable[[int, deque[int]], Entry], without: Container[int]) -> int | None:
         """The expert, last in its entry, of the least one that says how things are ``now``; others are dropped."""
         aside, found = set[Entry](), None
         while heap:

@@ -12,7 +12,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from cluster.backends import ray_session
 from cluster.checkpoints.load import load_checkpoint
 from cluster.checkpoints.smollm2 import fetch
 from cluster.content import Expert, LocalMembers, Start, local_members
@@ -20,6 +19,7 @@ from cluster.content_actor import ContentActor, RayMembers, got, ray_members
 from cluster.dialog import prompt_of, tensors_of
 from cluster.generate import KV_RESERVE, Asked, generate
 from cluster.peer_links.links import Links
+from cluster.ray_backend import ray_session
 from node.deployment import RuntimeOptions
 from node.functional.serve import Sampling, Work
 from node.spec_file import load_machine

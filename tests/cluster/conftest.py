@@ -57,7 +57,7 @@ def hashes(tmp_path: Path) -> Callable[[Run], Hashes]:
 
     def write(result: Run) -> Hashes:
         write_json(tmp_path / "summary.json", result.summary)
-        write_requests(result.columns, result.workload.refused, tmp_path / "requests.parquet")
+        write_requests(result.columns, result.others, tmp_path / "requests.parquet")
         names = ("summary.json", "requests.parquet")
         return {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in names}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.backends import ray_session
+from cluster.ray_backend import ray_session
 from node.errors import InputError
 
 Process = Callable[..., subprocess.CompletedProcess[str]]  # arguments, at: the folder to run it in
@@ -43,8 +43,8 @@ def test_what_listens_but_is_no_ray_is_not_joined(
         ("init", lambda **_: pytest.fail("Ray was asked to join it")),
         ("shutdown", lambda: None),
     ):
-        monkeypatch.setattr(f"cluster.backends.ray.{name}", instead)
-    monkeypatch.setattr("cluster.backends.CONNECT_LIMIT_S", 1.0)
+        monkeypatch.setattr(f"cluster.ray_backend.ray.{name}", instead)
+    monkeypatch.setattr("cluster.ray_backend.CONNECT_LIMIT_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"{scheme}127.0.0.1:{server.getsockname()[1]}"
         with answering(server, says), pytest.raises(InputError, match=f"{address}.*{reason}"), ray_session(address):

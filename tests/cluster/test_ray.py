@@ -14,10 +14,11 @@ import pytest
 import ray
 import ray.exceptions
 
-from cluster.backends import Deployments, LocalBackend, RayBackend, ray_session
+from cluster.backends import Deployments, LocalBackend
 from cluster.config import Config
 from cluster.config_file import read_config
 from cluster.disagreement import DisagreementError
+from cluster.ray_backend import RayBackend, ray_session
 from cluster.runner import Progress, Run, backends, prepare, run
 from cluster.wire import pack, unpack
 

@@ -18,6 +18,9 @@ RUN = "run --backend local --output out --set workload.requests="
 CASES = {
     "a run": f"{RUN}60",
     "groups, prefetch": f"{RUN}60 --set sharding.tensor_parallel=2 --set runtime.prefetch=true",
+    "nodes": f"{RUN}60 --set routing.nodes=3 --set routing.policy=expert_affinity",
+    "classes": f"{RUN}60 --set workload.rate=30 --set runtime.queue_limit=9 --set slo.e2e=900ms "
+    f'--set \'slo.classes=[{{name="{EVIL}"}},{{name="b",priority=2,ttft="400 ms"}}]\' --set runtime.shed_late=true',
     "overload": f"{RUN}300 --set workload.rate=1000 --set workload.output_tokens=1",
     "one request": f"{RUN}1 --set experts.count=1 --set experts.router=none",
     "a machine with a name": f"{RUN}20 --machine evil.toml",

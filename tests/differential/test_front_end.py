@@ -22,6 +22,7 @@ from cluster.nodes.fleet import Fleet
 from cluster.nodes.node import Outcome, Plan
 from node.deployment import Deployment
 from node.request import Request, Requests
+from node.runtime.service import Service
 from node.units import MOST_PS, MS
 from tests.differential.test_queueing import INPUT, OUTPUT, service_ps
 
@@ -46,9 +47,13 @@ def serve(
 
 
 def ends(requests: Requests, chosen: np.ndarray, outcomes: Sequence[Outcome]) -> list[int]:
+    """Of each request, when it ended or was turned away."""
     found = requests.arrival.copy()
     for node, outcome in enumerate(outcomes):
-        found[chosen == node] += outcome.columns["e2e"]
+        mine = np.flatnonzero(chosen == node)
+        found[mine[outcome.served]] += outcome.columns["e2e"]
+        for away in outcome.turned_away:
+            found[mine[away.request]] = away.time
     return found.tolist()
 
 
@@ -83,9 +88,11 @@ def workloads(draw: st.DrawFn) -> list[Request]:
     return [Request(n, int(arrivals[n]), *lengths[:, n].tolist(), int(experts[n])) for n in range(count)]
 
 
-@pytest.fixture(scope="module")
-def machine(clockwork: Clockwork) -> Deployment:
-    return clockwork(experts=6, slots=2, sockets=2, degree=1)
+@pytest.fixture(scope="module", params=[None, 12 * MS])
+def machine(request: pytest.FixtureRequest, clockwork: Clockwork) -> Deployment:
+    """Two groups; who waits longer than so long is turned away."""
+    late = {"services": (Service(ttft=request.param),), "shed_late": request.param is not None}
+    return clockwork(experts=6, slots=2, sockets=2, degree=1, **late)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -31,7 +31,9 @@ def test_the_number_of_sockets_changes_no_token(sockets: int) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("more", [{}, {"scheduler": "paper"}, {"prefetch": True}, {"batch": 1}], ids=str)
+@pytest.mark.parametrize(
+    "more", [{}, {"scheduler": "paper"}, {"prefetch": True}, {"partial": True}, {"batch": 1}], ids=str
+)
 def test_neither_fusion_nor_the_runtime_changes_a_token(level: str, more: dict[str, object]) -> None:
     given = prompts(12, 6)
     expected = [generate(alone(prompt)).answers[0] for prompt in given]

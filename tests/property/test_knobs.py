@@ -74,7 +74,10 @@ KNOBS: dict[str, tuple[object, Settings]] = {
     "runtime.fusion": ("unfused", {}),
     "runtime.orchestration": ("so", {}),
     "runtime.prefetch": (True, {}),
+    "runtime.partial": (True, {}),
     "runtime.pinned": ([0], {}),
+    "runtime.min_residency": ("30 s", {}),
+    "runtime.drain": (4, {"workload.rate": 100.0, "workload.requests": 60, "runtime.scheduler": "paper"}),
     "runtime.queue_limit": (3, {"workload.rate": 100.0}),
     "runtime.shed_late": (True, {"workload.rate": 100.0, "slo.ttft": "500 ms"}),
     "runtime.prefill_chunk": (64, {}),
@@ -83,6 +86,10 @@ KNOBS: dict[str, tuple[object, Settings]] = {
     "slo.ttft": ("500 ms", {"slo.e2e": "900 ms"}),
     "slo.e2e": ("300 ms", {"slo.ttft": "100 s"}),
     "slo.classes": (CLASSES, {}),
+    "routing.nodes": (2, {}),
+    "routing.policy": ("expert_affinity", {"routing.nodes": 3}),
+    "routing.staleness": ("1 ms", {"routing.nodes": 3, "routing.policy": "least_loaded"}),
+    "routing.load_bound": (3.0, {"routing.nodes": 3, "routing.policy": "expert_affinity"}),
     "machine.name": ("dgx-h100", {}),
     "machine.sockets": (16, {}),
     "machine.compute.units": (500, {}),
@@ -120,7 +127,7 @@ CLUSTER: dict[str, tuple[object, ...]] = {
     "cluster.sockets_per_actor": (2, 3, 8),
     "cluster.window": ("1 ms", "37 ms", "1000 s"),
 }
-ELSEWHERE = {"cluster.backend", "cluster.address"}  # tests/cluster
+ELSEWHERE = {"cluster.backend", "cluster.address", "cluster.node_workers"}  # tests/cluster
 
 
 def keys() -> set[str]:

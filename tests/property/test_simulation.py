@@ -77,6 +77,9 @@ def workloads(draw: st.DrawFn) -> tuple[dict[str, object], list[Request]]:
         "router_tokens": draw(st.sampled_from([1, 2, 20])),
         "fairness": draw(st.sampled_from([0, 1, 50 * MS, 30_000 * MS])),
         "prefetch": draw(st.booleans()),
+        "partial": draw(st.booleans()),
+        "min_residency": draw(st.sampled_from([0, 0, 1, 5 * MS, 40 * MS, 1_000 * MS])),
+        "drain": draw(st.sampled_from([0, 0, 1, 3, 1_000])),
     }
     if draw(st.booleans()):
         deployed |= {
@@ -141,7 +144,7 @@ def test_everybody_is_served_once_and_every_command_serves_somebody(deploy, simu
         commands = [plan.command for plan in plans]
         assert [command.sequence for command in commands] == list(range(len(commands)))
         engines = [(Kind.COPY,), (Kind.PREFILL, Kind.DECODE)]
-        if not arguments["prefetch"]:
+        if not (arguments["prefetch"] or arguments["partial"]):
             engines = [(Kind.COPY, Kind.PREFILL, Kind.DECODE)]
         for kinds in engines:
             for first, then in pairwise(plan for plan in plans if plan.command.kind in kinds):

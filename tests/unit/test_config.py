@@ -91,6 +91,8 @@ def test_every_option_reaches_the_runtime(given: Given) -> None:
     settings = {f"runtime.{name}": text for name, text in texts.items()}
     found = deployment_of(given(*settings.items(), ("runtime.batch", 3), ("experts.router_tokens", 7))).options
     assert found == RuntimeOptions(**texts, batch=3, router_tokens=7)  # type: ignore[arg-type]
+    stay = options_of(given(("runtime.min_residency", "250 ms"), ("runtime.drain", 7)))
+    assert (stay.min_residency, stay.drain) == (PS_PER_S // 4, 7)
     assert {name for name, text in texts.items() if getattr(RuntimeOptions(), name) == text} == {"fusion"}
 
 

@@ -69,6 +69,11 @@ def test_a_key_without_effect_is_an_error_that_says_why(
     assert fault(cause, path=path) == f"{path}: {said}"
 
 
+def test_fairness_bounds_what_paper_drains(given: Given) -> None:
+    settings = ("runtime.scheduler", "paper"), ("runtime.fairness", "5 s"), ("runtime.drain", 1)
+    assert given(*settings).runtime.fairness == "5 s"
+
+
 def test_scaling_the_rate_of_a_trace_has_an_effect(given: Given) -> None:
     config = given(("workload.trace", "t.csv"), ("workload.rate_scale", 2.0))
     assert (config.workload.trace, config.workload.rate_scale) == ("t.csv", 2.0)

@@ -64,6 +64,7 @@ WRONG: list[tuple[str, object, str]] = [  # what is said after where it was set,
     ("runtime.fairness", 30, "must be of type str"),
     *(("runtime.pinned", value, "must be of type list") for value in (3, "[3]", True)),
     *(("runtime.pinned", value, PINNED) for value in ([150], [-1], [3, 3], [1.0], ["3"], [True], [[3]])),
+    *(("runtime.drain", value, "must be a whole number from 0 to 1,000,000") for value in (-1, MOST + 1)),
     ("workload.rate", "2", "must be of type float"),
     ("workload.limit", 1.5, "must be of type int"),
     ("workload.trace", 3, "must be of type str"),
@@ -184,7 +185,12 @@ def test_a_wrong_number_of_the_machine_says_what_is_allowed(path: str, value: ob
 
 @pytest.mark.parametrize(
     ("key", "read"),
-    [("runtime.kv_reserve", options_of), ("runtime.fairness", options_of), ("cluster.window", window_of)],
+    [
+        ("runtime.kv_reserve", options_of),
+        ("runtime.fairness", options_of),
+        ("runtime.min_residency", options_of),
+        ("cluster.window", window_of),
+    ],
 )
 @pytest.mark.parametrize("value", ["2", "2 parsecs", "-1 s", "-1 GiB", "nan s", "s", "1 s 2", "1 TB/s"])
 def test_a_quantity_in_another_unit_is_an_error(

@@ -186,6 +186,18 @@ def test_idle_time_is_exactly_the_time_without_a_task(clockwork, simulate, reque
     assert outcome.simulation.now == 33 * 10**9
 
 
+def test_who_waits_is_held_up_no_longer_than_the_copies_have_to_stay(clockwork, simulate, requests):
+    deployment = clockwork(slots=1, min_residency=50 * 10**9)
+    outcome = simulate(deployment, requests((0, 5, 1, 0), (0, 5, 1, 1), (0, 5, 1, 2)))
+    assert outcome.simulation.held_ps == [(60 - 13 + 120 - 73) * 10**9]
+    lane = outcome.simulation._lanes[0]
+    lane.held_ps = 3 * 50 * 10**9
+    check(outcome)
+    lane.held_ps += 1
+    with pytest.raises(InvariantError, match="time that group 0 was held up: 150,000,000,001, above 150,000,000,000"):
+        check(outcome)
+
+
 # Defects of a scheduler or of a layout
 
 
@@ -198,6 +210,13 @@ def test_a_group_that_falls_idle_while_somebody_waits_is_a_defect_that_is_named(
     deployment = scheduled(clockwork(), lambda view, now: None if now else paper(view, now))
     with pytest.raises(InvariantError, match="group 0 is idle at 13,000,000,000 ps with requests waiting"):
         simulate(deployment, requests((0, 5, 1, 0), (0, 5, 1, 0)))
+
+
+def test_who_has_to_stay_is_no_excuse_where_another_could_come(clockwork, simulate, requests):
+    deployment = clockwork(slots=2, min_residency=50 * 10**9)
+    deployment = scheduled(deployment, lambda view, now: None if now else paper(view, now))
+    with pytest.raises(InvariantError, match="group 0 is idle at 13,000,000,000 ps with requests waiting"):
+        simulate(deployment, requests((0, 5, 1, 0), (0, 5, 1, 1)))
 
 
 def test_a_group_that_stays_idle_while_somebody_waits_is_a_defect_that_is_named(clockwork, simulate, requests):

@@ -196,6 +196,7 @@ def served(**settings: object) -> tuple[Config, Run]:
         {"workload__requests": 1, "experts__router": "none", "workload__input_tokens": 64},
         {"sharding__tensor_parallel": 2, "runtime__prefetch": True, "workload__warmup": 3},
         {"workload__arrivals": "at_once", "experts__count": 1},
+        {"routing__nodes": 3, "routing__policy": "least_loaded"},
     ],
 )
 def test_every_number_of_the_summary_is_on_the_page(settings: dict[str, object]) -> None:
@@ -210,6 +211,18 @@ def test_every_number_of_the_summary_is_on_the_page(settings: dict[str, object])
     assert "a note & more" in found.words and "nan" not in page.lower().replace("<!doctype", "")
     assert page == run_page(config, result, ["a note & more"])
     assert "script" not in found.tags and len(page) < 400_000
+
+
+def test_the_page_of_several_nodes_has_a_row_for_each_of_them() -> None:
+    config, result = served(routing__nodes=41, sharding__tensor_parallel=4)
+    page = run_page(config, result, ())
+    found, nodes = Found(page), result.summary["nodes"]
+    assert isinstance(nodes, list) and "41 x SambaNova SN40L node" in page and "The first 16 of 41 nodes" in page
+    for number, node in enumerate(nodes):
+        for name, value in flat(node):
+            assert {json.loads(raw) for raw, _ in found.numbers[f"nodes.{number}.{name}"]} == {value}
+    assert dict(flat(nodes[40])) == {"completed": 0, "hit_rate": None, "utilisation": 0.0, "ttft_s.p99": None}
+    assert "The mean of 41 nodes" in page
 
 
 def test_names_of_users_are_words_and_never_tags() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -30,6 +30,10 @@ class Made:
     batch: int
     fairness: int = FAIRNESS
     newcomer: int = 1_000
+    held_up: tuple[int, ...] = ()
+
+    def blocked(self, _now: int) -> Container[int]:
+        return self.held_up
 
 
 def view(
@@ -44,13 +48,16 @@ def view(
     batch: int = 4,
     resident: tuple[int, ...] = (),
     arrival: Sequence[int] = range(2_000),
+    blocked: tuple[int, ...] = (),
 ) -> Made:
     """``waiting``: request numbers by expert; a request arrives at its number in ps."""
     queues = Waiting(batch, resident)
     for expert, numbers in (waiting or {}).items():
         for number in numbers:
             queues.add(expert, number)
-    return Made(now, arrival, queues, unrouted, running, active, routed, batch_left, batch)
+    made = Made(now, arrival, queues, unrouted, running, active, routed, batch_left, batch)
+    made.held_up = blocked
+    return made
 
 
 def paper(made: Made) -> Decision:
@@ -77,6 +84,30 @@ def test_with_nobody_there_is_nothing_to_do(scheduler):
 @pytest.mark.parametrize(("unrouted", "count"), [(1, 1), (3, 3), (4, 4), (5, 4), (99, 4)])
 def test_the_router_runs_on_a_batch_at_most(scheduler, unrouted, count):
     assert scheduler(view(unrouted=unrouted)) == Route(count)
+
+
+# Experts that cannot come now are left out; with nobody else the router runs, or there is nothing to do
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("unrouted", "blocked", "then"),
+    [
+        (0, (0,), Serve(1, 1, opens_batch=True)),
+        (9, (0,), Serve(1, 1, opens_batch=True)),
+        (0, (0, 1), None),
+        (9, (0, 1), Route(4)),
+    ],
+)
+def test_who_cannot_come_is_not_waited_for(scheduler, unrouted, blocked, then):
+    assert scheduler(view({0: [1, 2], 1: [3]}, unrouted=unrouted, routed=True, blocked=blocked)) == then
+
+
+def test_nobody_stops_joining_for_one_who_cannot_come():
+    waiting = {0: [40, 41], 1: [10], 2: [20]}
+    late = {"now": 20 + FAIRNESS + 1, "running": 1, "active": 0}
+    assert affinity(view(waiting, **late, blocked=(1, 2))) == Serve(0, 2, opens_batch=True)
+    assert affinity(view(waiting, **late, blocked=(1,))) == Decode()
 
 
 # paper

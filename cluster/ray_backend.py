@@ -1,0 +1,147 @@
+"""Shells in Ray actors, and the Ray cluster that they are on. Whoever needs no Ray does not import this."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import ray
+import ray.exceptions
+from ray._private import ray_constants
+
+from cluster.backends import Deployments, Shell, SocketLostError
+from cluster.socket_actor import SocketShell
+from node.errors import InputError
+
+CONNECT_LIMIT_S = 5.0
+INLINE = 100_000  # bytes up to which Ray sends an argument along with a call
+# What an HTTP/2 client, and so a gRPC one, says first: the preface and an empty SETTINGS frame (RFC 9113, 3.4 and 6.5).
+# The server begins with a SETTINGS frame too: the fourth of the 9 bytes of a frame's header is its type.
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+HEADER, SETTINGS = 9, 4
+
+
+class RayBackend:
+    """Shells in Ray actors on the cluster that ``ray_session`` is connected to.
+
+    Actors are never restarted by Ray: the coordinator makes a new one and gives it the checkpoint and the journal.
+    ``time_limit_s``: wall-clock seconds after which an actor that does not answer counts as hung.
+    """
+
+    def __init__(self, time_limit_s: float = 60.0) -> None:
+        self._time_limit_s = time_limit_s
+        self._actors: dict[int, Any] = {}
+        self._pending: dict[int, list[Any]] = {}
+        self._sent: bytes | None = None
+        self._put: Any = None
+        self._remote = cache(ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0))
+
+    @property
+    def cpus(self) -> int:
+        """Those of the Ray cluster."""
+        return max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+
+    def start(
+        self, actor: int, deployments: Deployments, checkpoint: bytes | None, shell: type[Shell] = SocketShell
+    ) -> None:
+        """See ``Backend``."""
+        if (old := self._actors.pop(actor, None)) is not None:
+            with contextlib.suppress(ray.exceptions.RayError):
+                ray.kill(old)
+        once = {id(deployment): replace(deployment) for deployment in deployments.values()}  # without what it cached
+        bare = {index: once[id(deployment)] for index, deployment in deployments.items()}
+        self._actors[actor] = self._remote(shell).remote(bare, checkpoint)
+        self._pending[actor] = []
+
+    def submit(self, actor: int, message: bytes) -> None:
+        """See ``Backend``."""
+        if message is not self._sent:  # the same goes to every actor: it is put into Ray's store once
+            self._sent, self._put = message, ray.put(message) if len(message) > INLINE else message
+        self._pending[actor].append(self._actors[actor].execute.remote(self._put))
+
+    def collect(self, actor: int) -> bytes:
+        """See ``Backend``."""
+        try:
+            reply: bytes = ray.get(self._pending[actor].pop(0), timeout=self._time_limit_s)
+        except ray.exceptions.RayTaskError:
+            raise
+        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError, ray.exceptions.ObjectLostError) as error:
+            raise SocketLostError(f"actor {actor}: {type(error).__name__}") from error
+        return reply
+
+    def stop(self) -> None:
+        """See ``Backend``."""
+        for actor in self._actors.values():
+            ray.kill(actor)
+        self._actors.clear()
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None) -> Iterator[None]:
+    """Join the cluster at ``address``, or start one on this machine, on loopback only; one already joined is kept."""
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        _connect(address)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """``InputError`` where no gRPC server answers at a host:port; Ray itself would retry for minutes, and loudly."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:
+        return
+    try:
+        with socket.create_connection((host, int(port)), timeout=CONNECT_LIMIT_S) as connection:
+            if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+                return  # it would want a handshake first
+            connection.sendall(PREFACE)
+            answer = connection.recv(HEADER)
+    except (OSError, ValueError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"--address {address!r}: nothing can be reached there: {reason}") from None
+    if len(answer) < HEADER or answer[3] != SETTINGS:
+        raise InputError(f"--address {address!r}: what listens there is no Ray")
+
+
+def _connect(address: str | None) -> None:
+    if address is not None:
+        _check_reachable(address)
+        try:
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise InputError(f"--address {address!r}: no Ray cluster can be reached there: {reason}") from None
+        return
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    with _loopback_only():
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            object_store_memory=200 << 20,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+
+
+@contextlib.contextmanager
+def _loopback_only() -> Iterator[None]:
+    """A Ray started meanwhile listens on loopback only; the environment variable for that is read when Ray is imported.
+
+    Without it, whoever reaches this machine can run code on it.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER  # if Ray renames it, this fails, and nothing is opened
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
