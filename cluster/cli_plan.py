@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -15,14 +15,14 @@ from cluster.config_file import config_of_values, parse_setting, values_of
 from cluster.deploy import MOST_NODES
 from cluster.output import check_output, result_folder, write_json, write_text
 from cluster.plan.asked import Asked, promises, used
-from cluster.plan.candidates import check_choices, default_points
+from cluster.plan.candidates import check_choices, default_points, points_of_all
 from cluster.plan.interval import LEAST_RUNS, MOST_RUNS
 from cluster.plan.problem import problem_of
 from cluster.plan.report import Report, as_json, picture
 from cluster.plan.search import Search
 from cluster.ray_backend import ray_session
 from cluster.show_plan import plan_table
-from cluster.sweep.definition import Point, grid_of, points_of
+from cluster.sweep.definition import Point, grid_of
 from cluster.sweep.tasks import solver
 from node.errors import InputError
 from node.spec_file import read_toml
@@ -67,9 +67,9 @@ def plan(  # noqa: PLR0913 - one argument an option
     """Find the fewest nodes, or the cheapest, that keep a promise at a rate of requests.
 
     Candidates are ways to shard, evict and route: a default set, or all combinations of the lists in the table
-    [candidates] of the config file. Each number of nodes is run from several seeds; it does if the interval of the
-    share of requests to which the promise is kept is above --attainment. Writes plan.json and plan.svg. Exit code 1
-    where nothing does.
+    [candidates], or in each of the tables [[candidates]], of the config file. Each number of nodes is run from several
+    seeds; it does if the interval of the share of requests to which the promise is kept is above --attainment. Writes
+    plan.json and plan.svg. Exit code 1 where nothing does.
     """
     asked = Asked(attainment, seeds, most_nodes)
     check_output(output)
@@ -107,18 +107,21 @@ def _points(
     values: Values, config_file: Path | None, given: object, machines: str | None
 ) -> tuple[list[Point], dict[str, str]]:
     """The candidates, and where their keys were set; a machine that is the only one is a key of ``values``."""
-    grid: Mapping[str, Sequence[object]] = {}
+    grids: list[dict[str, Sequence[object]]] = []
     if config_file is not None and given is not None:
-        grid = grid_of(config_file, "candidates", given, values)
-        check_choices(grid, str(config_file))
-    origins = dict.fromkeys(grid, str(config_file))
+        tables = given if isinstance(given, list) and given else [given]
+        grids = [grid_of(config_file, "candidates", table, values) for table in tables]
+    keys = dict.fromkeys(key for grid in grids for key in grid)
+    check_choices(keys, str(config_file))
+    origins = dict.fromkeys(keys, str(config_file))
     chosen = [] if machines is None else machine_list(machines)
-    if chosen and "machine.name" in (*grid, *values):
+    if chosen and "machine.name" in (*keys, *values):
         raise InputError("machine.name: is set, and --machines given; remove one of the two")
-    if len(chosen) > 1:
-        grid, origins["machine.name"] = {"machine.name": chosen, **grid}, "--machines"
-    elif chosen:
+    if len(chosen) == 1:
         values["machine.name"] = (chosen[0], "--machines")
-    if given is not None:
-        return points_of(grid), origins
-    return default_points(values, chosen or [config_of_values(values, used).machine.name]), origins
+    if not grids:
+        origins["machine.name"] = "--machines"
+        return default_points(values, chosen or [config_of_values(values, used).machine.name]), origins
+    if len(chosen) > 1:
+        grids, origins["machine.name"] = [{"machine.name": chosen, **grid} for grid in grids], "--machines"
+    return points_of_all(grids), origins

@@ -88,9 +88,17 @@ def _plan(console: Console, report: Report) -> None:
         style="dim",
         highlight=False,
     )
+    if problem.config.workload.trace is not None:
+        console.print(
+            f"arrivals and lengths are those of {problem.workload.source} in every run: the interval is of who is "
+            "asked for, not of other hours",
+            style="dim",
+            highlight=False,
+        )
     if best is None or best.plan is None:
         return
-    console.print(f"\nplan: {best.nodes} x {best.candidate.machine.title}: {best.candidate.name}", style="bold")
+    far = "" if report.complete else " so far"
+    console.print(f"\nplan{far}: {best.nodes} x {best.candidate.machine.title}: {best.candidate.name}", style="bold")
     if (below := best.below) is not None and not below.fails_clearly(asked):
         console.print("whether a node less would do is not certain: more --seeds would tell", highlight=False)
 

@@ -63,8 +63,16 @@ def default_points(values: Values, machines: Sequence[str]) -> list[Point]:
             sharding = {"sharding.tensor_parallel": [sockets // groups]}
             homes = {"sharding.home": ["one_group", "all_groups"]} if groups > 1 else {}
             made += [named | point for point in points_of({**sharding, **homes, **DEFAULT})]
-    fixed = [{key: value for key, value in point.items() if key not in values} for point in made]
-    return [point for place, point in enumerate(fixed) if point not in fixed[:place]]
+    return _once([{key: value for key, value in point.items() if key not in values} for point in made])
+
+
+def points_of_all(grids: Sequence[Mapping[str, Sequence[object]]]) -> list[Point]:
+    """The points of several grids, each once."""
+    return _once([point for grid in grids for point in points_of(grid)])
+
+
+def _once(points: Sequence[Point]) -> list[Point]:
+    return [point for place, point in enumerate(points) if point not in points[:place]]
 
 
 def check_choices(keys: Iterable[str], where: str) -> None:

@@ -30,7 +30,10 @@ tensor_parallel = 8
 batch = 1
 kv_reserve = "1 GiB"
 """
-CANDIDATES = CONFIG + '[candidates]\nrouting.policy = ["round_robin", "least_loaded"]\nruntime.eviction = ["lru"]\n'
+CANDIDATES = CONFIG + "".join(
+    f'[[candidates]]\nrouting.policy = ["{policy}"]\nruntime.eviction = ["lru"]\n'
+    for policy in ("round_robin", "least_loaded")
+)
 FILES = ["plan.json", "plan.svg"]
 ASKED = "--rate 40 --slo ttft=400ms --attainment 0.9 --experts 60 --requests 1500 --seeds 3 "
 

@@ -13,7 +13,7 @@ import pytest
 from cluster.config import Config
 from cluster.config_file import values_of
 from cluster.plan.asked import Asked, promises, workload_values
-from cluster.plan.candidates import Candidate, check_choices, default_points
+from cluster.plan.candidates import Candidate, check_choices, default_points, points_of_all
 from cluster.plan.interval import share_of
 from cluster.plan.measure import Measured, Trials, measured
 from cluster.plan.problem import Problem, problem_of
@@ -155,6 +155,11 @@ def test_what_is_set_is_not_varied_and_nothing_is_there_twice() -> None:
         *({"sharding.home": home, "routing.policy": policy}
           for home in ("one_group", "all_groups") for policy in ("least_loaded", "expert_affinity")),
     ]  # fmt: skip
+
+
+def test_candidates_of_several_tables_are_there_once() -> None:
+    found = points_of_all([{"a": [1, 2]}, {"a": [2, 3], "b": [4]}, {"a": [2]}])
+    assert found == [{"a": 1}, {"a": 2}, {"a": 2, "b": 4}, {"a": 3, "b": 4}]
 
 
 @pytest.mark.parametrize(
