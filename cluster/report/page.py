@@ -12,6 +12,7 @@ import jinja2
 from cluster.compare import Column
 from cluster.config import Config
 from cluster.measured import measured
+from cluster.not_served import TURNED_AWAY
 from cluster.report import machines, memory
 from cluster.report.binned import latencies
 from cluster.report.figure import Cell, Figure, cell, flat
@@ -63,6 +64,7 @@ def run_page(config: Config, result: Run, notes: Sequence[str]) -> str:
         ("machine", f"{deployment.machine.title} ({deployment.machine.name})"),
         ("workload", f"{summary['requests']:,} requests, {result.workload.source}"),
         *_served(deployment),
+        *((f"turned away, {why.replace('_', ' ')}", f"{summary[why]:,}") for why in TURNED_AWAY if why in summary),
         *([("nodes", f"{len(several)}, policy {config.routing.policy}")] if several else []),
         *([("warmup", f"latencies leave out the first {warmup:,} requests")] if warmup else []),
     ]

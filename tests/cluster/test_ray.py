@@ -91,6 +91,34 @@ def test_groups_that_share_queues_come_to_the_same_bytes(
     assert hashes(over_ray) == hashes(alone)
 
 
+CLASSES = [{"name": "a", "priority": 1, "ttft": "3 s"}, {"name": "b", "e2e": "20 s"}]
+PAGES = {
+    "runtime__kv_block": 16,
+    "runtime__kv_reserve": "3 GiB",
+    "runtime__batch": 16,
+    "workload__over_context": "clip",
+}
+
+
+@pytest.mark.parametrize(
+    "policies",
+    [
+        {"slo__classes": CLASSES, "runtime__queue_limit": 40, "runtime__shed_late": True},
+        {**PAGES, "runtime__preemption": "swap", "runtime__prefetch": True},
+        {**PAGES, "runtime__prefill_chunk": 200, "runtime__partial": True},
+        {"runtime__min_residency": "5 s", "runtime__drain": 3},
+    ],
+)
+def test_however_requests_are_scheduled_they_come_to_the_same_bytes(
+    policies: dict[str, object], hashes: Callable[[Run], Hashes]
+) -> None:
+    settings = {**policies, "workload__rate": 20.0, "experts__count": 12, "experts__router": "none"}
+    alone = serve(config(**settings), LocalBackend())
+    over_ray = serve(config(**settings, cluster__sockets_per_actor=3, cluster__window="900 ms"), RayBackend())
+    assert hashes(over_ray) == hashes(alone)
+    assert alone.others.outcome or alone.summary.get("preemptions", 1)
+
+
 def test_a_real_trace_comes_to_the_same_bytes(hashes: Callable[[Run], Hashes]) -> None:
     if not AZURE_2023.exists():
         pytest.skip(f"no Azure trace at {AZURE_2023}")
