@@ -200,7 +200,7 @@ class Deployment:
         return max(self.machine.copy_ps(p[kind].weight_bytes, self.degree) for p in self._by_kind.values())
 
     def check_fits(self) -> None:
-        """``OutOfMemoryError`` where the catalogue does not fit, ``InputError`` where an option does not, the machine."""
+        """``OutOfMemoryError`` where the catalogue does not fit; ``InputError`` where an option does not."""
         _ = self.layouts
         self._check_rebalance()
         for key in ("prefetch", "partial"):
