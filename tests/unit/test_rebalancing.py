@@ -23,6 +23,7 @@ from node.units import MS
 def test_the_busiest_gives_the_idlest_what_comes_nearest_to_half_of_what_is_between_them():
     homes = dict.fromkeys((0, 1, 2, 3), 0) | {4: 1}
     assert moves({0: 50, 1: 30, 2: 25, 3: 5, 4: 10}, homes, (0, 1)) == [Move(0, 0, 1)]  # 110 and 10: 50 of 100
+    assert moves({0: 80, 1: 50, 4: 30}, homes, (0, 1)) == [Move(1, 0, 1)]  # 130 and 30: 50 of 100, not 80
     assert moves({0: 100, 4: 10}, homes, (0, 1)) == []  # it would only change sides
     assert moves({0: 52, 4: 50}, homes, (0, 1)) == []  # even enough
     assert moves({}, homes, (0, 1)) == []
@@ -81,6 +82,18 @@ def test_when_it_is_time_all_drain_and_an_expert_moves_with_those_who_wait_for_i
     assert outcome.ms(2) == {"queue": 68, "switch": 10, "prefill": 1}
     weights = outcome.deployment.settings.sizes[0].weights
     assert [counters["moved"] for counters in outcome.counters.values()] == [weights, weights]
+
+
+def test_a_group_moves_one_expert_at_a_time(clockwork, simulate, requests):
+    """Groups 0 and 1 both give one to group 2, which has nothing to do: one after the other."""
+    deployment = clockwork(
+        experts=6, slots=2, sockets=3, batch=1, call_overhead="none", sharding=Sharding(rebalance=50 * MS)
+    )
+    rest = [(1, 5, 1, expert) for expert, count in ((0, 2), (3, 3), (1, 1), (4, 4)) for _ in range(count)]
+    outcome = simulate(deployment, requests((0, 5, 45, 3), (0, 5, 45, 4), *rest))
+    moved = [plan.command for group in (0, 1) for plan in outcome.of_kind(Kind.SEND, group)]
+    assert [(one.group, one.symbol, one.issued / MS) for one in moved] == [(0, 0, 55), (1, 1, 65)]
+    assert [list(group.memory.homes) for group in outcome.simulation.groups] == [[3], [4], [2, 5, 0, 1]]
 
 
 def test_an_expert_that_moves_twice_takes_the_room_of_one_that_left(two, simulate, requests):
