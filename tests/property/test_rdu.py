@@ -70,7 +70,10 @@ DONE = COPIED + PROGRAMS[0].decode(1).run_ps(5, 1, 20) + PROGRAMS[0].prefill(Ste
         (5, {"tier": Tier.DDR, "symbol": 9}, "DDR of socket 3: symbol 9 is not alive"),
         (2, {"address": 65}, "HBM of socket 3: symbol 0 is at 64, not 65"),
         (2, {"program": 1}, f"HBM of socket 3: symbol 0 has {SIZE:,} bytes, not {SIZES[1]:,}"),
-        (3, {"kind": 7}, "socket 3 knows no such kind"),
+        (3, {"kind": 99}, "socket 3 knows no such kind"),
+        (2, {"kind": Kind.SEND, "address": 128, "size": SIZE + 1}, f"DDR of .* 0 has {SIZE:,} bytes, not {SIZE + 1:,}"),
+        (2, {"kind": Kind.SEND, "address": 129}, "DDR of socket 3: symbol 0 is at 128, not 129"),
+        (2, {"kind": Kind.RECEIVE, "symbol": 7}, "DDR of socket 3: symbol 7 is not alive"),
         (2, {"kind": Kind.SWAP, "address": 128, "size": SIZE + 1}, f"DDR of .* 0 has {SIZE:,} bytes, not {SIZE + 1:,}"),
         (2, {"kind": Kind.SWAP, "address": 129, "size": SIZE}, "DDR of socket 3: symbol 0 is at 128, not 129"),
         (2, {"kind": Kind.SWAP, "symbol": 7, "tier": Tier.DDR}, "DDR of socket 3: symbol 7 is not alive"),
@@ -122,6 +125,15 @@ def test_what_went_to_ddr_is_not_read_before_it_is_there() -> None:
     assert rdu().replay(to_columns([room, out, back]))[0].tolist() == [0, there, 2 * there]
     with pytest.raises(RefusedError, match="DDR of socket 3: symbol 0 read at 0 ps, but it is never written"):
         rdu().replay(to_columns([room, back._replace(sequence=1, issued=0)]))
+
+
+def test_what_comes_from_another_group_is_not_sent_on_before_it_is_there() -> None:
+    room, came = (GOOD[0]._replace(sequence=at, kind=kind) for at, kind in enumerate((Kind.ALLOCATE, Kind.RECEIVE)))
+    there = MACHINE.move_ps(SIZE, 2)
+    on = GOOD[0]._replace(sequence=2, kind=Kind.SEND, issued=there)
+    assert rdu().replay(to_columns([room, came, on]))[0].tolist() == [0, there, 2 * there]
+    with pytest.raises(RefusedError, match="DDR of socket 3: symbol 0 read at 0 ps, but it is never written"):
+        rdu().replay(to_columns([room, on._replace(sequence=1, issued=0)]))
 
 
 def test_every_engine_starts_when_it_is_free() -> None:
