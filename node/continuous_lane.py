@@ -38,7 +38,8 @@ class ContinuousLane(Lane):
         step = group.mixed_step(task, now) if stage == MIXED else group.prefill_step(task)
         program = group.settings.programs[task.expert]
         begun = len(task.who) if stage == MIXED else 0
-        group.stream.run(Kind.PREFILL, now, (task.expert, group.memory.use(task.expert, now, begun), program), step)
+        weights = (task.expert, group.memory.use(task.expert, now, begun), program)
+        group.stream.run(Kind.PREFILL, now, weights, step, group.image)
         self._steps = 0
         return self.sockets.prefill(now, program, step)
 
@@ -46,7 +47,7 @@ class ContinuousLane(Lane):
         """KV cache of all of ``task`` moves, one after another: when the last has."""
         end = self._host.grant(now)
         for request in task.who:
-            start, end = end, self.sockets.swap(end, self._group.swap_bytes(request))
+            start, end = end, self.sockets.move(end, self._group.swap_bytes(request))
             self._group.swap(request, Tier.DDR if stage == SWAP_OUT else Tier.HBM, start, end)
         self._host.release(end)
         return end

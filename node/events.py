@@ -24,6 +24,10 @@ class Kind(IntEnum):
     DECODE = 4
     LOAD = 5
     SWAP = 6
+    IMAGE = 7
+
+
+MOVES = (Kind.COPY, Kind.SWAP, Kind.IMAGE)  # what DMA does
 
 
 class Tier(IntEnum):
@@ -39,9 +43,10 @@ class Command(NamedTuple):
     ALLOCATE, FREE: ``symbol`` at ``address`` in ``tier``, ``size`` bytes reserved (the largest shard of the group).
     LOAD: an ALLOCATE at deployment, whose content is there at once.
     COPY: ``symbol`` from DDR ``source`` to HBM ``address``. SWAP: ``size`` bytes of KV cache between pages of HBM and
-    ``symbol`` at DDR ``address``; ``tier`` is where to. PREFILL, DECODE: ``program`` with the weights ``symbol``
-    at ``address``; one pass over (``tokens``, ``pairs``, ``context``, ``sequences``), or ``steps`` decode steps
-    whose context grows by ``growth`` each.
+    ``symbol`` at DDR ``address``; ``tier`` is where to. IMAGE: as COPY, ``size`` bytes of a compiled program. PREFILL,
+    DECODE: ``program`` with the weights ``symbol`` at ``address``, its image being the symbol ``source`` (0: it needs
+    none); one pass over (``tokens``, ``pairs``, ``context``, ``sequences``), or ``steps`` decode steps whose context
+    grows by ``growth`` each.
     """
 
     sequence: int

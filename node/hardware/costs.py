@@ -31,15 +31,15 @@ class Costs:
         self.copy_ps = np.array([machine.copy_ps(p.weight_bytes, sharers) for p in programs], dtype=np.int64)
         self._machine, self._sharers = machine, sharers
 
-    def swap_ps(self, size: Bytes) -> Picoseconds:
+    def move_ps(self, size: Bytes) -> Picoseconds:
         """Time to move so many bytes between HBM and DDR, either way."""
         return self._machine.copy_ps(size, self._sharers)
 
     def transfers(self, columns: Ints) -> Ints:
-        """Times of COPY and SWAP commands."""
+        """Times of COPY, SWAP and IMAGE commands."""
         times: Ints = self.copy_ps[columns[ROW["program"]]]
-        for swap in np.flatnonzero(columns[ROW["kind"]] == Kind.SWAP).tolist():
-            times[swap] = self.swap_ps(int(columns[ROW["size"], swap]))
+        for move in np.flatnonzero(columns[ROW["kind"]] != Kind.COPY).tolist():
+            times[move] = self.move_ps(int(columns[ROW["size"], move]))
         return times
 
     def run(self, command: Command) -> tuple[Picoseconds, Picoseconds]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from node.dataflow.program import Program
 from node.errors import HardwareError, RefusedError
-from node.events import ROW, Command, Ints, Kind
+from node.events import MOVES, ROW, Command, Ints, Kind
 from node.hardware.at_once import Spans
 from node.hardware.costs import Costs, in_order
 from node.hardware.overlap import Copying
@@ -42,7 +42,7 @@ class Rdu:
         self.tiers, self.tile = Tiers(name, machine), Tile(name, self.costs)
         self._sizes = np.array([program.weight_bytes for program in programs], dtype=np.int64)
         self.dma_free = self.dma_busy = 0
-        self.copied = self.swapped = self.commands = 0
+        self.copied = self.swapped = self.loaded = self.commands = 0
 
     def replay(self, columns: Ints) -> Ints:
         """A window of commands as columns -> int64 array (4, commands): the fields of ``Completion``.
@@ -52,7 +52,7 @@ class Rdu:
         legal, reason = self._legal(columns)
         kind, issued = legal[ROW["kind"]], legal[ROW["issued"]]
         starts, ends = issued.copy(), issued.copy()
-        copies = np.flatnonzero((kind == Kind.COPY) | (kind == Kind.SWAP))
+        copies = np.flatnonzero(np.isin(kind, MOVES))
         runs = np.flatnonzero((kind == Kind.PREFILL) | (kind == Kind.DECODE))
         copy_ps = self.costs.transfers(legal[:, copies])
         starts[copies], ends[copies] = in_order(issued[copies], copy_ps, self.dma_free)
@@ -91,7 +91,7 @@ class Rdu:
         """The commands up to the first that is out of turn, of no program or too late, and what is wrong with it."""
         sequence, program = columns[ROW["sequence"]], columns[ROW["program"]]
         late = np.zeros(len(sequence), dtype=bool)
-        first_copy = np.flatnonzero((columns[ROW["kind"]] == Kind.COPY) | (columns[ROW["kind"]] == Kind.SWAP))[:1]
+        first_copy = np.flatnonzero(np.isin(columns[ROW["kind"]], MOVES))[:1]
         late[first_copy] = np.maximum(columns[ROW["issued"], first_copy], self.dma_free) < self.tile.free
         expected = np.arange(self.commands, self.commands + len(sequence))
         wrong = {
@@ -111,20 +111,24 @@ class Rdu:
             return self.tiers.change(command)
         size = self.programs[command.program].weight_bytes
         if command.kind in RUN_KINDS:
-            return self.tiers.read(command, size, whole, end)
+            return self.tiers.read(command, size, (start, whole), end)
         if command.kind == Kind.SWAP:
             self.dma_busy += end - start
             self.swapped += command.size
             return self.tiers.swap(command, start, end)
-        if command.kind != Kind.COPY:
+        if command.kind not in (Kind.COPY, Kind.IMAGE):
             raise HardwareError(f"{self.name} knows no such kind")
-        completion = self.tiers.copy(command, size, start, end)
+        copying = command.kind == Kind.COPY
+        completion = self.tiers.copy(command, size if copying else command.size, start, end)
         self.dma_busy += end - start
-        self.copied += size
+        if copying:
+            self.copied += size
+        else:
+            self.loaded += command.size
         return completion
 
     def counters(self) -> dict[str, int]:
-        """What the socket did so far: busy ps by engine, bytes copied and swapped, used and at most used by tier."""
+        """What the socket did so far: busy ps by engine; bytes copied, swapped, loaded; used and peak of tiers."""
         ddr, hbm = self.tiers.ddr, self.tiers.hbm
         return {
             "dma_busy": self.dma_busy,
@@ -132,6 +136,7 @@ class Rdu:
             "link_busy": self.tile.sending,
             "copied": self.copied,
             "swapped": self.swapped,
+            "loaded": self.loaded,
             "commands": self.commands,
             "hbm_used": hbm.used,
             "hbm_peak": hbm.peak,
@@ -146,7 +151,7 @@ class Rdu:
             "free": [self.dma_free, self.tile.free],
             "copies": [list(copy) for copy in self.tile.copies_ahead()],
             "busy": [self.dma_busy, self.tile.busy, self.tile.sending],
-            "counts": [self.copied, self.swapped, self.commands],
+            "counts": [self.copied, self.swapped, self.loaded, self.commands],
         }
 
     def restore(self, state: Mapping[str, object]) -> None:
@@ -158,4 +163,4 @@ class Rdu:
         self.dma_free, tile_free = free
         self.tile.restore(tile_free, (Copying(*copy) for copy in copies))
         self.dma_busy, self.tile.busy, self.tile.sending = busy
-        self.copied, self.swapped, self.commands = counts
+        self.copied, self.swapped, self.loaded, self.commands = counts

@@ -70,7 +70,7 @@ DONE = COPIED + PROGRAMS[0].decode(1).run_ps(5, 1, 20) + PROGRAMS[0].prefill(Ste
         (5, {"tier": Tier.DDR, "symbol": 9}, "DDR of socket 3: symbol 9 is not alive"),
         (2, {"address": 65}, "HBM of socket 3: symbol 0 is at 64, not 65"),
         (2, {"program": 1}, f"HBM of socket 3: symbol 0 has {SIZE:,} bytes, not {SIZES[1]:,}"),
-        (3, {"kind": 7}, "socket 3 knows no such kind"),
+        (3, {"kind": 8}, "socket 3 knows no such kind"),
         (2, {"kind": Kind.SWAP, "address": 128, "size": SIZE + 1}, f"DDR of .* 0 has {SIZE:,} bytes, not {SIZE + 1:,}"),
         (2, {"kind": Kind.SWAP, "address": 129, "size": SIZE}, "DDR of socket 3: symbol 0 is at 128, not 129"),
         (2, {"kind": Kind.SWAP, "symbol": 7, "tier": Tier.DDR}, "DDR of socket 3: symbol 7 is not alive"),
@@ -122,6 +122,63 @@ def test_what_went_to_ddr_is_not_read_before_it_is_there() -> None:
     assert rdu().replay(to_columns([room, out, back]))[0].tolist() == [0, there, 2 * there]
     with pytest.raises(RefusedError, match="DDR of socket 3: symbol 0 read at 0 ps, but it is never written"):
         rdu().replay(to_columns([room, back._replace(sequence=1, issued=0)]))
+
+
+IMAGED = (
+    Command(0, 0, Kind.LOAD, 0, Tier.DDR, symbol=9, address=0, size=77),
+    Command(1, 0, Kind.ALLOCATE, 0, Tier.HBM, symbol=9, address=2**30, size=77),
+    Command(2, 0, Kind.IMAGE, 0, symbol=9, address=2**30, source=0, size=77),
+    *(one._replace(sequence=3 + one.sequence, issued=one.issued + 10**9) for one in GOOD),
+    Command(9, 0, Kind.FREE, LATE + 10**9, Tier.HBM, symbol=9, address=2**30, size=77),
+)
+IMAGED = tuple(one._replace(source=9) if one.kind in (Kind.PREFILL, Kind.DECODE) else one for one in IMAGED)
+LOADED = MACHINE.copy_ps(77, 2)
+
+
+@pytest.mark.parametrize("way", [1, 10**9])
+@pytest.mark.parametrize(
+    ("at", "changed", "refusal"),
+    [
+        (2, {"symbol": 8}, "DDR of socket 3: symbol 8 is not alive"),
+        (2, {"source": 1}, "DDR of socket 3: symbol 9 is at 0, not 1"),
+        (2, {"address": 1}, "HBM of socket 3: symbol 9 is at 1,073,741,824, not 1"),
+        (2, {"size": 78}, "HBM of socket 3: symbol 9 has 77 bytes, not 78"),
+        (6, {"source": 8}, "HBM of socket 3: symbol 8 is not alive"),
+        (7, {"source": 8}, "HBM of socket 3: symbol 8 is not alive"),
+        (9, {"issued": DONE + 10**9 - 1}, "symbol 9 freed at .*, in use until"),
+    ],
+)
+def test_a_run_needs_the_image_of_its_program(
+    at: int, changed: dict[str, int], refusal: str, way: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rdus, "AT_ONCE", way)
+    socket = rdu()
+    table = socket.replay(to_columns(IMAGED))
+    assert table[0, 2] == LOADED and socket.counters()["loaded"] == 77 and socket.counters()["copied"] == SIZE
+    assert socket.counters()["dma_busy"] == LOADED + COPIED
+    commands = [*IMAGED]
+    commands[at] = commands[at]._replace(**changed)
+    with pytest.raises(RefusedError, match=rf"^command {at}: .*{refusal}"):
+        rdu().replay(to_columns(commands))
+
+
+@pytest.mark.parametrize("way", [1, 10**9])
+def test_an_image_is_not_used_before_it_is_there(way: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rdus, "AT_ONCE", way)
+    before, load = IMAGED[:2] + IMAGED[3:6], IMAGED[2]
+    run = IMAGED[6]._replace(issued=IMAGED[6].issued + LOADED)
+    start = run.issued - LOADED
+    for issued, there in ((start, True), (start + 1, False)):
+        commands = [*before, load._replace(issued=issued), run]
+        commands = [one._replace(sequence=number) for number, one in enumerate(commands)]
+        if there:
+            rdu().replay(to_columns(commands))
+            continue
+        with pytest.raises(RefusedError, match=r"symbol 9 read at .* but it is there from"):
+            rdu().replay(to_columns(commands))
+    commands = [one._replace(sequence=number) for number, one in enumerate([*before, run])]
+    with pytest.raises(RefusedError, match=r"symbol 9 read at .* but it is never written"):
+        rdu().replay(to_columns(commands))
 
 
 def test_every_engine_starts_when_it_is_free() -> None:
