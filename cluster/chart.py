@@ -34,7 +34,8 @@ CHARACTER = 6.7  # width of one at 12 px, on average
 class Series:
     """Points (x, y) as ``kind``: ``line``, ``steps`` (y holds from its x to the next), ``bars`` or ``dots``.
 
-    ``colour``: the place in the palette, where it is not the series' own; ``hollow``: dots as rings.
+    ``colour``: the place in the palette, where it is not the series' own; ``hollow``: dots as rings; ``ends``: of each
+    dot the ends of its interval.
     """
 
     label: str
@@ -42,6 +43,7 @@ class Series:
     kind: str = "line"
     colour: int | None = None
     hollow: bool = False
+    ends: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def _panel(chart: Chart, top: int) -> Iterator[str]:
         for series in chart.series
     ]
     xs, ys = ([point[axis] for points in usable for point in points] for axis in (0, 1))
+    ys += [end for series in chart.series for ends in series.ends for end in ends if end > 0 or not chart.y.log]
     bars = [index for index, series in enumerate(chart.series) if series.kind == "bars"]
     across = Scale(chart.x, xs, PLOT_WIDTH, zero=False, pad=any(series.kind == "dots" for series in chart.series))
     up = Scale(chart.y, ys, PLOT_HEIGHT, zero=True)
@@ -110,6 +113,8 @@ def _panel(chart: Chart, top: int) -> Iterator[str]:
             yield from _bars(places, shown, (bars.index(index), len(bars)), bottom, colour)
         else:
             yield from _drawn(series, places, colour, dash)
+            for (x, _), (low, high) in zip(places, series.ends, strict=False):
+                yield f'<path stroke="{colour}" d="M{x:.1f} {bottom - up.at(low):.1f}V{bottom - up.at(high):.1f}"/>'
         y = top + TOP + 8 + index * LINE
         yield from _key(series, LEFT + PLOT_WIDTH + 14, y, colour, dash)
     yield "</g>"

@@ -11,6 +11,7 @@ COMMANDS = {  # name -> where it is: a command imports what it needs, and no oth
     "run": "cli_serve:run",
     "compare": "cli_serve:compare",
     "sweep": "cli_sweep:sweep",
+    "plan": "cli_plan:plan",
     "generate": "cli_generate:generate_command",
     "estimate": "cli_model:estimate",
     "kernels": "cli_model:kernels",

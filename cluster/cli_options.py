@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -68,6 +68,7 @@ _KEYS = {
     "backend": "cluster.backend",
     "address": "cluster.address",
     "machine": "machine.name",
+    "experts": "experts.count",
 }
 
 
@@ -78,10 +79,13 @@ def config_of(
     used: Callable[[str], bool],
 ) -> Config:
     """The config of a file, ``--set`` and options; ``used`` says which keys the command reads."""
-    pairs = [parse_setting(text) for text in settings]
+    return read_config(config_file, [parse_setting(text) for text in settings], used, named(options))
+
+
+def named(options: Mapping[str, object]) -> list[tuple[str, object, str]]:
+    """Of the options that are given: key, value, and how the option is written."""
     given = {name: value for name, value in options.items() if value is not None}
-    named = [(_KEYS[name], value, f"--{name.replace('_', '-')}") for name, value in given.items()]
-    return read_config(config_file, pairs, used, named)
+    return [(_KEYS[name], value, f"--{name.replace('_', '-')}") for name, value in given.items()]
 
 
 def machine_list(text: str) -> list[str]:

@@ -66,3 +66,20 @@ def points_bar(what: str, total: int, completed: int = 0) -> Iterator[Callable[[
     with bar:
         task = bar.add_task(what, total=total, completed=completed)
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def search_bar() -> Iterator[Callable[[str, int], None]]:
+    """What is being run, and how many runs have begun; nothing where standard error is no terminal."""
+    columns = (
+        TextColumn("{task.completed} tries"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(*columns, console=ERR, disable=not ERR.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+
+        def told(what: str, nodes: int) -> None:
+            bar.update(task, advance=1, description=f"{nodes} nodes, {what}")
+
+        yield told

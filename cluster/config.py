@@ -46,7 +46,7 @@ class ShardingConfig:
 
     ``home``: whether experts have a home copy in one group or in all; ``replicas``: how many, the most popular ones,
     have one in all groups, where the others are in one. ``router``: whether every group runs the router, or group 0,
-    and nothing else.
+    and nothing else. ``rebalance``: every so often all groups stop, and experts move to where there is less work.
     """
 
     tensor_parallel: int = 8
@@ -54,6 +54,7 @@ class ShardingConfig:
     home: str = "one_group"
     replicas: int = 0
     router: str = "replicated"
+    rebalance: str = "0 s"
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ _UNUSED: dict[str, tuple[Rule, ...]] = {
     "experts.router_tokens": ((lambda c: c.experts.router == "none", "experts.router is none"),),
     **{
         f"sharding.{key}": ((lambda c: c.sharding.home == "all_groups", "sharding.home is all_groups"),)
-        for key in ("placement", "replicas")
+        for key in ("placement", "replicas", "rebalance")
     },
     "runtime.fairness": (
         (
@@ -83,17 +83,22 @@ def read_config(
     ``used`` says which keys the command reads. Relative paths in the file are taken from its folder. Raises
     ``InputError`` naming key, value, what is allowed and where.
     """
-    values: dict[str, tuple[object, str]] = {}
-    if path is not None:
-        tree = read_toml(path)
-        for table in tree:
-            _known_table(table, str(path))
-        values = {key: (value, str(path)) for key, value in flat(tree)}
-    for key, value in settings:
-        values[key] = (value, "--set")
-    for key, value, option in options:
-        values[key] = (value, option)
+    values = values_of({} if path is None else read_toml(path), str(path), settings, options)
     return config_of_values(values, used)
+
+
+def values_of(
+    tree: Mapping[str, object],
+    where: str,
+    settings: Iterable[tuple[str, object]],
+    options: Iterable[tuple[str, object, str]] = (),
+) -> dict[str, tuple[object, str]]:
+    """By key, values with where they were set: the file ``where``, which has ``tree``, then settings, then options."""
+    for table in tree:
+        _known_table(table, where)
+    values = {key: (value, where) for key, value in flat(tree)}
+    values |= {key: (value, "--set") for key, value in settings}
+    return values | {key: (value, option) for key, value, option in options}
 
 
 def config_of_values(

@@ -92,7 +92,8 @@ def sharding_of(config: Config, catalogue: Catalogue) -> Sharding:
     """Where experts are to be; what is expected of their popularity is counted in whole requests of 10^12."""
     asked, expected = config.sharding, shares_of(config.workload, catalogue.weights())
     shares = tuple(round(share * EXPECTED) for share in expected.tolist())
-    return Sharding(asked.placement, asked.home, asked.replicas, asked.router, shares)
+    every = picoseconds(asked.rebalance, "sharding.rebalance")
+    return Sharding(asked.placement, asked.home, asked.replicas, asked.router, shares, every)
 
 
 def workload_of(config: Config, deployment: Deployment) -> Workload:

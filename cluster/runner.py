@@ -91,7 +91,7 @@ def _check_machine(config: Config, machine: Machine) -> None:
 
 def _check_groups(config: Config, deployment: Deployment) -> None:
     """``InputError`` for a key that says what is in which group, where there is only one."""
-    for key in ("placement", "home", "replicas", "router"):
+    for key in ("placement", "home", "replicas", "router", "rebalance"):
         if f"sharding.{key}" in config.explicit and deployment.groups == 1:
             raise InputError(
                 f"sharding.{key}: has no effect, because sharding.tensor_parallel = {deployment.degree} makes one "

@@ -41,8 +41,8 @@ def service_levels(
     """What was kept of what was promised.
 
     A request attains its objectives where it is served and neither its TTFT nor its end-to-end time is over them; one
-    that is refused or turned away does not. ``attainment``: their share, without the first ``warmup`` requests to
-    arrive; ``goodput_requests_per_s``: all that attain them, over the makespan.
+    that is refused or turned away does not. ``attainment``: their share of those ``counted``, which are all but the
+    first ``warmup`` to arrive; ``goodput_requests_per_s``: all that attain them, over the makespan.
     """
     by_id = classes_by_id(workload)
     kept = attained(services, by_id[columns["request"]], columns)
@@ -59,6 +59,7 @@ def service_levels(
                 "requests": int((by_id == number).sum()),
                 "completed": int(mine.sum()),
                 **_outcomes(others, away),
+                "counted": int((mine & counted).sum() + (away & missed).sum()),
                 "attainment": _share(kept[mine & counted], int((away & missed).sum())),
                 "goodput_requests_per_s": int(kept[mine].sum()) / makespan_s,
                 "ttft_s": spread(ttft, exact_sum(ttft)),

@@ -75,6 +75,10 @@ def run_table(console: Console, result: Run) -> None:
     if "prefetches" in summary:
         late, wasted = summary["prefetches_late"], summary["prefetches_wasted"]
         rows.append(("of them prefetched", f"{summary['prefetches']:,} ({late:,} late, {wasted:,} wasted)"))
+    if "experts_moved" in summary:
+        moved = summary["bytes_moved"]
+        assert isinstance(moved, int)
+        rows.append(("experts moved between groups", f"{summary['experts_moved']:,} ({show_bytes(moved)})"))
     if "preemptions" in summary:
         moved, again = summary["bytes_swapped"], summary["tokens_recomputed"]
         assert isinstance(moved, int)

@@ -33,16 +33,16 @@ def summarise(
     """The summary of nodes, one or several, that counted ``tallies``; ``others`` were not served.
 
     The first ``warmup`` requests to arrive are left out of ttft, tpot and e2e. Percentiles are by nearest rank.
-    ``switch_s_mean`` is the mean time of an activation, DDR to HBM, waited for or not.
-    Hits and misses are requests: a miss has a copy begun for it, or waits for what is left of a prefetch; where that is
-    complete, whoever is served is a hit. ``prefetches`` are the activations ahead of use, of which ``prefetches_late``
-    were waited for, and ``prefetches_wasted`` never used. ``held_s``: how long groups were idle with requests waiting,
-    because experts had to stay in the room of theirs. ``hit_rate_belady``: see ``_yardstick``. ``cost``: of all
-    machines over the makespan, in the user's currency. ``preemptions``: how often somebody made room for others, and
-    what it cost (KV cache computed again, or moved to DDR and back). ``program_loads``: where compiled programs are
-    switched, how often one was loaded, with its bytes over all sockets and its time. ``service_levels``: where
-    something was promised; ``queue_full``, ``late``: how many were turned away so, where any was. ``nodes``, where
-    there are several: see ``_node``.
+    ``switch_s_mean`` is the mean time of an activation, DDR to HBM, waited for or not. Hits and misses are requests:
+    a miss has a copy begun for it, or waits for what is left of a prefetch; where that is complete, whoever is served
+    is a hit. ``prefetches`` are the activations ahead of use, of which ``prefetches_late`` were waited for, and
+    ``prefetches_wasted`` never used. ``held_s``: how long groups were idle with requests waiting, because experts had
+    to stay in the room of theirs. ``hit_rate_belady``: see ``_yardstick``. ``cost``: of all machines over the
+    makespan, in the user's currency. ``experts_moved``: between groups. ``preemptions``: how often somebody made room
+    for others, and what it cost (KV cache computed again, or moved to DDR and back). ``program_loads``: where compiled
+    programs are switched, how often one was loaded, with its bytes over all sockets and its time.
+    ``service_levels``: where something was promised; ``queue_full``, ``late``: how many were turned away so, where any
+    was. ``nodes``, where there are several: see ``_node``.
     """
     machine, nodes = deployment.machine, len(tallies)
     makespan = max(max(tally["ended_ps"]) for tally in tallies) / PS_PER_S
@@ -76,6 +76,9 @@ def summarise(
         summary["prefetches"] = in_all["prefetches"]
         summary["prefetches_late"] = in_all["late"]
         summary["prefetches_wasted"] = in_all["wasted"]
+    if deployment.sharding.rebalance:
+        summary["experts_moved"] = in_all["experts_moved"]
+        summary["bytes_moved"] = in_all["moved"] // 2  # each is sent by one and received by another
     if deployment.options.kv_block:
         summary["preemptions"] = in_all["preemptions"]
         summary["tokens_recomputed"], summary["bytes_swapped"] = in_all["recomputed"], in_all["swapped"]
@@ -120,6 +123,8 @@ def tally_of(deployment: Deployment, simulation: Simulation) -> Tally:
             sum(deployment.activation_ps(expert) * count for expert, count in group.activations.items())
             for group in groups
         ],
+        "experts_moved": [0 if simulation.rebalancing is None else simulation.rebalancing.moved],
+        "moved": [group.memory.moved * deployment.degree for group in groups],
         "preemptions": [group.preemptions for group in groups],
         "recomputed": [group.recomputed for group in groups],
         "swapped": [group.swapped * deployment.degree for group in groups],

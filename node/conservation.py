@@ -56,7 +56,7 @@ def verify(
         index = group.layout.group
         mine = columns["group"] == index
         _same(f"requests served by group {index}", int(mine.sum()), group.hits + group.misses)
-        strangers = set(np.unique(requests.expert[kept][mine]).tolist()) - set(group.layout.ddr)
+        strangers = set(np.unique(requests.expert[kept][mine]).tolist()) - group.memory.had
         _same(f"experts that group {index} served and has not", len(strangers), 0)
         _same(f"requests that wait for group {index} at the end", group.waiting.count, 0)
         members = range(index * deployment.degree, (index + 1) * deployment.degree)
@@ -87,7 +87,7 @@ def _verify_socket(
     """The laws of one socket of ``group``; ``vain``: a prefetch may be for nobody."""
     makespan, layout, sizes = simulation.now, group.layout, deployment.settings.sizes
     resident = layout.router.size + sum(sizes[expert].weights for expert in group.cache.residents())
-    homes = sum(sizes[expert].weights for expert in layout.ddr)
+    homes = sum(sizes[expert].weights for expert in group.memory.homes)
     programs = group.programs if isinstance(group, ProgramGroup) else None
     if programs is not None:
         resident, homes = resident + programs.used, homes + programs.homes
@@ -98,6 +98,7 @@ def _verify_socket(
     _at_most(f"HBM peak of {name}", found["hbm_peak"], deployment.machine.hbm.capacity)
     _at_most(f"DDR peak of {name}", found["ddr_peak"], deployment.machine.ddr.capacity)
     _same(f"bytes swapped by {name}", found["swapped"], group.swapped)
+    _same(f"bytes moved by {name}", found["moved"], group.memory.moved)
     dma, tile = found["dma_busy"], found["tile_busy"]
     busy = dma + tile
     if deployment.options.prefetch or deployment.options.partial:

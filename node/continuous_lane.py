@@ -47,7 +47,7 @@ class ContinuousLane(Lane):
         """KV cache of all of ``task`` moves, one after another: when the last has."""
         end = self._host.grant(now)
         for request in task.who:
-            start, end = end, self.sockets.move(end, self._group.swap_bytes(request))
+            start, end = end, self.sockets.swap(end, self._group.swap_bytes(request))
             self._group.swap(request, Tier.DDR if stage == SWAP_OUT else Tier.HBM, start, end)
         self._host.release(end)
         return end

@@ -168,6 +168,7 @@ class Deployment:
             shed_late=options.shed_late,
             prefill_chunk=options.prefill_chunk,
             kv_block=options.kv_block,
+            rebalance=self.sharding.rebalance,
             swap=options.preemption == "swap",
             images=self._images,
         )
@@ -210,10 +211,11 @@ class Deployment:
         return max(self.machine.copy_ps(p[kind].weight_bytes, self.degree) for p in self._by_kind.values())
 
     def check_fits(self) -> None:
-        """``OutOfMemoryError`` where the catalogue does not fit the machine; ``InputError`` where overlap does not."""
+        """``OutOfMemoryError`` where the catalogue does not fit; ``InputError`` where an option does not."""
         if self.options.switching == "program":
             self._check_switching()
         _ = self.layouts
+        self._check_rebalance()
         for key in ("prefetch", "partial"):
             if getattr(self.options, key) and self.machine.hbm_share(self.degree) <= 0:
                 raise InputError(
@@ -235,6 +237,25 @@ class Deployment:
                     f"runtime.switching = 'program': {machine.name} has no {what}; set runtime.switching to 'expert', "
                     "or take another machine"
                 )
+        if self.sharding.rebalance:
+            raise InputError(
+                "sharding.rebalance: programs have the DDR that home copies would move to; leave it out, or set "
+                "runtime.switching to 'expert'"
+            )
+
+    def _check_rebalance(self) -> None:
+        if not self.sharding.rebalance:
+            return
+        if self.machine.host_link is not None:
+            raise InputError(
+                f"sharding.rebalance: {self.machine.name} has experts in its host's memory, where every group finds "
+                "them; leave it out"
+            )
+        if self.options.prefetch or self.options.partial:
+            raise InputError(
+                "sharding.rebalance: groups stand still for it, and copies ahead of use do not; set runtime.prefetch "
+                "and runtime.partial to false"
+            )
 
     def check_lengths(self, requests: Sequence[Request]) -> None:
         """``InputError`` for a request whose KV cache, its expert's or the router's, would never fit."""

@@ -24,10 +24,12 @@ class Kind(IntEnum):
     DECODE = 4
     LOAD = 5
     SWAP = 6
-    IMAGE = 7
+    SEND = 7
+    RECEIVE = 8
+    IMAGE = 9
 
 
-MOVES = (Kind.COPY, Kind.SWAP, Kind.IMAGE)  # what DMA does
+TRANSFERS = (Kind.COPY, Kind.SWAP, Kind.SEND, Kind.RECEIVE, Kind.IMAGE)  # what DMA does
 
 
 class Tier(IntEnum):
@@ -43,7 +45,8 @@ class Command(NamedTuple):
     ALLOCATE, FREE: ``symbol`` at ``address`` in ``tier``, ``size`` bytes reserved (the largest shard of the group).
     LOAD: an ALLOCATE at deployment, whose content is there at once.
     COPY: ``symbol`` from DDR ``source`` to HBM ``address``. SWAP: ``size`` bytes of KV cache between pages of HBM and
-    ``symbol`` at DDR ``address``; ``tier`` is where to. IMAGE: as COPY, ``size`` bytes of a compiled program. PREFILL,
+    ``symbol`` at DDR ``address``; ``tier`` is where to. SEND, RECEIVE: ``symbol`` at DDR ``address``, to the socket of
+    the same rank in another group, or from there. IMAGE: as COPY, ``size`` bytes of a compiled program. PREFILL,
     DECODE: ``program`` with the weights ``symbol`` at ``address``, its image being the symbol ``source`` (0: it needs
     none); one pass over (``tokens``, ``pairs``, ``context``, ``sequences``), or ``steps`` decode steps whose context
     grows by ``growth`` each.

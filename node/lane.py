@@ -58,11 +58,35 @@ class Lane:
         self._ended: Collection[int] = ()  # whose answers ended with their first token
         self._cut = False
         self._clock: Picoseconds = 0  # of decode
+        self._stopped_until: Picoseconds = 0
 
     def expect(self, newcomers: Sequence[int]) -> None:
         """``newcomers`` will reach the group by themselves, in order, after all before."""
         self.group.expect(newcomers)
         self._arrival_at = _at(self.group.next_arrival())
+
+    @property
+    def idle_since(self) -> Picoseconds:
+        """When the last task ended."""
+        return self._idle_since
+
+    def program(self, expert: int) -> int:
+        """The program of an expert."""
+        return self.group.settings.programs[expert]
+
+    def stop(self, now: Picoseconds) -> None:
+        """Begin nothing but what the running batch needs, until told to ``resume``."""
+        self._stopped_until, self.group.stopped = NEVER, True
+        if self._held_since is not None:
+            self.held_ps += now - self._held_since
+            self._held_since = None
+
+    def resume(self, now: Picoseconds, at: Picoseconds) -> None:
+        """Go on at a time, idle until ``now`` and at something else from then on."""
+        self.group.stopped = False
+        self._stopped_until = self._copy_at = at
+        self.idle_ps += now - self._idle_since
+        self._idle_since, self.now = at, max(self.now, now)
 
     @property
     def idle(self) -> bool:
@@ -122,6 +146,8 @@ class Lane:
         self._arrival_at = _at(self.group.next_arrival())
 
     def _decide(self, now: Picoseconds) -> None:
+        if now < self._stopped_until and not self.group.members:
+            return
         if self._held_since is not None:
             self.held_ps += now - self._held_since
             self._held_since = None

@@ -34,7 +34,7 @@ class ProgramLane(Lane):
         image, programs = self._wanted, self._group.programs
         assert image is not None
         programs.make_room(image, now)
-        end = self.sockets.move(now, image.size)
+        end = self.sockets.swap(now, image.size)
         programs.load(image, now, end)
         return end
 

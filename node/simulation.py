@@ -21,6 +21,7 @@ from node.hardware.sockets import OverlappingSockets, Sockets
 from node.lane import NEVER, Lane
 from node.planned import Planned, planned_of
 from node.program_lane import ProgramLane
+from node.rebalancing import Rebalancing
 from node.request import Request, Requests
 from node.runtime.admission import TurnedAway
 from node.runtime.continuous import ContinuousGroup
@@ -60,7 +61,9 @@ class Simulation:
         shared = any(layout.shared for layout in layouts)
         self._routers = np.array([layout.group for layout in layouts if layout.router.size], dtype=np.int64)
         # of each expert, the group or the door to which its newcomers come, where no router runs
-        self._entrance = np.array([DOOR if shared else homes[expert][0] for expert in sorted(homes)])
+        moving = settings.rebalance > 0 and len(layouts) > 1
+        by_door = shared or moving
+        self._entrance = np.array([DOOR if by_door else homes[expert][0] for expert in sorted(homes)])
         self._door = Door()
         self._lanes: list[Lane] = []
         for layout, of_group in zip(layouts, kinds, strict=True):
@@ -77,7 +80,12 @@ class Simulation:
             self._lanes[-1].group.memory.deploy()
         self.groups = [lane.group for lane in self._lanes]
         self._exchange = Exchange(self._lanes, homes, self._known.expert)
-        self._apart = len(self._lanes) == 1 or not (self._routed or host.shared or shared)
+        self._apart = len(self._lanes) == 1 or not (self._routed or host.shared or by_door)
+        self.rebalancing: Rebalancing | None = None
+        if moving:
+            weights = [size.weights for size in settings.sizes]
+            pinned = [expert for layout in layouts for expert in layout.pinned]
+            self.rebalancing = Rebalancing(self._lanes, self._exchange, settings.rebalance, weights, pinned)
         self.feed(Requests.of(requests))
 
     def feed(self, requests: Requests) -> None:
@@ -137,6 +145,8 @@ class Simulation:
     def next_event(self) -> Picoseconds | None:
         """When something happens next that may matter to a decision."""
         time = min(self._door.next(), *(lane.next()[0] for lane in self._lanes))
+        if self.rebalancing is not None:
+            time = min(time, self.rebalancing.next(time))
         return None if time == NEVER else time
 
     def advance(self, until: Picoseconds, commands: int = MOST_ROWS) -> None:
@@ -149,7 +159,13 @@ class Simulation:
         lanes = self._lanes
         while all(lane.group.stream.next < lane.group.stream.taken + commands for lane in lanes):
             (time, what), index = min((lane.next(), index) for index, lane in enumerate(lanes))
-            if (opens := self._door.next()) <= time:
+            opens = self._door.next()
+            if self.rebalancing is not None and (moves := self.rebalancing.next(min(time, opens))) != NEVER:
+                if moves >= until:
+                    return
+                self.rebalancing.do(moves)
+                continue
+            if opens <= time:
                 if opens >= until:
                     return
                 self._exchange.hand_over(self._door.open(opens), opens)

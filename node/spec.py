@@ -170,6 +170,10 @@ class Machine:
         """DDR to HBM time in ps for ``size`` bytes of one socket while ``sharers`` sockets copy as much."""
         return transfer_ps(size, self.copy_bytes_per_s(sharers))
 
+    def move_ps(self, size: Bytes, sharers: int) -> int:
+        """Time in ps from DDR of one socket to that of another for ``size`` bytes, while ``sharers`` sockets send."""
+        return transfer_ps(size, min(self.copy_bytes_per_s(sharers), self.peer.bandwidth))
+
     def hbm_share(self, sharers: int) -> float:
         """The share of HBM bandwidth that one socket's kernels have beside such a copy; none is left where <= 0."""
         return 1 - self.copy_bytes_per_s(sharers) / self.hbm.bandwidth

@@ -71,6 +71,11 @@ class Stream:
         """IMAGE; ``where``: address and size in HBM, address in DDR."""
         self._note((self.next, self.group, Kind.IMAGE, now, Tier.HBM, symbol, *where, *_NO_RUN[1:], end))
 
+    def move(self, kind: Kind, now: Picoseconds, where: Range, program: int, end: Picoseconds) -> None:
+        """SEND or RECEIVE of weights; ``where`` in DDR."""
+        row = self.next, self.group, kind, now, Tier.DDR, *where, 0, program, *_NO_RUN[2:], end
+        self._note(row)
+
     def run(
         self, kind: Kind, now: Picoseconds, weights: tuple[int, int, int], step: tuple[int, ...], image: int
     ) -> None:

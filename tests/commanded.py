@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from node.events import MOVES, Command, Kind, to_columns
+from node.events import Command, Kind, to_columns
 from node.hardware.rdu import RUN_KINDS, Rdu
 from node.hardware.tiers import Completion
 from node.units import Picoseconds
@@ -14,10 +14,10 @@ class Commanded(Rdu):
     def execute(self, command: Command) -> Completion:
         """Do one command; raises ``HardwareError`` for what is out of range, overlaps or is not alive."""
         start = end = command.issued
-        if command.kind in MOVES:
+        if command.kind in (Kind.COPY, Kind.SWAP, Kind.IMAGE):
             start = max(command.issued, self.dma_free)
             copying = command.kind == Kind.COPY
-            took = int(self.costs.copy_ps[command.program]) if copying else self.costs.move_ps(command.size)
+            took = int(self.costs.copy_ps[command.program]) if copying else self.costs.swap_ps(command.size)
             end = self.dma_free = start + took
             for run in self.tile.copy(start, end):
                 self._used_until(run.command, run.end)

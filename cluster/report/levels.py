@@ -9,6 +9,7 @@ from cluster.summary import Summary
 
 FIGURES = {
     "attainment": "SLO attained",
+    "counted": "of requests",
     "goodput_requests_per_s": "goodput, requests/s",
     "requests": "requests",
     "completed": "completed",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import product
@@ -30,7 +30,7 @@ class Sweep:
 
     def points(self) -> list[Point]:
         """All combinations; the last key of the grid changes quickest."""
-        return [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
+        return points_of(self.grid)
 
     def config(self, point: Point) -> Config:
         """The config of a point; ``InputError`` where it is none."""
@@ -43,31 +43,42 @@ class Sweep:
         return replace(self, base={**self.base, **given})
 
 
+def points_of(grid: Mapping[str, Sequence[object]]) -> list[Point]:
+    """All combinations of a grid's values; the last key changes quickest."""
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+
+
 def read_sweep(path: Path) -> Sweep:
     """The sweep of a file; ``InputError`` where the file or its grid is not right."""
     tree = read_toml(path)
     grid = tree.pop("grid", None)
-    if not isinstance(grid, dict) or not grid:
-        raise InputError(f'{path}: has no table [grid] of lists, for example "runtime.eviction" = ["lru", "lfu"]')
     base = {key: (value, str(path)) for key, value in flat(tree)}
-    found = {key: _values(path, key, value) for key, value in flat(grid)}
-    for key in found:
-        if key.startswith("cluster."):
-            raise InputError(f"{path}: grid.{key}: nothing in [cluster] changes a result; set it outside the grid")
-        if key in base:
-            raise InputError(f"{path}: {key}: is in the grid and outside; remove one of the two")
+    found = grid_of(path, "grid", grid, base)
     count = math.prod(map(len, found.values()))
     if count > MOST_POINTS:
         raise InputError(f"{path}: the grid has {count:,} points: must be at most {MOST_POINTS:,}")
     return Sweep(path, base, found)
 
 
-def _values(path: Path, key: str, value: object) -> Sequence[object]:
+def grid_of(path: Path, table: str, grid: object, base: Container[str]) -> dict[str, Sequence[object]]:
+    """By key, the values of a table of lists, whose keys must not be in ``base``; ``InputError`` where it is none."""
+    if not isinstance(grid, dict) or not grid:
+        raise InputError(f'{path}: has no table [{table}] of lists, for example "runtime.eviction" = ["lru", "lfu"]')
+    found = {key: _values(path, f"{table}.{key}", value) for key, value in flat(grid)}
+    for key in found:
+        if key.startswith("cluster."):
+            raise InputError(f"{path}: {table}.{key}: nothing in [cluster] changes a result; set it outside [{table}]")
+        if key in base:
+            raise InputError(f"{path}: {key}: is in [{table}] and outside; remove one of the two")
+    return found
+
+
+def _values(path: Path, name: str, value: object) -> Sequence[object]:
     if not isinstance(value, list) or not value:
-        raise InputError(f"{path}: grid.{key} = {value!r}: must be a list of values, for example [2, 4, 8]")
+        raise InputError(f"{path}: {name} = {value!r}: must be a list of values, for example [2, 4, 8]")
     twice = [one for index, one in enumerate(value) if one in value[:index]]
     if twice:
-        raise InputError(f"{path}: grid.{key}: has {twice[0]!r} twice")
+        raise InputError(f"{path}: {name}: has {twice[0]!r} twice")
     return value
 
 

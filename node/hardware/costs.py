@@ -31,15 +31,19 @@ class Costs:
         self.copy_ps = np.array([machine.copy_ps(p.weight_bytes, sharers) for p in programs], dtype=np.int64)
         self._machine, self._sharers = machine, sharers
 
-    def move_ps(self, size: Bytes) -> Picoseconds:
+        self.move_ps = np.array([machine.move_ps(p.weight_bytes, sharers) for p in programs], dtype=np.int64)
+
+    def swap_ps(self, size: Bytes) -> Picoseconds:
         """Time to move so many bytes between HBM and DDR, either way."""
         return self._machine.copy_ps(size, self._sharers)
 
     def transfers(self, columns: Ints) -> Ints:
-        """Times of COPY, SWAP and IMAGE commands."""
-        times: Ints = self.copy_ps[columns[ROW["program"]]]
-        for move in np.flatnonzero(columns[ROW["kind"]] != Kind.COPY).tolist():
-            times[move] = self.move_ps(int(columns[ROW["size"], move]))
+        """Times of ``TRANSFERS``."""
+        program, kind = columns[ROW["program"]], columns[ROW["kind"]]
+        moved = (kind == Kind.SEND) | (kind == Kind.RECEIVE)
+        times: Ints = np.where(moved, self.move_ps[program], self.copy_ps[program])
+        for sized in np.flatnonzero((kind == Kind.SWAP) | (kind == Kind.IMAGE)).tolist():
+            times[sized] = self.swap_ps(int(columns[ROW["size"], sized]))
         return times
 
     def run(self, command: Command) -> tuple[Picoseconds, Picoseconds]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from node.dataflow.program import Program
 from node.errors import HardwareError, RefusedError
-from node.events import MOVES, ROW, Command, Ints, Kind
+from node.events import ROW, TRANSFERS, Command, Ints, Kind
 from node.hardware.at_once import Spans
 from node.hardware.costs import Costs, in_order
 from node.hardware.overlap import Copying
@@ -42,7 +42,7 @@ class Rdu:
         self.tiers, self.tile = Tiers(name, machine), Tile(name, self.costs)
         self._sizes = np.array([program.weight_bytes for program in programs], dtype=np.int64)
         self.dma_free = self.dma_busy = 0
-        self.copied = self.swapped = self.loaded = self.commands = 0
+        self.copied = self.swapped = self.moved = self.loaded = self.commands = 0
 
     def replay(self, columns: Ints) -> Ints:
         """A window of commands as columns -> int64 array (4, commands): the fields of ``Completion``.
@@ -52,7 +52,7 @@ class Rdu:
         legal, reason = self._legal(columns)
         kind, issued = legal[ROW["kind"]], legal[ROW["issued"]]
         starts, ends = issued.copy(), issued.copy()
-        copies = np.flatnonzero(np.isin(kind, MOVES))
+        copies = np.flatnonzero(np.isin(kind, TRANSFERS))
         runs = np.flatnonzero((kind == Kind.PREFILL) | (kind == Kind.DECODE))
         copy_ps = self.costs.transfers(legal[:, copies])
         starts[copies], ends[copies] = in_order(issued[copies], copy_ps, self.dma_free)
@@ -91,7 +91,7 @@ class Rdu:
         """The commands up to the first that is out of turn, of no program or too late, and what is wrong with it."""
         sequence, program = columns[ROW["sequence"]], columns[ROW["program"]]
         late = np.zeros(len(sequence), dtype=bool)
-        first_copy = np.flatnonzero(np.isin(columns[ROW["kind"]], MOVES))[:1]
+        first_copy = np.flatnonzero(np.isin(columns[ROW["kind"]], TRANSFERS))[:1]
         late[first_copy] = np.maximum(columns[ROW["issued"], first_copy], self.dma_free) < self.tile.free
         expected = np.arange(self.commands, self.commands + len(sequence))
         wrong = {
@@ -116,6 +116,10 @@ class Rdu:
             self.dma_busy += end - start
             self.swapped += command.size
             return self.tiers.swap(command, start, end)
+        if command.kind in (Kind.SEND, Kind.RECEIVE):
+            self.dma_busy += end - start
+            self.moved += command.size
+            return self.tiers.move(command, start, end)
         if command.kind not in (Kind.COPY, Kind.IMAGE):
             raise HardwareError(f"{self.name} knows no such kind")
         copying = command.kind == Kind.COPY
@@ -136,6 +140,7 @@ class Rdu:
             "link_busy": self.tile.sending,
             "copied": self.copied,
             "swapped": self.swapped,
+            "moved": self.moved,
             "loaded": self.loaded,
             "commands": self.commands,
             "hbm_used": hbm.used,
@@ -151,7 +156,7 @@ class Rdu:
             "free": [self.dma_free, self.tile.free],
             "copies": [list(copy) for copy in self.tile.copies_ahead()],
             "busy": [self.dma_busy, self.tile.busy, self.tile.sending],
-            "counts": [self.copied, self.swapped, self.loaded, self.commands],
+            "counts": [self.copied, self.swapped, self.moved, self.loaded, self.commands],
         }
 
     def restore(self, state: Mapping[str, object]) -> None:
@@ -163,4 +168,4 @@ class Rdu:
         self.dma_free, tile_free = free
         self.tile.restore(tile_free, (Copying(*copy) for copy in copies))
         self.dma_busy, self.tile.busy, self.tile.sending = busy
-        self.copied, self.swapped, self.loaded, self.commands = counts
+        self.copied, self.swapped, self.moved, self.loaded, self.commands = counts

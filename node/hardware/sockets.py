@@ -35,9 +35,13 @@ class Sockets:
         """A copy of an expert begins: when it is complete."""
         return start + self._copy_ps[program]
 
-    def move(self, start: Picoseconds, size: Bytes) -> Picoseconds:
+    def move(self, start: Picoseconds, program: int) -> Picoseconds:
+        """The home copy of an expert begins to move to another group: when it is there."""
+        return start + max(int(costs.move_ps[program]) for costs in self._kinds)
+
+    def swap(self, start: Picoseconds, size: Bytes) -> Picoseconds:
         """KV cache or a program, ``size`` bytes a socket, begins to move between HBM and DDR: when it has."""
-        return start + max(costs.move_ps(size) for costs in self._kinds)
+        return start + max(costs.swap_ps(size) for costs in self._kinds)
 
     def prefill(self, now: Picoseconds, program: int, step: tuple[int, ...]) -> Picoseconds:
         """A pass begins (``step``: tokens, pairs, context, sequences and more): when it is complete."""
@@ -84,11 +88,11 @@ class OverlappingSockets(Sockets):
         kinds = ((int(costs.copy_ps[program]), costs.ahead((program, *step[:4]))) for costs in self._kinds)
         return start + max(copy_ps - ahead for copy_ps, ahead in kinds)
 
-    def move(self, start: Picoseconds, size: Bytes) -> Picoseconds:
+    def swap(self, start: Picoseconds, size: Bytes) -> Picoseconds:
         """See ``Sockets``."""
-        end = super().move(start, size)
+        end = super().swap(start, size)
         for tile, costs in zip(self._tiles, self._kinds, strict=True):
-            tile.copy(start, start + costs.move_ps(size))
+            tile.copy(start, start + costs.swap_ps(size))
         append(self._copies, start, end)
         return end
 

@@ -68,6 +68,19 @@ class Tiers:
             self.ddr.fill(symbol, end)
         return Completion(end, command.address, command.size, (self.ddr if out else self.hbm).used)
 
+    def move(self, command: Command, start: Picoseconds, end: Picoseconds) -> Completion:
+        """SEND or RECEIVE of a home copy."""
+        symbol, comes = command.symbol, command.kind == Kind.RECEIVE
+        found = self.ddr.address(symbol) if comes else self.ddr.read(symbol, start)
+        _same_address(self.ddr, symbol, found, command.address)
+        if command.size != self.ddr.size(symbol):
+            raise HardwareError(
+                f"{self.ddr.name}: symbol {symbol} has {self.ddr.size(symbol):,} bytes, not {command.size:,}"
+            )
+        if comes:
+            self.ddr.fill(symbol, end)
+        return Completion(end, command.address, command.size, self.ddr.used)
+
     def read(
         self, command: Command, size: Bytes, since: tuple[Picoseconds, Picoseconds], end: Picoseconds
     ) -> Completion:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from node.allocator import Allocator
 from node.dataflow.form import causal_pairs
 from node.errors import InvariantError
 from node.events import Kind, Tier
@@ -63,7 +62,7 @@ class ContinuousGroup(Group):
         self._joining: list[Joining] = []
         self._parts: list[tuple[Joining, int]] = []  # of the mixed step under way, and their tokens
         self._away: list[Away] = []
-        self._swap = Allocator(layout.swap.start, layout.swap.size)
+        self._swap = self.memory.ddr
         self._held: dict[int, list[Range]] = {}
         self._paging: Paging | None = None
         self._steps_granted = 0

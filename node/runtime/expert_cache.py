@@ -132,6 +132,17 @@ class ExpertCache:
         self._memory.came(expert)
         return tuple(evicted), address
 
+    def leave(self, expert: int, now: Picoseconds) -> int | None:
+        """``expert`` is not needed here any more: where it was in HBM, if it was."""
+        if not self.here(expert):
+            return None
+        gone = self._residents.pop(expert)
+        self._move(expert, ExpertState.IN_DDR, now)
+        self._memory.left(expert)
+        self._allocator.release(gone.address)
+        self.unused.discard(expert)
+        return gone.address
+
     def arrived(self, expert: int, now: Picoseconds) -> None:
         """The copy of ``expert`` is complete."""
         self._move(expert, ExpertState.RESIDENT, now)

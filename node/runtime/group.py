@@ -18,7 +18,7 @@ from node.request import Requests
 from node.runtime import steps
 from node.runtime.admission import Admission
 from node.runtime.memory import GroupMemory
-from node.runtime.scheduler import Decision, Route, Serve
+from node.runtime.scheduler import DECODE, Decision, Route, Serve
 from node.runtime.service import Order
 from node.runtime.settings import Settings, kv_bytes
 from node.runtime.sharding import Layout
@@ -87,6 +87,7 @@ class Group:
         self.image = 0  # of the run that begins; see ``node.runtime.programs``
         self.active: int | None = None
         self.routed = False
+        self.stopped = False  # nobody begins anything new
         self.batch_left = 0
         self.steps = 0  # of decode, since the beginning
         self._offsets = 0  # of the running batch, in all
@@ -145,8 +146,10 @@ class Group:
 
     def receive(self, requests: Sequence[int]) -> None:
         """Requests whose expert lives here: newcomers, or from any group's router."""
-        if self.settings.router is None:
-            requests = self._admit(requests)
+        self.queue(self._admit(requests) if self.settings.router is None else requests)
+
+    def queue(self, requests: Sequence[int]) -> None:
+        """They wait for their expert, which lives here."""
         self.admission.expect(requests)
         expert, key = self._known.expert, self._known.order.key
         for request in requests:
@@ -155,7 +158,7 @@ class Group:
     def next(self, now: Picoseconds) -> Decision:
         """What the scheduler wants."""
         self._turn_away(now)
-        return self.settings.scheduler(self, now)
+        return DECODE if self.stopped else self.settings.scheduler(self, now)
 
     def held_up(self, now: Picoseconds) -> Picoseconds | None:
         """Of an idle group: when somebody comes of age who stays in the room of those waited for.
@@ -182,7 +185,7 @@ class Group:
         """Begin what the scheduler wants; where KV cache has no room for it, the running batch goes on instead."""
         self._turn_away(now)
         self.batch_left = min(self.batch_left, self.waiting.count)  # another group may have taken some of them
-        decision = self.settings.scheduler(self, now)
+        decision = DECODE if self.stopped else self.settings.scheduler(self, now)
         if decision is None:
             return None
         task = None
@@ -197,6 +200,22 @@ class Group:
         if not self.running:
             raise InvariantError(f"group {self.layout.group}: no KV cache for anybody, and nobody to wait for")
         return decode_task(self._known.expert[self.running[0][REQUEST]])
+
+    def leave(self, expert: int) -> list[int]:
+        """Those who wait for an expert, in order, who do so no more: it has moved."""
+        keys = list(self.waiting.queues.get(expert, ()))
+        if keys:
+            self.waiting.take(expert, len(keys))
+        return [self._known.order.request[key] for key in keys]
+
+    def give(self, expert: int, times: tuple[Picoseconds, Picoseconds, Picoseconds]) -> None:
+        """An expert moves to another group: leaves HBM now, and is sent from one time to another."""
+        if self.memory.give(expert, times):
+            self.waiting.changed(expert, resident=False)
+
+    def take(self, expert: int, address: int, times: tuple[Picoseconds, Picoseconds]) -> None:
+        """An expert comes from another group, to its place in DDR."""
+        self.memory.take(expert, address, times)
 
     def prefetch(self, now: Picoseconds, serving: int) -> int | None:
         """The expert that is served next, where it is not in HBM and got room without evicting one in use."""

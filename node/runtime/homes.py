@@ -20,6 +20,7 @@ class Sharding:
 
     ``replicas``: how many experts, the most popular ones, are at home in every group where others are in one.
     ``router``: every group has the router and runs it, or group 0 alone, which then does nothing else.
+    ``rebalance``: every so often (ps) experts move to where there is less work; 0: never.
     ``shares``: by expert, how many of 10^12 requests are expected to be for it; none where nothing is expected.
     """
 
@@ -28,6 +29,7 @@ class Sharding:
     replicas: int = 0
     router: str = "replicated"
     shares: tuple[int, ...] = ()
+    rebalance: int = 0
 
 
 def serving_of(sharding: Sharding, groups: int, *, routed: bool) -> range:

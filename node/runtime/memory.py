@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection
 
+from node.allocator import Allocator
 from node.events import Kind, Tier
 from node.runtime.expert_cache import ExpertCache
 from node.runtime.kv_cache import KvCache
@@ -25,6 +26,9 @@ class GroupMemory:
         self.cache = ExpertCache(layout.experts, settings.sizes, settings.eviction, *known, layout.pinned)
         self.activations: Counter[int] = Counter()
         self.kv = KvCache(layout.kv, len(settings.sizes), stream)
+        self.homes, self.had = dict(layout.ddr), set(layout.ddr)  # addresses in DDR; who ever was there
+        self.moved: Bytes = 0  # into DDR from other groups, or from there to them, on each socket
+        self.ddr, self._holes = Allocator(layout.swap.start, layout.swap.size), dict[Bytes, list[int]]()
         self._layout, self._settings = layout, settings
         self._stream = stream
 
@@ -58,8 +62,39 @@ class GroupMemory:
 
     def copy(self, expert: int, start: Picoseconds, end: Picoseconds) -> None:
         """The copy of ``expert`` that was given room takes from ``start`` to ``end``."""
-        where = self.cache.address(expert), self._settings.sizes[expert].weights, self._layout.ddr[expert]
+        where = self.cache.address(expert), self._settings.sizes[expert].weights, self.homes[expert]
         self._stream.copy(start, expert, where, self._settings.programs[expert], end)
+
+    def home_for(self, expert: int, now: Picoseconds) -> int | None:
+        """Give a home copy of an expert room in DDR: its address, or None."""
+        size = self._settings.sizes[expert].weights
+        holes = self._holes.get(size)
+        address = holes.pop() if holes else self.ddr.allocate(size)
+        if address is not None:
+            self._note(Kind.ALLOCATE, now, expert, address, size, Tier.DDR)
+        return address
+
+    def give(self, expert: int, times: tuple[Picoseconds, Picoseconds, Picoseconds]) -> bool:
+        """Send the home copy of an expert to another group, and forget it; whether it was in HBM."""
+        now, start, end = times
+        size, address = self._settings.sizes[expert].weights, self.homes.pop(expert)
+        there = self.cache.leave(expert, now)
+        if there is not None:
+            self._note(Kind.FREE, now, expert, there, size)
+        self._stream.move(Kind.SEND, start, (expert, address, size), self._settings.programs[expert], end)
+        self._note(Kind.FREE, end, expert, address, size, Tier.DDR)
+        self._holes.setdefault(size, []).append(address)
+        self.moved += size
+        return there is not None
+
+    def take(self, expert: int, address: int, times: tuple[Picoseconds, Picoseconds]) -> None:
+        """Receive the home copy of an expert from another group."""
+        start, end = times
+        size = self._settings.sizes[expert].weights
+        self._stream.move(Kind.RECEIVE, start, (expert, address, size), self._settings.programs[expert], end)
+        self.homes[expert] = address
+        self.had.add(expert)
+        self.moved += size
 
     def use(self, expert: int, now: Picoseconds, requests: int) -> int:
         """The address of the weights of an expert (which now serves ``requests`` more) or of the router."""

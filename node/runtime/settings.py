@@ -35,6 +35,7 @@ class Settings:
     ``router``: the number that stands for the router among the experts; it generates ``router_tokens`` a call.
     ``prefill_chunk``: most tokens of a step (0: prompts by themselves, as they are); ``kv_block``: tokens of a page of
     KV cache (0: a range for each whole request); ``swap``: whether who makes room goes to DDR, or is computed again.
+    ``rebalance``: every so often (ps) experts move between groups (0: never).
     ``queue_limit``: most who wait in a group (None: any number). ``shed_late``: whether one is turned away whose first
     token is due by its class of ``services`` and who still waits. ``images``: of compiled programs, where they are
     switched too (None: all are always there).
@@ -56,6 +57,7 @@ class Settings:
     services: Sequence[Service] = (Service(),)
     queue_limit: int | None = None
     shed_late: bool = False
+    rebalance: Picoseconds = 0
     prefill_chunk: int = 0
     kv_block: int = 0
     swap: bool = False

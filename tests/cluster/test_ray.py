@@ -80,6 +80,8 @@ def test_actors_and_windows_of_any_size_write_the_same_bytes(
         {"sharding__home": "all_groups"},
         {"sharding__home": "all_groups", "experts__router": "none", "runtime__prefetch": True},
         {"sharding__placement": "popularity", "sharding__replicas": 5, "sharding__router": "group"},
+        {"sharding__rebalance": "9 s"},
+        {"sharding__rebalance": "9 s", "experts__router": "none"},
     ],
 )
 def test_groups_that_share_queues_come_to_the_same_bytes(

@@ -65,6 +65,7 @@ KNOBS: dict[str, tuple[object, Settings]] = {
     "sharding.home": ("all_groups", TP4),
     "sharding.replicas": (2, TP4),
     "sharding.router": ("group", TP4),
+    "sharding.rebalance": ("1 s", {**TP4, "workload.zipf_s": 3.0}),
     "runtime.scheduler": ("paper", {}),
     "runtime.batch": (2, {}),
     "runtime.eviction": ("lfu", {}),

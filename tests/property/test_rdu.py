@@ -70,7 +70,7 @@ DONE = COPIED + PROGRAMS[0].decode(1).run_ps(5, 1, 20) + PROGRAMS[0].prefill(Ste
         (5, {"tier": Tier.DDR, "symbol": 9}, "DDR of socket 3: symbol 9 is not alive"),
         (2, {"address": 65}, "HBM of socket 3: symbol 0 is at 64, not 65"),
         (2, {"program": 1}, f"HBM of socket 3: symbol 0 has {SIZE:,} bytes, not {SIZES[1]:,}"),
-        (3, {"kind": 8}, "socket 3 knows no such kind"),
+        (3, {"kind": 10}, "socket 3 knows no such kind"),
         (2, {"kind": Kind.SWAP, "address": 128, "size": SIZE + 1}, f"DDR of .* 0 has {SIZE:,} bytes, not {SIZE + 1:,}"),
         (2, {"kind": Kind.SWAP, "address": 129, "size": SIZE}, "DDR of socket 3: symbol 0 is at 128, not 129"),
         (2, {"kind": Kind.SWAP, "symbol": 7, "tier": Tier.DDR}, "DDR of socket 3: symbol 7 is not alive"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from node.dataflow.form import Step
 from node.dataflow.program import compile_graph
-from node.events import MOVES, Command, Kind, Tier, to_columns
+from node.events import TRANSFERS, Command, Kind, Tier, to_columns
 from node.hardware import rdu as rdus
 from node.hardware.tiers import Completion
 from node.models.decoder import decoder
@@ -62,7 +62,7 @@ class Account:
 
     def do(self, command: Command) -> Completion:
         self.counts["commands"] += 1
-        if command.kind in (*MOVES, Kind.PREFILL, Kind.DECODE):
+        if command.kind in (*TRANSFERS, Kind.PREFILL, Kind.DECODE):
             return self.work(command)
         if command.kind == Kind.FREE:
             del self.live[command.tier, command.symbol]
@@ -74,7 +74,7 @@ class Account:
         return Completion(command.issued, command.address, command.size, self.used(command.tier))
 
     def work(self, command: Command) -> Completion:
-        moves = command.kind in MOVES
+        moves = command.kind in TRANSFERS
         size = command.size if command.kind in (Kind.SWAP, Kind.IMAGE) else SIZES[command.symbol]
         program = PROGRAMS[command.program]
         if moves:
@@ -121,7 +121,7 @@ class Account:
 
     def cuts(self, commands: list[Command]) -> list[int]:
         """Where windows may end: no copy slows down a run of a window before its own."""
-        copies = [command.sequence for command in commands if command.kind in MOVES]
+        copies = [command.sequence for command in commands if command.kind in TRANSFERS]
         started = dict(zip(copies, (start for start, _ in self.copies), strict=True))
 
         def apart(cut: int) -> bool:

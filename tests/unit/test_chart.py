@@ -106,6 +106,15 @@ def test_dots_are_full_or_hollow_and_a_line_of_one_point_is_seen() -> None:
     assert [c.attrib["fill"] for c in circles] == [COLOURS[0], "none", COLOURS[2]]
 
 
+def test_an_interval_stands_where_its_dot_is_and_the_axis_has_room_for_it() -> None:
+    picture = drawn(Series("a", [(0, 4), (1, 5)], "dots", ends=[(2, 5), (0, 10)]))
+    dots = [(c.attrib["cx"], c.attrib["cy"]) for c in ElementTree.fromstring(picture).iter(f"{SVG}circle")]
+    bars = re.findall(r'd="M([\d.]+) ([\d.]+)V([\d.]+)"', picture)
+    heights = [(BOTTOM - PLOT_HEIGHT * low / 10, BOTTOM - PLOT_HEIGHT * high / 10) for low, high in ((2, 5), (0, 10))]
+    assert [x for x, _, _ in bars] == [x for x, _ in dots[:2]]
+    assert [(float(low), float(high)) for _, low, high in bars] == heights
+
+
 def test_what_a_logarithmic_axis_cannot_show_is_left_out() -> None:
     picture = drawn(Series("a", [(0, 1), (1, 0), (10, 10)], "dots"), x=Axis("x", log=True), y=Axis("y", log=True))
     assert picture.count("<circle") == 2  # the point, and the legend's

@@ -38,6 +38,7 @@ WITHOUT_EFFECT: list[tuple[str, object, tuple[tuple[str, object], str]]] = [
     ("experts.router_tokens", 5, (("experts.router", "none"), "experts.router is none")),
     ("sharding.placement", "popularity", ALL_GROUPS),
     ("sharding.replicas", 2, ALL_GROUPS),
+    ("sharding.rebalance", "60 s", ALL_GROUPS),
     ("sharding.router", "group", (("experts.router", "none"), "experts.router is none")),
     (
         "runtime.fairness",

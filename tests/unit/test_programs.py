@@ -20,6 +20,7 @@ from node.events import Kind, Tier
 from node.models.decoder import decoder
 from node.models.shape import Shape
 from node.runtime import steps
+from node.runtime.homes import Sharding
 from node.spec_file import load_machine
 from node.units import MS
 from tests.conftest import CLOCK
@@ -200,6 +201,16 @@ def test_a_machine_that_places_nothing_has_no_images(deploy, numbers):
     with pytest.raises(InputError, match=f"^runtime.switching = 'program': dgx-a100 has no {lacks}; "):
         deploy("dgx-a100", numbers=numbers, switching="program").check_fits()
     deploy("dgx-a100", numbers=numbers).check_fits()
+
+
+def test_home_copies_do_not_move_where_programs_are_switched(deploy):
+    for switching, told in (("expert", False), ("program", True)):
+        deployment = deploy(degree=4, sharding=Sharding(rebalance=1), switching=switching)
+        if not told:
+            deployment.check_fits()
+            continue
+        with pytest.raises(InputError, match=r"^sharding.rebalance: programs have the DDR that home copies would"):
+            deployment.check_fits()
 
 
 def test_runs_with_content_have_no_images(switched, requests):

@@ -240,6 +240,7 @@ def test_levels_are_what_anybody_would_count(overloaded):
         assert (found["name"], found["requests"]) == (("chat", "batch")[number], len(mine))
         assert found["goodput_requests_per_s"] == len(kept & mine) / summary["makespan_s"]
         assert found["attainment"] == len(kept & mine & warm) / len(mine & warm)
+        assert found["counted"] == len(mine & warm)
         gone = [what for who, what in zip(others.requests, others.outcome, strict=True) if who.service == number]
         assert {what: found[what] for what in ("refused", "queue_full", "late")} == {
             what: gone.count(what) for what in ("refused", "queue_full", "late")
