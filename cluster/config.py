@@ -16,7 +16,7 @@ from node.runtime.homes import HOMES, PLACEMENTS, ROUTERS
 from node.runtime.policies import EVICTION
 from node.runtime.scheduler import SCHEDULERS
 from node.runtime.service import Service
-from node.runtime.settings import CALL_OVERHEADS, PREEMPTIONS
+from node.runtime.settings import CALL_OVERHEADS, PREEMPTIONS, SWITCHING
 from node.units import Picoseconds, picoseconds
 
 
@@ -67,7 +67,8 @@ class RuntimeConfig:
     requests that wait in a group; ``shed_late``: one that still waits when its first token is due is turned away.
     ``prefill_chunk``: most tokens of a step that mixes prompts with answers (0: prompts by themselves). ``kv_block``:
     tokens of a page of KV cache (0: each request has a range for its whole length); ``preemption``: what becomes of the
-    pages of who makes room.
+    pages of who makes room. ``switching``: whether experts alone are switched, or compiled programs too, which have
+    ``program_reserve`` of HBM over all sockets of a group.
     """
 
     scheduler: str = "affinity"
@@ -88,6 +89,8 @@ class RuntimeConfig:
     prefill_chunk: int = 0
     kv_block: int = 0
     preemption: str = "recompute"
+    switching: str = "expert"
+    program_reserve: str = "256 MiB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +221,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "runtime.eviction": tuple(EVICTION),
     "runtime.call_overhead": CALL_OVERHEADS,
     "runtime.preemption": PREEMPTIONS,
+    "runtime.switching": SWITCHING,
     "runtime.fusion": LEVELS,
     "runtime.orchestration": ("ho", "so"),
     "routing.policy": tuple(POLICIES),

@@ -63,6 +63,7 @@ _UNUSED: dict[str, tuple[Rule, ...]] = {
     "runtime.orchestration": (
         (lambda c: c.runtime.fusion not in ("fused", "looped"), "runtime.fusion is not fused or looped"),
     ),
+    "runtime.program_reserve": ((lambda c: c.runtime.switching != "program", "runtime.switching is not program"),),
     "cluster.sockets_per_actor": (
         (lambda c: c.routing.nodes > 1, "routing.nodes is above 1, and a node's sockets are in one process"),
     ),
@@ -217,6 +218,7 @@ def _check(config: Config) -> None:
             raise InputError(f"experts.group.count = {group.count}: must be at most {MOST:,}")
     count = config.experts.catalogue().count
     _check_tokens(config.runtime)
+    _check_switching(config.runtime)
     _check_classes(config.slo.classes)
     services = config.slo.services()
     if config.runtime.shed_late and all(one.ttft is None for one in services):
@@ -247,6 +249,18 @@ def _check_tokens(runtime: RuntimeConfig) -> None:
             f"runtime.prefill_chunk = {runtime.prefill_chunk}: must be 0 or at least runtime.batch = {runtime.batch}, "
             "a token for each of them"
         )
+
+
+def _check_switching(runtime: RuntimeConfig) -> None:
+    if runtime.switching != "program":
+        return
+    for key in ("prefetch", "partial", "prefill_chunk", "kv_block"):
+        value = getattr(runtime, key)
+        if value:
+            raise InputError(
+                f"runtime.switching = 'program': programs are loaded between whole runs, but runtime.{key} = {value}; "
+                "remove one of the two"
+            )
 
 
 def _check_classes(classes: Sequence[ServiceClass]) -> None:

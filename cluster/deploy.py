@@ -49,9 +49,10 @@ def machines_of(names: Sequence[str], numbers: Mapping[str, object]) -> list[Mac
 
 
 def options_of(config: Config) -> RuntimeOptions:
-    """The runtime's options, quantities read; the KV reserve of a group is split over its sockets."""
+    """The runtime's options, quantities read; what a group reserves of HBM is split over its sockets."""
     runtime = config.runtime
     kv_reserve = whole(runtime.kv_reserve, "bytes", "runtime.kv_reserve")
+    program_reserve = whole(runtime.program_reserve, "bytes", "runtime.program_reserve")
     return RuntimeOptions(
         scheduler=runtime.scheduler,
         batch=runtime.batch,
@@ -73,6 +74,8 @@ def options_of(config: Config) -> RuntimeOptions:
         prefill_chunk=runtime.prefill_chunk,
         kv_block=runtime.kv_block,
         preemption=runtime.preemption,
+        switching=runtime.switching,
+        program_reserve=-(-program_reserve // config.sharding.tensor_parallel),
     )
 
 

@@ -84,6 +84,10 @@ def run_table(console: Console, result: Run) -> None:
         assert isinstance(moved, int)
         cost = f"{show_bytes(moved)} swapped" if moved else f"{again:,} tokens recomputed"
         rows.append(("made room for others", f"{summary['preemptions']:,} times ({cost})"))
+    if "program_loads" in summary:
+        loads, moved, took = (summary[f"program_{what}"] for what in ("loads", "bytes", "load_s"))
+        assert isinstance(moved, int) and isinstance(took, float)
+        rows.append(("compiled programs loaded", f"{loads:,} ({show_bytes(moved)}, {show_seconds(took)})"))
     if "held_s" in summary:
         held = summary["held_s"]
         assert isinstance(held, float)

@@ -10,6 +10,8 @@ from cluster.service_levels import asked, service_levels
 from cluster.workload import Workload
 from node.deployment import Deployment
 from node.events import Ints
+from node.runtime.group import Group
+from node.runtime.programs import ProgramGroup
 from node.runtime.references import fewest_misses
 from node.simulation import Simulation
 from node.units import PS_PER_S, exact_sum
@@ -37,9 +39,10 @@ def summarise(
     ``prefetches_wasted`` never used. ``held_s``: how long groups were idle with requests waiting, because experts had
     to stay in the room of theirs. ``hit_rate_belady``: see ``_yardstick``. ``cost``: of all machines over the
     makespan, in the user's currency. ``experts_moved``: between groups. ``preemptions``: how often somebody made room
-    for others, and what it cost (KV cache computed again, or moved to DDR and back). ``service_levels``: where
-    something was promised; ``queue_full``, ``late``: how many were turned away so, where any was. ``nodes``, where
-    there are several: see ``_node``.
+    for others, and what it cost (KV cache computed again, or moved to DDR and back). ``program_loads``: where compiled
+    programs are switched, how often one was loaded, with its bytes over all sockets and its time.
+    ``service_levels``: where something was promised; ``queue_full``, ``late``: how many were turned away so, where any
+    was. ``nodes``, where there are several: see ``_node``.
     """
     machine, nodes = deployment.machine, len(tallies)
     makespan = max(max(tally["ended_ps"]) for tally in tallies) / PS_PER_S
@@ -79,6 +82,9 @@ def summarise(
     if deployment.options.kv_block:
         summary["preemptions"] = in_all["preemptions"]
         summary["tokens_recomputed"], summary["bytes_swapped"] = in_all["recomputed"], in_all["swapped"]
+    if deployment.options.switching == "program":
+        summary["program_loads"], summary["program_bytes"] = in_all["program_loads"], in_all["program_bytes"]
+        summary["program_load_s"] = in_all["program_load_ps"] / PS_PER_S
     if deployment.options.min_residency:
         summary["held_s"] = in_all["held_ps"] / PS_PER_S
     if asked(deployment.options.services):
@@ -122,10 +128,21 @@ def tally_of(deployment: Deployment, simulation: Simulation) -> Tally:
         "preemptions": [group.preemptions for group in groups],
         "recomputed": [group.recomputed for group in groups],
         "swapped": [group.swapped * deployment.degree for group in groups],
+        **_programs(deployment, groups),
         "fewest_misses": [
             fewest_misses(group.cache.references.experts(), sizes, group.layout.experts.size, group.layout.pinned)
             for group in groups
         ],
+    }
+
+
+def _programs(deployment: Deployment, groups: Sequence[Group]) -> Tally:
+    """Loads of compiled programs, their bytes over all sockets and their time, where they are switched."""
+    found = [group.programs for group in groups if isinstance(group, ProgramGroup)]
+    return {
+        "program_loads": [one.loads for one in found],
+        "program_bytes": [one.loaded * deployment.degree for one in found],
+        "program_load_ps": [one.loading_ps for one in found],
     }
 
 

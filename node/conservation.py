@@ -10,6 +10,7 @@ from node.deployment import Deployment
 from node.errors import InvariantError
 from node.runtime.group import Group
 from node.runtime.ledger import CHARGES, Ints
+from node.runtime.programs import ProgramGroup
 from node.simulation import Simulation
 from node.units import Picoseconds, exact_sum
 
@@ -29,8 +30,9 @@ def verify(
     group idles only with nobody waiting whose expert can come (the simulation raises at once), and for those who wait
     all the same no longer than its copies have to stay; an engine and the idle time never exceed the makespan, nor do
     both engines where no copy is beside a run (a prefetch for those whom another group serves may run while its own
-    is idle, and end last of all). Memory: no tier was ever over its capacity, and only weights are left. ``counters``
-    are the sockets' own.
+    is idle, and end last of all). Memory: no tier was ever over its capacity, and only weights are left, and compiled
+    programs where they are switched, of which sockets loaded the bytes that were planned. ``counters`` are the sockets'
+    own.
     """
     makespan = simulation.now
     requests, turned_away = simulation.requests, simulation.turned_away
@@ -85,8 +87,14 @@ def _verify_socket(
     """The laws of one socket of ``group``; ``vain``: a prefetch may be for nobody."""
     makespan, layout, sizes = simulation.now, group.layout, deployment.settings.sizes
     resident = layout.router.size + sum(sizes[expert].weights for expert in group.cache.residents())
+    homes = sum(sizes[expert].weights for expert in group.memory.homes)
+    programs = group.programs if isinstance(group, ProgramGroup) else None
+    if programs is not None:
+        resident, homes = resident + programs.used, homes + programs.homes
+        _at_most(f"programs in HBM of {name}", programs.used, layout.programs.size)
     _same(f"HBM of {name} at the end", found["hbm_used"], resident)
-    _same(f"DDR of {name} at the end", found["ddr_used"], sum(sizes[expert].weights for expert in group.memory.homes))
+    _same(f"DDR of {name} at the end", found["ddr_used"], homes)
+    _same(f"bytes of programs loaded by {name}", found["loaded"], programs.loaded if programs is not None else 0)
     _at_most(f"HBM peak of {name}", found["hbm_peak"], deployment.machine.hbm.capacity)
     _at_most(f"DDR peak of {name}", found["ddr_peak"], deployment.machine.ddr.capacity)
     _same(f"bytes swapped by {name}", found["swapped"], group.swapped)

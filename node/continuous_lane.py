@@ -38,7 +38,8 @@ class ContinuousLane(Lane):
         step = group.mixed_step(task, now) if stage == MIXED else group.prefill_step(task)
         program = group.settings.programs[task.expert]
         begun = len(task.who) if stage == MIXED else 0
-        group.stream.run(Kind.PREFILL, now, (task.expert, group.memory.use(task.expert, now, begun), program), step)
+        weights = (task.expert, group.memory.use(task.expert, now, begun), program)
+        group.stream.run(Kind.PREFILL, now, weights, step, group.image)
         self._steps = 0
         return self.sockets.prefill(now, program, step)
 

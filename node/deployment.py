@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from node.dataflow.image import Images
 from node.dataflow.program import Program, compile_graph
 from node.errors import InputError
 from node.expert import DTYPE_BYTES, Catalogue
@@ -59,6 +60,8 @@ class RuntimeOptions:
     prefill_chunk: int = 0
     kv_block: int = 0
     preemption: str = "recompute"
+    switching: str = "expert"
+    program_reserve: Bytes = 2**25
     workspace: Bytes = 0
     precision: str = "float32"
 
@@ -167,7 +170,13 @@ class Deployment:
             kv_block=options.kv_block,
             rebalance=self.sharding.rebalance,
             swap=options.preemption == "swap",
+            images=self._images,
         )
+
+    @property
+    def _images(self) -> Images | None:
+        unit = self.machine.kernel.configuration
+        return Images(list(self._by_kind.values()), unit) if self.options.switching == "program" and unit else None
 
     @cached_property
     def homes(self) -> Homes:
@@ -183,11 +192,13 @@ class Deployment:
         alone = len(self.serving) < self.groups
         router = None if settings.router is None else settings.sizes[settings.router]
         routers = [None if alone and group in self.serving else router for group in groups]
-        capacity = (self.machine.ddr.capacity, self.machine.hbm.capacity)
+        for_programs = self.options.program_reserve if settings.images is not None else 0
+        end = max(0, self.machine.hbm.capacity - for_programs)
+        capacity, programs = (self.machine.ddr.capacity, end), Region(end, for_programs)
         reserve, taken = self.options.kv_reserve, self.options.workspace
         homes, pinned = self.homes, self.options.pinned
         found = [lay_out(g, homes, experts, routers[g], reserve, capacity, pinned) for g in groups]
-        return tuple(replace(one, kv=Region(one.kv.start + taken, reserve - taken)) for one in found)
+        return tuple(replace(one, kv=Region(one.kv.start + taken, reserve - taken), programs=programs) for one in found)
 
     def expert_bytes(self, expert: int) -> Bytes:
         """Bytes of an expert's weights over all sockets of its group: what an activation copies."""
@@ -201,6 +212,8 @@ class Deployment:
 
     def check_fits(self) -> None:
         """``OutOfMemoryError`` where the catalogue does not fit; ``InputError`` where an option does not."""
+        if self.options.switching == "program":
+            self._check_switching()
         _ = self.layouts
         self._check_rebalance()
         for key in ("prefetch", "partial"):
@@ -209,6 +222,26 @@ class Deployment:
                     f"runtime.{key}: a copy takes all HBM bandwidth of {self.machine.name} and leaves kernels none; "
                     f"set runtime.{key} to false, or the bandwidth of DDR or of the host link lower"
                 )
+
+    def _check_switching(self) -> None:
+        machine = self.machine
+        lacking = {
+            "kernel.configuration (bytes for each unit in use)": machine.kernel.configuration is None,
+            "pipeline that places kernels on units": machine.pipeline is None,
+            "way of its own from DDR to each socket": machine.host_link is not None
+            and machine.host_link.sharing == "shared",
+        }
+        for what, lacks in lacking.items():
+            if lacks:
+                raise InputError(
+                    f"runtime.switching = 'program': {machine.name} has no {what}; set runtime.switching to 'expert', "
+                    "or take another machine"
+                )
+        if self.sharding.rebalance:
+            raise InputError(
+                "sharding.rebalance: programs have the DDR that home copies would move to; leave it out, or set "
+                "runtime.switching to 'expert'"
+            )
 
     def _check_rebalance(self) -> None:
         if not self.sharding.rebalance:
@@ -242,6 +275,8 @@ class Deployment:
             for group in range(self.groups)
         ]
         settings = self.settings
+        if perform is not None and settings.images is not None:
+            raise InputError("runtime.switching = 'program': runs with content have no images; set it to 'expert'")
         if self.options.eviction == "belady":
             order = order_of(requests, settings.services, settings.fairness)
             settings = replace(settings, future=keys_by_expert(requests, order, self.catalogue.count))

@@ -26,9 +26,10 @@ class Kind(IntEnum):
     SWAP = 6
     SEND = 7
     RECEIVE = 8
+    IMAGE = 9
 
 
-TRANSFERS = (Kind.COPY, Kind.SWAP, Kind.SEND, Kind.RECEIVE)  # what DMA does
+TRANSFERS = (Kind.COPY, Kind.SWAP, Kind.SEND, Kind.RECEIVE, Kind.IMAGE)  # what DMA does
 
 
 class Tier(IntEnum):
@@ -45,9 +46,10 @@ class Command(NamedTuple):
     LOAD: an ALLOCATE at deployment, whose content is there at once.
     COPY: ``symbol`` from DDR ``source`` to HBM ``address``. SWAP: ``size`` bytes of KV cache between pages of HBM and
     ``symbol`` at DDR ``address``; ``tier`` is where to. SEND, RECEIVE: ``symbol`` at DDR ``address``, to the socket of
-    the same rank in another group, or from there. PREFILL, DECODE: ``program`` with the weights ``symbol``
-    at ``address``; one pass over (``tokens``, ``pairs``, ``context``, ``sequences``), or ``steps`` decode steps
-    whose context grows by ``growth`` each.
+    the same rank in another group, or from there. IMAGE: as COPY, ``size`` bytes of a compiled program. PREFILL,
+    DECODE: ``program`` with the weights ``symbol`` at ``address``, its image being the symbol ``source`` (0: it needs
+    none); one pass over (``tokens``, ``pairs``, ``context``, ``sequences``), or ``steps`` decode steps whose context
+    grows by ``growth`` each.
     """
 
     sequence: int

@@ -164,7 +164,7 @@ class Lane:
     def _go_on(self, task: Task, now: Picoseconds) -> None:
         """Begin the next stage; go on to the last one where nothing may come between."""
         while True:
-            stage = self._stage = task.stages.pop()
+            stage = self._stage = self._next_stage(task)
             self._began = now
             end = self._rest_at = self._begin(stage, task, now)
             if end > MOST_PS and end != NEVER:
@@ -176,6 +176,9 @@ class Lane:
                 return
             self._end(stage, task, end)
             now = end
+
+    def _next_stage(self, task: Task) -> int:
+        return task.stages.pop()
 
     def _begin(self, stage: int, task: Task, now: Picoseconds) -> Picoseconds:
         """Begin a stage: when it is over."""
@@ -189,7 +192,7 @@ class Lane:
         if stage in (PREFILL, ROUTER_PREFILL):
             step = group.prefill_step(task)
             weights = (expert, group.memory.use(expert, now, len(task.who)), program)
-            group.stream.run(Kind.PREFILL, now, weights, step)
+            group.stream.run(Kind.PREFILL, now, weights, step, group.image)
             self._steps = 0
             end = sockets.prefill(now, program, step)
             if group.stream.perform is not None and stage == PREFILL:
@@ -198,7 +201,7 @@ class Lane:
             return end
         step = group.decode_step(task) if stage == DECODE else group.router_step(task)
         weights = (expert, group.memory.use(expert, now, 0), program)
-        group.stream.run(Kind.DECODE, now, weights, step)
+        group.stream.run(Kind.DECODE, now, weights, step, group.image)
         if stage == ROUTER_DECODE:
             task.steps -= step[5]
             if task.steps:

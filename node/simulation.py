@@ -20,12 +20,14 @@ from node.hardware.rdu import Rdu
 from node.hardware.sockets import OverlappingSockets, Sockets
 from node.lane import NEVER, Lane
 from node.planned import Planned, planned_of
+from node.program_lane import ProgramLane
 from node.rebalancing import Rebalancing
 from node.request import Request, Requests
 from node.runtime.admission import TurnedAway
 from node.runtime.continuous import ContinuousGroup
 from node.runtime.group import Group, Known
 from node.runtime.ledger import Ledger
+from node.runtime.programs import ProgramGroup
 from node.runtime.settings import Settings
 from node.runtime.sharding import Layout
 from node.stream import Perform
@@ -71,6 +73,8 @@ class Simulation:
             rest = sockets, host, self._ledger, self._hand_over
             if settings.continuous:
                 self._lanes.append(ContinuousLane(ContinuousGroup(layout, settings, self._known), *rest))
+            elif settings.images is not None:
+                self._lanes.append(ProgramLane(ProgramGroup(layout, settings, self._known, settings.images), *rest))
             else:
                 self._lanes.append(Lane(Group(layout, settings, self._known, perform), *rest))
             self._lanes[-1].group.memory.deploy()

@@ -104,13 +104,14 @@ class Peer:
 class Kernel:
     """What a kernel costs beyond its work, in seconds: launch (HO or SO), synchronisation.
 
-    ``fusion`` is the most that the machine can fuse.
+    ``fusion`` is the most that the machine can fuse; ``configuration``: bytes of a kernel's program for each unit.
     """
 
     fusion: str = _quantity("unfused|conventional|fused|looped")
     launch_so: float = _quantity("s")
     sync: float = _quantity("s")
     launch_ho: float | None = _quantity("s", optional=True)
+    configuration: int | None = _quantity("bytes", optional=True)
 
 
 @dataclass(frozen=True)

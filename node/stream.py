@@ -67,16 +67,25 @@ class Stream:
         """SWAP of KV cache; ``where`` in DDR."""
         self._note((self.next, self.group, Kind.SWAP, now, to, *where, *_NO_RUN, end))
 
+    def image(self, now: Picoseconds, symbol: int, where: tuple[int, Bytes, int], end: Picoseconds) -> None:
+        """IMAGE; ``where``: address and size in HBM, address in DDR."""
+        self._note((self.next, self.group, Kind.IMAGE, now, Tier.HBM, symbol, *where, *_NO_RUN[1:], end))
+
     def move(self, kind: Kind, now: Picoseconds, where: Range, program: int, end: Picoseconds) -> None:
         """SEND or RECEIVE of weights; ``where`` in DDR."""
         row = self.next, self.group, kind, now, Tier.DDR, *where, 0, program, *_NO_RUN[2:], end
         self._note(row)
 
-    def run(self, kind: Kind, now: Picoseconds, weights: tuple[int, int, int], step: tuple[int, ...]) -> None:
-        """A PREFILL or DECODE begins; ``weights``: symbol, address, program; ``step``: the fields from tokens on."""
+    def run(
+        self, kind: Kind, now: Picoseconds, weights: tuple[int, int, int], step: tuple[int, ...], image: int
+    ) -> None:
+        """A PREFILL or DECODE begins.
+
+        ``weights``: symbol, address, program; ``step``: the fields from tokens on; ``image``: its symbol, or 0.
+        """
         symbol, address, program = weights
         self._under_way = len(self._rows)
-        self._rows.extend((self.next, self.group, kind, now, Tier.HBM, symbol, address, 0, 0, program, *step, now))
+        self._rows.extend((self.next, self.group, kind, now, Tier.HBM, symbol, address, 0, image, program, *step, now))
         self.next += 1
 
     def ran(self, steps: int, end: Picoseconds) -> None:

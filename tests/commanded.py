@@ -14,13 +14,13 @@ class Commanded(Rdu):
     def execute(self, command: Command) -> Completion:
         """Do one command; raises ``HardwareError`` for what is out of range, overlaps or is not alive."""
         start = end = command.issued
-        if command.kind in (Kind.COPY, Kind.SWAP):
+        if command.kind in (Kind.COPY, Kind.SWAP, Kind.IMAGE):
             start = max(command.issued, self.dma_free)
             copying = command.kind == Kind.COPY
             took = int(self.costs.copy_ps[command.program]) if copying else self.costs.swap_ps(command.size)
             end = self.dma_free = start + took
             for run in self.tile.copy(start, end):
-                self.tiers._in_use[run.command.symbol] = run.end
+                self._used_until(run.command, run.end)
         elif command.kind in RUN_KINDS:
             start, end = self.tile.execute(command)
         self.commands += 1
@@ -29,5 +29,10 @@ class Commanded(Rdu):
     def shorten(self, steps: int) -> Picoseconds:
         """The decode run last begun ends after ``steps``: when that is."""
         run = self.tile.shorten(steps)
-        self.tiers._in_use[run.command.symbol] = run.end
+        self._used_until(run.command, run.end)
         return run.end
+
+    def _used_until(self, run: Command, end: Picoseconds) -> None:
+        self.tiers._in_use[run.symbol] = end
+        if run.source:
+            self.tiers._in_use[run.source] = end

@@ -184,7 +184,8 @@ def _deploy(
     sizes = deployment.settings.sizes
     router_size = sizes[-1].weights if router else 0
     largest = max(size.weights for size in sizes[: catalogue.count])
-    numbers["hbm.capacity"] = f"{router_size + made.kv_reserve + slots * largest} B"
+    programs = made.program_reserve if made.switching == "program" else 0
+    numbers["hbm.capacity"] = f"{router_size + made.kv_reserve + slots * largest + programs} B"
     return Deployment(load_machine(machine, numbers), *parts)
 
 

@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 from node.dataflow.compiler import Compiler
 from node.dataflow.decode import MOST_CONTEXT, DecodeCost, Segment, slowest
 from node.dataflow.form import Form, Step
-from node.dataflow.graph import Graph
+from node.dataflow.graph import Block, Graph
 from node.dataflow.kernel import Kernel
 from node.spec import Machine
 from node.units import Bytes, Picoseconds, to_ps
 
 FIRST_CONTEXT, CONTEXT_FACTOR = 512, 8  # decode kernels are made for contexts of up to 512, 4096, 32768 ... tokens
 
-# (whether decoding, the shape made for, the all-reduces that go direct) -> a pass
-Kernels = dict[tuple[bool, Step, frozenset[str]], tuple[Kernel, ...]]
+# whether decoding, the shape made for, the all-reduces that go direct
+Key = tuple[bool, Step, frozenset[str]]
+Kernels = dict[Key, tuple[Kernel, ...]]
 
 
 @dataclass(slots=True)
@@ -61,11 +62,28 @@ class Program:
 
     def prefill_kernels(self, step: Step) -> tuple[Kernel, ...]:
         """The kernels of a pass over the whole graph, made for the bucket of ``step``."""
-        return self._made(decoding=False, shape=_nearest(step), step=step)
+        return self._made(self.prefill_key(step))
+
+    def prefill_key(self, step: Step) -> Key:
+        """Which of its programs a pass over the whole graph runs."""
+        return self._key(decoding=False, shape=_nearest(step), step=step)
 
     def decode_kernels(self, batch: int, context: int) -> tuple[Kernel, ...]:
         """The kernels of a decode step of ``batch`` sequences that read ``context`` tokens in all."""
-        return self._decode_made(batch, next(bound for bound in self._bounds() if context <= batch * bound))
+        return self._made(self.decode_key(batch, context))
+
+    def decode_key(self, batch: int, context: int) -> Key:
+        """Which of its programs a decode step runs."""
+        return self._decode_key(batch, self._bound(batch, context))
+
+    def most_context(self, batch: int, context: int) -> int:
+        """Up to how many tokens in all a decode step runs the program that it runs at ``context``."""
+        return batch * self._bound(batch, context)
+
+    def units(self, key: Key) -> int:
+        """PCUs and PMUs that the kernels of a program are placed on, each kernel by itself."""
+        placements = [kernel.placement for kernel in self._made(key)]
+        return sum(placement.pcus + placement.pmus for placement in placements if placement is not None)
 
     def prefill(self, step: Step, hbm_share: float = 1.0) -> tuple[Picoseconds, Picoseconds]:
         """Time of one pass, and how much of it the link is sending."""
@@ -88,21 +106,29 @@ class Program:
             self._decodes[batch, hbm_share] = known
         return known
 
-    def _made(self, *, decoding: bool, shape: Step, step: Step) -> tuple[Kernel, ...]:
-        """Made for ``shape``; how all-reduces go is decided by the ``step`` itself."""
-        blocks = [block for block in self.graph.blocks if block.in_decode or not decoding]
-        direct = self.compiler.direct(blocks, step)
-        known = self.kernels.get((decoding, shape, direct))
+    def _made(self, key: Key) -> tuple[Kernel, ...]:
+        known = self.kernels.get(key)
         if known is None:
-            known = self.kernels[decoding, shape, direct] = self.compiler.kernels(blocks, shape, direct)
+            decoding, shape, direct = key
+            known = self.kernels[key] = self.compiler.kernels(self._blocks(decoding=decoding), shape, direct)
         return known
 
-    def _decode_made(self, batch: int, bound: int) -> tuple[Kernel, ...]:
+    def _key(self, *, decoding: bool, shape: Step, step: Step) -> Key:
+        """Made for ``shape``; how all-reduces go is decided by the ``step`` itself."""
+        return decoding, shape, self.compiler.direct(self._blocks(decoding=decoding), step)
+
+    def _blocks(self, *, decoding: bool) -> list[Block]:
+        return [block for block in self.graph.blocks if block.in_decode or not decoding]
+
+    def _decode_key(self, batch: int, bound: int) -> Key:
         """No all-reduce grows with context, so that one kind serves all steps of a batch."""
         shape, context = _power(batch), _power(batch) * min(bound, self.graph.context)
-        return self._made(
+        return self._key(
             decoding=True, shape=Step(shape, context, context, shape), step=Step(batch, batch, batch, batch)
         )
+
+    def _bound(self, batch: int, context: int) -> int:
+        return next(bound for bound in self._bounds() if context <= batch * bound)
 
     def _bounds(self) -> list[int]:
         """Of each bucket of decode contexts, the most tokens of one sequence."""
@@ -115,7 +141,7 @@ class Program:
         segments: list[Segment] = []
         sending, first, what = 0.0, 0, f"a decode step of {self.name}"
         for bound in self._bounds():
-            kernels = self._decode_made(batch, bound)
+            kernels = self._made(self._decode_key(batch, bound))
             empty = Step(batch, 0, 0, batch)
             lines = [(k.repeat * k.iterations, _lines(k, empty, hbm_share)) for k in kernels]
             fixed = sum(kernel.repeat * kernel.fixed_s for kernel in kernels)

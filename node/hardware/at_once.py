@@ -144,11 +144,13 @@ def do_at_once(
     kind, symbol, tier = (columns[ROW[name]] for name in ("kind", "symbol", "tier"))
     if ((kind < Kind.ALLOCATE) | (kind > Kind.LOAD) | (tier < Tier.DDR) | (tier > Tier.HBM)).any():
         return None
+    runs = np.flatnonzero((kind == Kind.PREFILL) | (kind == Kind.DECODE))
+    if columns[ROW["source"], runs].any():  # which have images
+        return None
     ddr, hbm = (Lives.of(memory, columns, of) for memory, of in zip(tiers, (Tier.DDR, Tier.HBM), strict=True))
     if ddr is None or hbm is None or not (ddr.apart(tiers[0].capacity) and hbm.apart(tiers[1].capacity)):
         return None
     copies = np.flatnonzero(kind == Kind.COPY)
-    runs = np.flatnonzero((kind == Kind.PREFILL) | (kind == Kind.DECODE))
     uses = np.sort(np.concatenate([copies, runs]))
     fills = Latest.of(symbol[copies], copies, columns.shape[1] + 1)
     weights = sizes[columns[ROW["program"], uses]]

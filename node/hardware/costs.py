@@ -42,8 +42,8 @@ class Costs:
         program, kind = columns[ROW["program"]], columns[ROW["kind"]]
         moved = (kind == Kind.SEND) | (kind == Kind.RECEIVE)
         times: Ints = np.where(moved, self.move_ps[program], self.copy_ps[program])
-        for swap in np.flatnonzero(columns[ROW["kind"]] == Kind.SWAP).tolist():
-            times[swap] = self.swap_ps(int(columns[ROW["size"], swap]))
+        for sized in np.flatnonzero((kind == Kind.SWAP) | (kind == Kind.IMAGE)).tolist():
+            times[sized] = self.swap_ps(int(columns[ROW["size"], sized]))
         return times
 
     def run(self, command: Command) -> tuple[Picoseconds, Picoseconds]:

@@ -42,7 +42,7 @@ class Rdu:
         self.tiers, self.tile = Tiers(name, machine), Tile(name, self.costs)
         self._sizes = np.array([program.weight_bytes for program in programs], dtype=np.int64)
         self.dma_free = self.dma_busy = 0
-        self.copied = self.swapped = self.moved = self.commands = 0
+        self.copied = self.swapped = self.moved = self.loaded = self.commands = 0
 
     def replay(self, columns: Ints) -> Ints:
         """A window of commands as columns -> int64 array (4, commands): the fields of ``Completion``.
@@ -111,7 +111,7 @@ class Rdu:
             return self.tiers.change(command)
         size = self.programs[command.program].weight_bytes
         if command.kind in RUN_KINDS:
-            return self.tiers.read(command, size, whole, end)
+            return self.tiers.read(command, size, (start, whole), end)
         if command.kind == Kind.SWAP:
             self.dma_busy += end - start
             self.swapped += command.size
@@ -120,15 +120,19 @@ class Rdu:
             self.dma_busy += end - start
             self.moved += command.size
             return self.tiers.move(command, start, end)
-        if command.kind != Kind.COPY:
+        if command.kind not in (Kind.COPY, Kind.IMAGE):
             raise HardwareError(f"{self.name} knows no such kind")
-        completion = self.tiers.copy(command, size, start, end)
+        copying = command.kind == Kind.COPY
+        completion = self.tiers.copy(command, size if copying else command.size, start, end)
         self.dma_busy += end - start
-        self.copied += size
+        if copying:
+            self.copied += size
+        else:
+            self.loaded += command.size
         return completion
 
     def counters(self) -> dict[str, int]:
-        """What the socket did so far: busy ps by engine, bytes copied and swapped, used and at most used by tier."""
+        """What the socket did so far: busy ps by engine; bytes copied, swapped, loaded; used and peak of tiers."""
         ddr, hbm = self.tiers.ddr, self.tiers.hbm
         return {
             "dma_busy": self.dma_busy,
@@ -137,6 +141,7 @@ class Rdu:
             "copied": self.copied,
             "swapped": self.swapped,
             "moved": self.moved,
+            "loaded": self.loaded,
             "commands": self.commands,
             "hbm_used": hbm.used,
             "hbm_peak": hbm.peak,
@@ -151,7 +156,7 @@ class Rdu:
             "free": [self.dma_free, self.tile.free],
             "copies": [list(copy) for copy in self.tile.copies_ahead()],
             "busy": [self.dma_busy, self.tile.busy, self.tile.sending],
-            "counts": [self.copied, self.swapped, self.moved, self.commands],
+            "counts": [self.copied, self.swapped, self.moved, self.loaded, self.commands],
         }
 
     def restore(self, state: Mapping[str, object]) -> None:
@@ -163,4 +168,4 @@ class Rdu:
         self.dma_free, tile_free = free
         self.tile.restore(tile_free, (Copying(*copy) for copy in copies))
         self.dma_busy, self.tile.busy, self.tile.sending = busy
-        self.copied, self.swapped, self.moved, self.commands = counts
+        self.copied, self.swapped, self.moved, self.loaded, self.commands = counts

@@ -40,7 +40,7 @@ class Sockets:
         return start + max(int(costs.move_ps[program]) for costs in self._kinds)
 
     def swap(self, start: Picoseconds, size: Bytes) -> Picoseconds:
-        """KV cache of ``size`` bytes a socket begins to move between HBM and DDR: when that is complete."""
+        """KV cache or a program, ``size`` bytes a socket, begins to move between HBM and DDR: when it has."""
         return start + max(costs.swap_ps(size) for costs in self._kinds)
 
     def prefill(self, now: Picoseconds, program: int, step: tuple[int, ...]) -> Picoseconds:

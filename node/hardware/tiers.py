@@ -43,7 +43,7 @@ class Tiers:
         return Completion(command.issued, command.address, command.size, tier.used)
 
     def copy(self, command: Command, size: Bytes, start: Picoseconds, end: Picoseconds) -> Completion:
-        """COPY of a shard of ``size`` bytes from DDR to HBM."""
+        """COPY of a shard, or IMAGE, of ``size`` bytes from DDR to HBM."""
         symbol = command.symbol
         _same_address(self.ddr, symbol, self.ddr.read(symbol, start), command.source)
         _same_address(self.hbm, symbol, self.hbm.address(symbol), command.address)
@@ -81,9 +81,15 @@ class Tiers:
             self.ddr.fill(symbol, end)
         return Completion(end, command.address, command.size, self.ddr.used)
 
-    def read(self, command: Command, size: Bytes, whole: Picoseconds, end: Picoseconds) -> Completion:
-        """PREFILL or DECODE with weights of ``size`` bytes, all of which it needs at ``whole``."""
+    def read(
+        self, command: Command, size: Bytes, since: tuple[Picoseconds, Picoseconds], end: Picoseconds
+    ) -> Completion:
+        """PREFILL or DECODE with weights of ``size`` bytes; ``since``: it needs its image, and all of the weights."""
+        start, whole = since
         _same_address(self.hbm, command.symbol, self.hbm.read(command.symbol, whole), command.address)
+        if command.source:
+            self.hbm.read(command.source, start)
+            self._in_use[command.source] = end
         self._in_use[command.symbol] = end
         return Completion(end, command.address, size, self.hbm.used)
 

@@ -84,6 +84,7 @@ class Group:
         self.running: list[Running] = []  # in the order in which they end
         self.members = 0  # of the batch
         self.preemptions = self.recomputed = self.swapped = 0  # see ``node.runtime.continuous``
+        self.image = 0  # of the run that begins; see ``node.runtime.programs``
         self.active: int | None = None
         self.routed = False
         self.stopped = False  # nobody begins anything new

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from node.dataflow.image import Images
 from node.errors import InputError
 from node.request import Ints, Requests
 from node.runtime.paging import page_bytes
@@ -20,6 +21,7 @@ from node.units import MOST_PS, Bytes, Picoseconds
 
 _ENDLESS = 2**31  # tokens: more than any request has
 PREEMPTIONS = ("recompute", "swap")
+SWITCHING = ("expert", "program")
 CALL_OVERHEADS = ("per_request", "per_batch", "none")
 
 
@@ -35,7 +37,8 @@ class Settings:
     KV cache (0: a range for each whole request); ``swap``: whether who makes room goes to DDR, or is computed again.
     ``rebalance``: every so often (ps) experts move between groups (0: never).
     ``queue_limit``: most who wait in a group (None: any number). ``shed_late``: whether one is turned away whose first
-    token is due by its class of ``services`` and who still waits.
+    token is due by its class of ``services`` and who still waits. ``images``: of compiled programs, where they are
+    switched too (None: all are always there).
     """
 
     scheduler: Callable[[View, Picoseconds], Decision]
@@ -58,6 +61,7 @@ class Settings:
     prefill_chunk: int = 0
     kv_block: int = 0
     swap: bool = False
+    images: Images | None = None
 
     @property
     def continuous(self) -> bool:

@@ -40,7 +40,7 @@ class Region:
 class Layout:
     """Addresses of one group: ``ddr[expert]`` of its experts' home copies; the parts of HBM (router: 0 bytes if none).
 
-    ``swap``: what is left of DDR.
+    ``swap``: what is left of DDR. ``programs``: the end of HBM, for compiled programs where they are switched.
 
     ``pinned[expert]``: of those that never leave HBM, between the KV cache and ``experts``, the room of all others.
     ``shared``: whether other groups have some of its experts, too.
@@ -54,6 +54,7 @@ class Layout:
     pinned: dict[int, int] = field(default_factory=dict)
     shared: bool = False
     swap: Region = field(default_factory=lambda: Region(0, 0))
+    programs: Region = field(default_factory=lambda: Region(0, 0))
 
 
 def groups_of(sockets: int, degree: int) -> int:

@@ -6,7 +6,7 @@ from node.stream import Range
 from node.units import Picoseconds
 
 # stages; from the router's prefill on they are runs
-COPY, CALL, SWAP_OUT, SWAP_IN, ROUTER_PREFILL, ROUTER_DECODE, PREFILL, AGAIN, MIXED, DECODE = range(10)
+COPY, CALL, SWAP_OUT, SWAP_IN, LOAD, ROUTER_PREFILL, ROUTER_DECODE, PREFILL, AGAIN, MIXED, DECODE = range(11)
 
 
 class Task:

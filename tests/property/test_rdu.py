@@ -136,6 +136,63 @@ def test_what_comes_from_another_group_is_not_sent_on_before_it_is_there() -> No
         rdu().replay(to_columns([room, on._replace(sequence=1, issued=0)]))
 
 
+IMAGED = (
+    Command(0, 0, Kind.LOAD, 0, Tier.DDR, symbol=9, address=0, size=77),
+    Command(1, 0, Kind.ALLOCATE, 0, Tier.HBM, symbol=9, address=2**30, size=77),
+    Command(2, 0, Kind.IMAGE, 0, symbol=9, address=2**30, source=0, size=77),
+    *(one._replace(sequence=3 + one.sequence, issued=one.issued + 10**9) for one in GOOD),
+    Command(9, 0, Kind.FREE, LATE + 10**9, Tier.HBM, symbol=9, address=2**30, size=77),
+)
+IMAGED = tuple(one._replace(source=9) if one.kind in (Kind.PREFILL, Kind.DECODE) else one for one in IMAGED)
+LOADED = MACHINE.copy_ps(77, 2)
+
+
+@pytest.mark.parametrize("way", [1, 10**9])
+@pytest.mark.parametrize(
+    ("at", "changed", "refusal"),
+    [
+        (2, {"symbol": 8}, "DDR of socket 3: symbol 8 is not alive"),
+        (2, {"source": 1}, "DDR of socket 3: symbol 9 is at 0, not 1"),
+        (2, {"address": 1}, "HBM of socket 3: symbol 9 is at 1,073,741,824, not 1"),
+        (2, {"size": 78}, "HBM of socket 3: symbol 9 has 77 bytes, not 78"),
+        (6, {"source": 8}, "HBM of socket 3: symbol 8 is not alive"),
+        (7, {"source": 8}, "HBM of socket 3: symbol 8 is not alive"),
+        (9, {"issued": DONE + 10**9 - 1}, "symbol 9 freed at .*, in use until"),
+    ],
+)
+def test_a_run_needs_the_image_of_its_program(
+    at: int, changed: dict[str, int], refusal: str, way: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rdus, "AT_ONCE", way)
+    socket = rdu()
+    table = socket.replay(to_columns(IMAGED))
+    assert table[0, 2] == LOADED and socket.counters()["loaded"] == 77 and socket.counters()["copied"] == SIZE
+    assert socket.counters()["dma_busy"] == LOADED + COPIED
+    commands = [*IMAGED]
+    commands[at] = commands[at]._replace(**changed)
+    with pytest.raises(RefusedError, match=rf"^command {at}: .*{refusal}"):
+        rdu().replay(to_columns(commands))
+
+
+@pytest.mark.parametrize("way", [1, 10**9])
+def test_an_image_is_not_used_before_it_is_there(way: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rdus, "AT_ONCE", way)
+    before, load = IMAGED[:2] + IMAGED[3:6], IMAGED[2]
+    run = IMAGED[6]._replace(issued=IMAGED[6].issued + LOADED)
+    start = run.issued - LOADED
+    for issued, there in ((start, True), (start + 1, False)):
+        commands = [*before, load._replace(issued=issued), run]
+        commands = [one._replace(sequence=number) for number, one in enumerate(commands)]
+        if there:
+            rdu().replay(to_columns(commands))
+            continue
+        with pytest.raises(RefusedError, match=r"symbol 9 read at .* but it is there from"):
+            rdu().replay(to_columns(commands))
+    commands = [one._replace(sequence=number) for number, one in enumerate([*before, run])]
+    with pytest.raises(RefusedError, match=r"symbol 9 read at .* but it is never written"):
+        rdu().replay(to_columns(commands))
+
+
 def test_every_engine_starts_when_it_is_free() -> None:
     socket = rdu()
     table = socket.replay(to_columns(GOOD))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from node.dataflow.form import Step
 from node.dataflow.program import compile_graph
-from node.events import Command, Kind, Tier, to_columns
+from node.events import TRANSFERS, Command, Kind, Tier, to_columns
 from node.hardware import rdu as rdus
 from node.hardware.tiers import Completion
 from node.models.decoder import decoder
@@ -25,6 +25,8 @@ SHAPES = [Shape("a", 1, 64, 8, 8, 8, 200, 90, 512), Shape("b", 2, 64, 8, 4, 8, 9
 PROGRAMS = [compile_graph(decoder(shape, 2), MACHINE, 2, "fused", "ho") for shape in SHAPES]
 SIZES = [PROGRAMS[expert % 2].weight_bytes for expert in range(4)]  # experts 0 to 3; 10 to 13 are KV ranges
 SLOT = 2**20
+IMAGES = (30, 31)  # symbols
+MOVED = {Kind.COPY: "copied", Kind.SWAP: "swapped", Kind.IMAGE: "loaded"}
 SHARE = MACHINE.hbm_share(2)
 
 
@@ -60,7 +62,7 @@ class Account:
 
     def do(self, command: Command) -> Completion:
         self.counts["commands"] += 1
-        if command.kind in (Kind.COPY, Kind.PREFILL, Kind.DECODE, Kind.SWAP):
+        if command.kind in (*TRANSFERS, Kind.PREFILL, Kind.DECODE):
             return self.work(command)
         if command.kind == Kind.FREE:
             del self.live[command.tier, command.symbol]
@@ -72,15 +74,15 @@ class Account:
         return Completion(command.issued, command.address, command.size, self.used(command.tier))
 
     def work(self, command: Command) -> Completion:
-        moves = command.kind in (Kind.COPY, Kind.SWAP)
-        size = command.size if command.kind == Kind.SWAP else SIZES[command.symbol]
+        moves = command.kind in TRANSFERS
+        size = command.size if command.kind in (Kind.SWAP, Kind.IMAGE) else SIZES[command.symbol]
         program = PROGRAMS[command.program]
         if moves:
             start = max(command.issued, self.free["dma"])
             end = self.free["dma"] = start + MACHINE.copy_ps(size, 2)
-            if command.kind == Kind.COPY or command.tier == Tier.DDR:
+            if command.kind != Kind.SWAP or command.tier == Tier.DDR:
                 self.valid[command.symbol] = end
-            self.counts["copied" if command.kind == Kind.COPY else "swapped"] += size
+            self.counts[MOVED[command.kind]] += size
             self.counts["dma_busy"] += end - start
             self.copies.append((start, end))
         elif command.kind == Kind.PREFILL:
@@ -119,7 +121,7 @@ class Account:
 
     def cuts(self, commands: list[Command]) -> list[int]:
         """Where windows may end: no copy slows down a run of a window before its own."""
-        copies = [command.sequence for command in commands if command.kind in (Kind.COPY, Kind.SWAP)]
+        copies = [command.sequence for command in commands if command.kind in TRANSFERS]
         started = dict(zip(copies, (start for start, _ in self.copies), strict=True))
 
         def apart(cut: int) -> bool:
@@ -161,36 +163,41 @@ def streams(draw: Callable) -> tuple[list[Command], list[Completion], Account]:
 
     for expert, size in enumerate(SIZES):
         add(Kind.LOAD, expert, tier=Tier.DDR, address=(9 - expert) * SLOT, size=size)
+    for image in IMAGES:
+        add(Kind.LOAD, image, tier=Tier.DDR, size=9)
     for _ in range(draw(st.integers(0, 40))):
         now = max(now, draw(st.sampled_from([0, 0, account.free["dma"] - 1, account.free["tile"] - 1, now + 10**7])))
-        what, symbol = draw(st.integers(0, 9)), draw(st.sampled_from([0, 1, 2, 3, 0, 1, 2, 3, 10, 11, 20, 21]))
-        if symbol >= 20:
+        what, symbol = draw(st.integers(0, 9)), draw(st.sampled_from([0, 1, 2, 3, 0, 1, 2, 3, 10, 11, 20, 21, *IMAGES]))
+        if 20 <= symbol < 30:
             room = account.live.get((Tier.DDR, symbol))
             now = max(now, account.valid.get(symbol, 0))
             kind, to = swapping(room, symbol in account.valid, what)
             add(kind, symbol, size=draw(st.integers(1, SLOT)) if room is None else room, tier=to)
             continue
         size = account.live.get((Tier.HBM, symbol))
-        if size is not None and what < 2:  # nobody uses what is freed or written again
+        if size is not None and (what < 2 or symbol in IMAGES):  # nobody uses what is freed or written again
             now = max(now, *account.free.values())
         if size is None:
             add(Kind.ALLOCATE, symbol, size=(SIZES[symbol] if symbol < 4 else 1) + draw(st.integers(0, 99)))
-        elif symbol > 3 or what == 0:
+        elif 3 < symbol < 30 or what == 0:
             add(Kind.FREE, symbol, size=size)
-        elif symbol not in account.valid or what == 1:
+        elif symbol in IMAGES or symbol not in account.valid or what == 1:
             granted = now + draw(st.sampled_from([0, 0, 10**6, 10**8]))  # a link may be another's until then
-            add(Kind.COPY, symbol, source=(9 - symbol) * SLOT, size=size, issued=granted)
+            kind, home = (Kind.IMAGE, symbol) if symbol in IMAGES else (Kind.COPY, 9 - symbol)
+            add(kind, symbol, source=home * SLOT, size=size, issued=granted)
         else:
-            if max(now, account.free["tile"]) < account.valid[symbol]:
-                now = account.valid[symbol]
+            image = draw(st.sampled_from([0, *(image for image in IMAGES if image in account.valid)]))
+            there = max(account.valid[symbol], account.valid.get(image, 0))
+            if max(now, account.free["tile"]) < there:
+                now = there
             if what < 5:
                 lengths = draw(LENGTHS)
                 passed = {"tokens": sum(lengths), "pairs": sum(n * (n + 1) // 2 for n in lengths)}
-                add(Kind.PREFILL, symbol, context=sum(lengths), sequences=len(lengths), **passed)
+                add(Kind.PREFILL, symbol, source=image, context=sum(lengths), sequences=len(lengths), **passed)
             else:
                 batch, context, steps = draw(st.integers(1, 4)), draw(st.integers(1, 900)), draw(st.integers(1, 30))
                 growth = draw(st.integers(0, batch))
-                add(Kind.DECODE, symbol, context=context, sequences=batch, growth=growth, steps=steps)
+                add(Kind.DECODE, symbol, source=image, context=context, sequences=batch, growth=growth, steps=steps)
     return commands, completions, account
 
 

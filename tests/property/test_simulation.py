@@ -32,6 +32,7 @@ from node.units import MS
 UNEVEN = Shape("uneven", 2, hidden=288, heads=9, kv_heads=3, head_dim=32, ffn=770, vocabulary=1001, context=4096)
 NARROW = replace(UNEVEN, name="narrow", layers=3, kv_heads=9, sliding_window=40)
 SHAPES = (UNEVEN, NARROW)
+TIGHT, AMPLE = 2**24, 2**30  # bytes of HBM for one or two compiled programs, and for all
 EXAMPLES = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -87,6 +88,10 @@ def workloads(draw: st.DrawFn) -> tuple[dict[str, object], list[Request]]:
             "kv_block": draw(st.sampled_from([0, 1, 16])),
         }
         deployed |= {"preemption": draw(st.sampled_from(["recompute", "swap"]))}
+    if draw(st.sampled_from([False, False, True])):  # programs, which nothing goes with that cuts runs up
+        alone = {"machine": "sn40l-node", "prefetch": False, "partial": False, "prefill_chunk": 0, "kv_block": 0}
+        reserve = draw(st.sampled_from([TIGHT, 2 * TIGHT, AMPLE]))
+        deployed |= {**alone, "preemption": "recompute", "switching": "program", "program_reserve": reserve}
     if sum(counts) > 1 and draw(st.booleans()):
         deployed |= {"pinned": (0,), "slots": deployed["slots"] + 1}
     if draw(st.booleans()):  # of a first token the expert's copy alone takes many ms
@@ -104,7 +109,7 @@ def workloads(draw: st.DrawFn) -> tuple[dict[str, object], list[Request]]:
         replicas=draw(st.sampled_from([0, 0, 1, 3])),
         router=draw(st.sampled_from(ROUTERS)) if deployed["degree"] < 8 else "replicated",
         shares=shares,
-        rebalance=draw(st.sampled_from([0, 0, 20 * MS, 300 * MS])) if may_move else 0,
+        rebalance=draw(st.sampled_from([0, 0, 20 * MS, 300 * MS])) if may_move and "switching" not in deployed else 0,
     )
     return deployed | {"kv_factor": draw(st.sampled_from([50.0, 2.0, 1.3, 1.0]))}, requests
 
@@ -148,7 +153,7 @@ def test_everybody_is_served_once_and_every_command_serves_somebody(deploy, simu
         assert [command.sequence for command in commands] == list(range(len(commands)))
         engines = [(Kind.COPY,), (Kind.PREFILL, Kind.DECODE)]
         if not (arguments["prefetch"] or arguments["partial"]):
-            engines = [(Kind.COPY, Kind.PREFILL, Kind.DECODE)]
+            engines = [(Kind.COPY, Kind.IMAGE, Kind.PREFILL, Kind.DECODE)]
         for kinds in engines:
             for first, then in pairwise(plan for plan in plans if plan.command.kind in kinds):
                 assert max(done.time for done in first.completions) <= then.command.issued
@@ -164,6 +169,7 @@ def test_everybody_is_served_once_and_every_command_serves_somebody(deploy, simu
             if command.kind == Kind.DECODE:
                 generated[command.symbol] += command.steps * command.sequences
                 assert command.steps >= 1
+        check_programs(deployment, commands)
         assert outcome.simulation.groups[group].memory.had >= {c.symbol for c in commands if c.kind == Kind.COPY}
     served = [row.request for row in outcome.rows]
     assert router is None or len(served) <= routed <= len(requests)
@@ -178,11 +184,47 @@ def test_everybody_is_served_once_and_every_command_serves_somebody(deploy, simu
     assert sum(again.values()) == sum(group.recomputed for group in made_room) and min(again.values()) >= 0
 
 
+def check_programs(deployment, commands):
+    """Every run has the image of its own program, which was loaded for a run; who leaves was used longest ago."""
+    kinds = [deployment.programs(rank) for rank in sorted(set(deployment.rank_kinds))]
+    unit = deployment.machine.kernel.configuration
+    images, sizes, recent, wanted, loads = {}, {}, [], None, 0
+    for one in commands:
+        if one.kind == Kind.IMAGE:
+            assert wanted is None
+            wanted, sizes[one.symbol] = one.symbol, one.size
+            loads += 1
+            recent.append(one.symbol)
+        if one.kind == Kind.FREE and one.symbol in recent:
+            assert one.symbol == recent.pop(0)
+        if one.kind not in (Kind.PREFILL, Kind.DECODE):
+            continue
+        if deployment.options.switching == "expert":
+            assert one.source == 0
+            continue
+        programs = [of[one.program] for of in kinds]
+        if one.kind == Kind.PREFILL:
+            keys = [p.prefill_key(Step(one.tokens, one.pairs, one.context, one.sequences)) for p in programs]
+        else:
+            keys, last = (
+                [p.decode_key(one.sequences, one.context + one.growth * done) for p in programs]
+                for done in (0, one.steps - 1)
+            )
+            assert keys == last
+        assert wanted in (None, one.source)
+        wanted = None
+        assert images.setdefault(one.source, (one.program, keys)) == (one.program, keys)
+        assert sizes[one.source] == unit * max(p.units(key) for p, key in zip(programs, keys, strict=True))
+        recent.append(recent.pop(recent.index(one.source)))
+    assert len({str(of) for of in images.values()}) == len(images) <= loads
+    assert loads == len(images) or deployment.options.program_reserve < AMPLE
+
+
 @EXAMPLES
 @given(workload=workloads())
 def test_prefetch_evicts_nobody_who_is_served_and_shares_the_host_link_in_turn(deploy, simulate, workload):
     arguments, requests = workload
-    arguments["prefetch"] = True
+    arguments |= {"prefetch": True, "switching": "expert"}
     outcome = simulate(deployed(deploy, arguments, requests), requests)
     copies = []
     for group, plans in outcome.planned.items():

@@ -105,6 +105,20 @@ def test_a_wrong_value_is_told_with_what_is_allowed(key: str, value: object, sai
     assert message == f"--set: {key}{'' if 'unknown' in said else f' = {value!r}'}: {said}"
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("prefetch", True), ("partial", True), ("prefill_chunk", 512), ("kv_block", 16)]
+)
+def test_what_cuts_runs_up_does_not_go_with_the_switching_of_programs(
+    key: str, value: object, given: Given, fault: Fault
+) -> None:
+    other = f"runtime.{key}", value
+    assert given(other).runtime.switching == "expert" and given(("runtime.switching", "program"))
+    assert fault(("runtime.switching", "program"), other) == (
+        "--set: runtime.switching = 'program': programs are loaded between whole runs, but "
+        f"runtime.{key} = {value}; remove one of the two"
+    )
+
+
 @pytest.mark.parametrize("zeros", [400, 5000])
 def test_a_number_beyond_all_bounds_is_an_error_of_the_user(zeros: int) -> None:
     with pytest.raises(InputError):
@@ -123,6 +137,7 @@ def test_every_choice_is_held_to_its_list(given: Given, fault: Fault) -> None:
         "runtime.fusion": {"unfused", "conventional", "fused", "looped"},
         "runtime.orchestration": {"ho", "so"},
         "runtime.preemption": {"recompute", "swap"},
+        "runtime.switching": {"expert", "program"},
         "routing.policy": {"round_robin", "least_loaded", "expert_affinity"},
         "cluster.backend": {"ray", "local"},
     }
@@ -187,6 +202,7 @@ def test_a_wrong_number_of_the_machine_says_what_is_allowed(path: str, value: ob
     ("key", "read"),
     [
         ("runtime.kv_reserve", options_of),
+        ("runtime.program_reserve", options_of),
         ("runtime.fairness", options_of),
         ("runtime.min_residency", options_of),
         ("cluster.window", window_of),
@@ -197,7 +213,8 @@ def test_a_quantity_in_another_unit_is_an_error(
     key: str, read: Callable[[Config], object], value: str, given: Given
 ) -> None:
     with pytest.raises(InputError, match="allowed units") as caught:
-        read(given((key, value)))
+        also = (("runtime.switching", "program"),) if key == "runtime.program_reserve" else ()
+        read(given((key, value), *also))
     assert str(caught.value).startswith(f"{key} = {value!r}: ")
 
 

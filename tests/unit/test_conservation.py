@@ -127,6 +127,28 @@ def test_every_socket_copied_its_shard_of_each_activation(outcome, socket, group
         check(outcome)
 
 
+@pytest.mark.parametrize("change", [1, -1])
+@pytest.mark.parametrize("switching", ["expert", "program"])
+def test_every_socket_loaded_the_programs_that_were_planned(clockwork, simulate, requests, switching, change):
+    asked = requests(*((9 * n, 5, 1 + n % 4, n % 3) for n in range(12)))
+    outcome = simulate(clockwork(sockets=4, degree=2, switching=switching), asked)
+    check(outcome)
+    tampered(outcome, 3, "loaded", outcome.counters[3]["loaded"] + change)
+    with pytest.raises(InvariantError, match="bytes of programs loaded by socket 3: "):
+        check(outcome)
+
+
+@pytest.mark.parametrize("counter", ["hbm", "ddr"])
+def test_only_weights_and_programs_are_left(clockwork, simulate, requests, counter):
+    outcome = simulate(clockwork(switching="program"), requests((0, 5, 3, 0)))
+    programs = outcome.simulation.groups[0].programs
+    weights = {"hbm": 1, "ddr": 3}[counter] * outcome.deployment.settings.sizes[0].weights
+    assert outcome.counters[0][f"{counter}_used"] == weights + programs.used and programs.used == programs.homes > 0
+    tampered(outcome, 0, f"{counter}_used", weights)
+    with pytest.raises(InvariantError, match=f"{counter.upper()} of socket 0 at the end: "):
+        check(outcome)
+
+
 @pytest.mark.parametrize("socket", [0, 3])
 @pytest.mark.parametrize("change", [1, -1])
 def test_only_weights_are_left_in_hbm(outcome, socket, change):

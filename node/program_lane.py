@@ -1,0 +1,46 @@
+"""A lane whose group loads compiled programs, too: before a run whose program is not in HBM."""
+
+from __future__ import annotations
+
+from node.dataflow.image import Image
+from node.hardware.host import Host
+from node.hardware.sockets import Sockets
+from node.lane import HandOver, Lane
+from node.runtime.ledger import Ledger
+from node.runtime.programs import ProgramGroup
+from node.runtime.task import LOAD, ROUTER_PREFILL, Task
+from node.units import Picoseconds
+
+
+class ProgramLane(Lane):
+    """See ``Lane``. Who waits for a load waits for a switch before a prefill, and in mid-answer is stalled.
+
+    A load for the router is the router's time.
+    """
+
+    def __init__(self, group: ProgramGroup, sockets: Sockets, host: Host, ledger: Ledger, hand_over: HandOver) -> None:
+        super().__init__(group, sockets, host, ledger, hand_over)
+        self._group = group
+        self._wanted: Image | None = None
+
+    def _next_stage(self, task: Task) -> int:
+        stage = task.stages[-1]
+        self._wanted = self._group.wanted(stage, task) if stage >= ROUTER_PREFILL else None
+        return super()._next_stage(task) if self._wanted is None else LOAD
+
+    def _begin(self, stage: int, task: Task, now: Picoseconds) -> Picoseconds:
+        if stage != LOAD:
+            return super()._begin(stage, task, now)
+        image, programs = self._wanted, self._group.programs
+        assert image is not None
+        programs.make_room(image, now)
+        end = self.sockets.swap(now, image.size)
+        programs.load(image, now, end)
+        return end
+
+    def _end(self, stage: int, task: Task, now: Picoseconds) -> None:
+        if stage != LOAD:
+            super()._end(stage, task, now)
+        elif task.expert != self._group.settings.router:  # a switch, though it comes after the call
+            task.copied += now - self._began
+            task.called = now
