@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from node.deployment import Deployment
-from node.events import ROW, Command, Kind
+from node.events import ROW, TRANSFERS, Command, Kind
 from node.hardware.costs import Costs
 from node.planned import Planned
 from node.units import Picoseconds
 
 ENGINES = ("dma", "tile", "link")
 DMA, TILE, LINK = range(len(ENGINES))
-_ENGINE = {Kind.COPY: DMA, Kind.PREFILL: TILE, Kind.DECODE: TILE}
+_ENGINE = {**dict.fromkeys(TRANSFERS, DMA), Kind.PREFILL: TILE, Kind.DECODE: TILE}
+_OF_NO_EXPERT = {Kind.SWAP: "KV cache", Kind.IMAGE: "program"}
 US_PER_PS = 1e-6
 Event = Sequence[Any]  # start, engine, socket, and what is written
 
@@ -80,8 +81,9 @@ class Timeline:
         start = max(command.issued, self._free.get((group, engine), 0))
         self._free[group, engine] = end
         router = command.symbol == self._deployment.catalogue.count
-        whose = "router" if router else f"expert {command.symbol}"
-        self._event(group, engine, f"{Kind(command.kind).name.lower()} {whose}", (start, end), command)
+        kind = Kind(command.kind)
+        whose = _OF_NO_EXPERT.get(kind, "router" if router else f"expert {command.symbol}")
+        self._event(group, engine, f"{kind.name.lower()} {whose}", (start, end), command)
         if engine == TILE and (sending := self._costs.run(command)[1]):
             self._event(group, LINK, f"send {whose}", (start, start + sending), command)
 

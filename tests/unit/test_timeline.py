@@ -194,3 +194,19 @@ def test_the_window_does_not_change_the_timeline(
     serve: Serve, limit: int, runs: dict[int, Run], tmp_path: Path
 ) -> None:
     assert trace(serve(limit, "3600 s"), tmp_path) == trace(runs[limit], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({"runtime.kv_block": 16, "runtime.preemption": "swap", "runtime.kv_reserve": "2 GiB"}, {"swap KV cache"}),
+        ({"runtime.switching": "program", "runtime.program_reserve": "1 GiB"}, {"image program"}),
+        ({"sharding.rebalance": "5 s"}, {"send expert", "receive expert"}),
+    ],
+)
+def test_whatever_dma_moves_is_on_its_track(settings: dict[str, object], names: set[str], tmp_path: Path) -> None:
+    also = {"workload.rate": 20.0, "workload.over_context": "clip", "experts.router": "none", "experts.count": 8}
+    made = config(**also, **settings)
+    found = trace(run(made, LocalBackend(), prepare(made), timeline_limit=NO_LIMIT), tmp_path)["traceEvents"]
+    on_dma = {event["name"].rstrip(" 0123456789") for event in found if event["ph"] == "X" and event["tid"] == 0}
+    assert on_dma == {"copy expert"} | names
