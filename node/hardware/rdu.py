@@ -112,14 +112,13 @@ class Rdu:
         size = self.programs[command.program].weight_bytes
         if command.kind in RUN_KINDS:
             return self.tiers.read(command, size, (start, whole), end)
-        if command.kind == Kind.SWAP:
+        if command.kind in (Kind.SWAP, Kind.SEND, Kind.RECEIVE):
             self.dma_busy += end - start
-            self.swapped += command.size
-            return self.tiers.swap(command, start, end)
-        if command.kind in (Kind.SEND, Kind.RECEIVE):
-            self.dma_busy += end - start
-            self.moved += command.size
-            return self.tiers.move(command, start, end)
+            if command.kind == Kind.SWAP:
+                self.swapped += command.size
+            else:
+                self.moved += command.size
+            return self.tiers.transfer(command, start, end)
         if command.kind not in (Kind.COPY, Kind.IMAGE):
             raise HardwareError(f"{self.name} knows no such kind")
         copying = command.kind == Kind.COPY

@@ -55,22 +55,10 @@ class Tiers:
         self._in_use[symbol] = end
         return Completion(end, command.address, size, self.hbm.used)
 
-    def swap(self, command: Command, start: Picoseconds, end: Picoseconds) -> Completion:
-        """SWAP of KV cache: into its room in DDR, or from there."""
-        symbol, out = command.symbol, command.tier == Tier.DDR
-        found = self.ddr.address(symbol) if out else self.ddr.read(symbol, start)
-        _same_address(self.ddr, symbol, found, command.address)
-        if command.size != self.ddr.size(symbol):
-            raise HardwareError(
-                f"{self.ddr.name}: symbol {symbol} has {self.ddr.size(symbol):,} bytes, not {command.size:,}"
-            )
-        if out:
-            self.ddr.fill(symbol, end)
-        return Completion(end, command.address, command.size, (self.ddr if out else self.hbm).used)
-
-    def move(self, command: Command, start: Picoseconds, end: Picoseconds) -> Completion:
-        """SEND or RECEIVE of a home copy."""
-        symbol, comes = command.symbol, command.kind == Kind.RECEIVE
+    def transfer(self, command: Command, start: Picoseconds, end: Picoseconds) -> Completion:
+        """SWAP of KV cache, SEND or RECEIVE of a home copy: to its room in DDR, or from there."""
+        symbol, kind = command.symbol, command.kind
+        comes = kind == Kind.RECEIVE or (kind == Kind.SWAP and command.tier == Tier.DDR)
         found = self.ddr.address(symbol) if comes else self.ddr.read(symbol, start)
         _same_address(self.ddr, symbol, found, command.address)
         if command.size != self.ddr.size(symbol):
@@ -79,7 +67,8 @@ class Tiers:
             )
         if comes:
             self.ddr.fill(symbol, end)
-        return Completion(end, command.address, command.size, self.ddr.used)
+        tier = self.ddr if command.tier == Tier.DDR else self.hbm
+        return Completion(end, command.address, command.size, tier.used)
 
     def read(
         self, command: Command, size: Bytes, since: tuple[Picoseconds, Picoseconds], end: Picoseconds
