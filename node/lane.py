@@ -24,7 +24,7 @@ NEVER: Picoseconds = 2**63
 ARRIVAL, COMPLETION = 0, 1  # what comes first of one moment
 
 
-HandOver = Callable[[Sequence[int], "Lane", Picoseconds], None]
+HandOver = Callable[[Sequence[int], Picoseconds], None]
 
 
 class Lane:
@@ -45,7 +45,7 @@ class Lane:
         self.held_ps: Picoseconds = 0  # of it, how long those who waited found no room
         self._ledger, self._hand_over = ledger, hand_over
         self._overlapping = sockets if isinstance(sockets, OverlappingSockets) else None
-        self._idle_since: Picoseconds = 0
+        self.idle_since: Picoseconds = 0  # when the last task ended
         self._held_since: Picoseconds | None = None
         self._copying_since: Picoseconds = 0
         self._task: Task | None = None
@@ -65,11 +65,6 @@ class Lane:
         self.group.expect(newcomers)
         self._arrival_at = _at(self.group.next_arrival())
 
-    @property
-    def idle_since(self) -> Picoseconds:
-        """When the last task ended."""
-        return self._idle_since
-
     def program(self, expert: int) -> int:
         """The program of an expert."""
         return self.group.settings.programs[expert]
@@ -77,16 +72,14 @@ class Lane:
     def stop(self, now: Picoseconds) -> None:
         """Begin nothing but what the running batch needs, until told to ``resume``."""
         self._stopped_until, self.group.stopped = NEVER, True
-        if self._held_since is not None:
-            self.held_ps += now - self._held_since
-            self._held_since = None
+        self._held_no_more(now)
 
     def resume(self, now: Picoseconds, at: Picoseconds) -> None:
         """Go on at a time, idle until ``now`` and at something else from then on."""
         self.group.stopped = False
         self._stopped_until = self._copy_at = at
-        self.idle_ps += now - self._idle_since
-        self._idle_since, self.now = at, max(self.now, now)
+        self.idle_ps += now - self.idle_since
+        self.idle_since, self.now = at, max(self.now, now)
 
     @property
     def idle(self) -> bool:
@@ -148,18 +141,21 @@ class Lane:
     def _decide(self, now: Picoseconds) -> None:
         if now < self._stopped_until and not self.group.members:
             return
-        if self._held_since is not None:
-            self.held_ps += now - self._held_since
-            self._held_since = None
+        self._held_no_more(now)
         task = self._task = self.group.decide(now)
         if task is not None:
-            self.idle_ps += now - self._idle_since
+            self.idle_ps += now - self.idle_since
             task.started = task.copied = task.called = now
             self._go_on(task, now)
             return
         until = self.group.held_up(now)
         if until is not None:
             self._held_since, self._copy_at = now, until
+
+    def _held_no_more(self, now: Picoseconds) -> None:
+        if self._held_since is not None:
+            self.held_ps += now - self._held_since
+            self._held_since = None
 
     def _go_on(self, task: Task, now: Picoseconds) -> None:
         """Begin the next stage; go on to the last one where nothing may come between."""
@@ -240,7 +236,7 @@ class Lane:
         if task.stages:
             self._go_on(task, now)
         else:
-            self._task, self._idle_since = None, now
+            self._task, self.idle_since = None, now
             self._complete(stage, task, now)
             if self._task is None:  # who is handed over may have begun something
                 self._decide(now)
@@ -256,7 +252,7 @@ class Lane:
             number = ledger.run(task.started, task.called, now)
             for request in task.who:
                 ledger.routed[request] = number
-            self._hand_over(task.who, self, now)
+            self._hand_over(task.who, now)
             return
         if stage == DECODE:
             self._clock += now - self._began

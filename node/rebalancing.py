@@ -65,7 +65,7 @@ class Rebalancing:
             start = max(free[one.source], free[one.target])
             end = free[one.source] = free[one.target] = source.sockets.move(start, source.program(one.expert))
             source.group.give(one.expert, (now, start, end))
-            target.group.take(one.expert, address, (start, end))
+            target.group.memory.take(one.expert, address, (start, end))
             self._exchange.moved(one.expert, one.target)
             self.moved += 1
         until = max(free.values())

@@ -196,7 +196,7 @@ class Simulation:
         served = self.served()
         return self._ledger.columns(self.requests.where(served), served, routed=self._routed)
 
-    def _hand_over(self, routed: Sequence[int], _by: Lane, now: Picoseconds) -> None:
+    def _hand_over(self, routed: Sequence[int], now: Picoseconds) -> None:
         """Requests whose expert is known now go to the groups that hold it, in order."""
         if len(self._lanes) == 1:
             self._lanes[0].group.receive(routed)

@@ -213,10 +213,6 @@ class Group:
         if self.memory.give(expert, times):
             self.waiting.changed(expert, resident=False)
 
-    def take(self, expert: int, address: int, times: tuple[Picoseconds, Picoseconds]) -> None:
-        """An expert comes from another group, to its place in DDR."""
-        self.memory.take(expert, address, times)
-
     def prefetch(self, now: Picoseconds, serving: int) -> int | None:
         """The expert that is served next, where it is not in HBM and got room without evicting one in use."""
         if self.settings.next_expert is None or self.cache.copying is not None or not self.waiting.count:
