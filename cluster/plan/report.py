@@ -118,7 +118,8 @@ def picture(report: Report) -> str:
     problem = report.problem
     able = sorted((row for row in report.rows if _shown(row)), key=report.order)
     drawn, allowed = able[:MOST_DRAWN], 1 - problem.asked.attainment
-    counts = sorted({one.nodes for row in drawn for one in _shown(row)})
+    tried = {one.nodes for row in drawn for one in _shown(row)}
+    counts = range(min(tried, default=1), max(tried, default=1) + 1)  # to scale, with the names of those tried
     series = [_series(row, counts, (place + 0.5) / len(drawn) - 0.5) for place, row in enumerate(drawn)]
     limit = [(-0.5, allowed), (len(counts) - 0.5, allowed)]
     series.append(Series(f"asked: at most {allowed:.3g}", limit, "line", NEUTRAL))
@@ -133,7 +134,7 @@ def picture(report: Report) -> str:
     if len(able) > len(drawn):
         notes.append(f"and {len(able) - len(drawn)} more candidates, all in plan.json")
     notes += [f"{m.name}: {'; '.join(assumptions(m).splitlines())}" for m in report.machines]
-    nodes = Axis("nodes", names=tuple(map(str, counts)))
+    nodes = Axis("nodes", names=tuple(str(count) if count in tried else "" for count in counts))
     share = Axis("share of requests", log=True, show=lambda value: f"{value:.4g}")
     return svg([Chart("Requests to which promises are not kept", nodes, share, series, notes)])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -365,3 +366,14 @@ def test_the_report_has_all_that_was_asked_measured_and_assumed() -> None:
     assert len(set(places)) == len(places) - 1  # side by side; in the legend below one another
     assert drawn.count("<circle") == tried + 2  # and the legend's
     assert len(re.findall(r'<path stroke="#\w+" d="M[\d.]+ [\d.]+V', drawn)) == tried  # its interval
+
+
+def test_numbers_of_nodes_are_drawn_to_scale() -> None:
+    search = searched({"lru": [[300] * 4] * 9 + [[0] * 4] * 3, "lfu": [[300] * 4] * 12})
+    (row, *_) = (row for row in search.rows if row.nodes is not None)
+    nodes = sorted(row.tried)
+    assert max(after - before for before, after in pairwise(nodes)) > 1  # some were not tried
+    drawn = picture(Report(search.problem, [row], row))
+    places = [float(place) for place in re.findall(r'<circle cx="([\d.]+)"', drawn)[: len(nodes)]]
+    widths = [(b - a) / (n - m) for (a, m), (b, n) in pairwise(zip(places, nodes, strict=True))]
+    assert max(widths) - min(widths) < 0.2
