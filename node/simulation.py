@@ -25,9 +25,10 @@ from node.rebalancing import Rebalancing
 from node.request import Request, Requests
 from node.runtime.admission import TurnedAway
 from node.runtime.continuous import ContinuousGroup
-from node.runtime.group import Group, Known
+from node.runtime.group import Group
 from node.runtime.ledger import Ledger
 from node.runtime.programs import ProgramGroup
+from node.runtime.queues import Known
 from node.runtime.settings import Settings
 from node.runtime.sharding import Layout
 from node.stream import Perform

@@ -16,8 +16,9 @@ from typing import NamedTuple
 from node.dataflow.form import causal_pairs
 from node.errors import InvariantError
 from node.events import Kind, Tier
-from node.runtime.group import KV, LAST, OFFSET, REQUEST, Group, Known, Running
+from node.runtime.group import KV, LAST, OFFSET, REQUEST, Group, Running
 from node.runtime.paging import Paging
+from node.runtime.queues import Known
 from node.runtime.scheduler import DECODE, Decision, Serve
 from node.runtime.settings import Settings
 from node.runtime.sharding import Layout

@@ -1,4 +1,4 @@
-"""One tensor-parallel group: its queues, its running batch, its memory, and the decision what is next.
+"""One tensor-parallel group: its running batch, its memory, and the decision what is next.
 
 It decides, addresses included, and never knows how long something takes: who does (``node.lane``) tells it when a task
 is over. Requests are numbers, their places in the workload; those who wait are keys (``node.runtime.service``).
@@ -7,27 +7,22 @@ is over. Requests are numbers, their places in the workload; those who wait are 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Collection, Sequence
 from itertools import islice
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import Final
 
 from node.errors import InvariantError
-from node.request import Requests
 from node.runtime import steps
-from node.runtime.admission import Admission
 from node.runtime.memory import GroupMemory
+from node.runtime.queues import Known, Queues
 from node.runtime.scheduler import DECODE, Decision, Route, Serve
-from node.runtime.service import Order
-from node.runtime.settings import Settings, kv_bytes
+from node.runtime.settings import Settings
 from node.runtime.sharding import Layout
-from node.runtime.shared_waiting import SharedWaiting
 from node.runtime.stay import Stays
 from node.runtime.task import Task, decode_task, router_task, serve_task
-from node.runtime.waiting import Waiting, drop, put
 from node.stream import Perform, Range, Stream
-from node.units import Bytes, Picoseconds
+from node.units import Picoseconds
 
 # A request in the running batch: its last step by the group's count of steps, its number, what that count is short of
 # the tokens that its next step attends to, its KV range
@@ -38,44 +33,13 @@ OFFSET: Final = 2
 KV: Final = 3
 
 
-class Known(NamedTuple):
-    """The columns of a workload as lists, which grow; ``kv_bytes``: of each request's whole length, at its expert.
-
-    ``deadline``: see ``Settings.deadlines``.
-    """
-
-    arrival: list[Picoseconds]
-    input_tokens: list[int]
-    output_tokens: list[int]
-    expert: list[int]
-    kv_bytes: list[Bytes]
-    deadline: list[Picoseconds]
-    order: Order
-
-    @classmethod
-    def nobody(cls, settings: Settings) -> Known:
-        """Of a workload that is yet to come."""
-        return cls([], [], [], [], [], [], Order(settings.services, settings.fairness))
-
-    def expect(self, requests: Requests, settings: Settings) -> None:
-        """More requests."""
-        self.arrival.extend(requests.arrival.tolist())
-        self.input_tokens.extend(requests.input_tokens.tolist())
-        self.output_tokens.extend(requests.output_tokens.tolist())
-        self.expert.extend(requests.expert.tolist())
-        self.kv_bytes.extend(kv_bytes(requests, settings.sizes).tolist())
-        self.deadline.extend(settings.deadlines(requests))
-        self.order.expect(requests)
-
-
-class Group:
+class Group(Queues):
     """A group of sockets. Those whom it is told to ``expect`` reach it by themselves, others are handed over to it."""
 
     def __init__(self, layout: Layout, settings: Settings, known: Known, perform: Perform | None = None) -> None:
-        self.layout, self.settings = layout, settings
+        super().__init__(layout, settings, known)
         self.since, self.fairness, self.batch = known.order.since, settings.fairness, settings.batch
         self.stream = Stream(layout.group, perform)
-        self.waiting = (SharedWaiting if layout.shared else Waiting)(settings.batch, layout.pinned)
         self.memory = GroupMemory(layout, settings, self.stream, self.waiting.of)
         self.cache = self.memory.cache
         self.stays = Stays(settings.stay, self.cache, self.waiting, known.order.since)
@@ -92,68 +56,6 @@ class Group:
         self.steps = 0  # of decode, since the beginning
         self._offsets = 0  # of the running batch, in all
         self.hits = self.misses = self.late = 0  # requests; a miss waits for a copy, of late ones begun before
-        self.admission = Admission(known.arrival, settings.queue_limit, known.deadline)
-        self._known = known
-        self._newcomers: list[int] = []
-        self._times: list[Picoseconds] = []
-        self._came = 0  # how many of them
-        self._unrouted = deque[int]()  # their keys, in order
-
-    @property
-    def unrouted(self) -> int:
-        """How many newcomers have no expert yet."""
-        return len(self._unrouted)
-
-    @property
-    def newcomer(self) -> int:
-        """The key of the newcomer that is routed next."""
-        return self._unrouted[0]
-
-    def expect(self, newcomers: Sequence[int]) -> None:
-        """``newcomers`` will come, in order, after all before."""
-        self._newcomers.extend(newcomers)
-        self._times.extend([self._known.arrival[number] for number in newcomers])
-
-    def next_arrival(self) -> Picoseconds | None:
-        """When the next newcomer comes."""
-        return self._times[self._came] if self._came < len(self._times) else None
-
-    def welcome(self, now: Picoseconds) -> None:
-        """Newcomers up to ``now`` are there; where no router runs, they wait for their expert."""
-        came = self._came
-        self._came = bisect_right(self._times, now, came)
-        newcomers = self._newcomers[came : self._came]
-        if self.settings.router is None:
-            self.receive(newcomers)
-            return
-        admitted = self._admit(newcomers)
-        self.admission.expect(admitted)
-        key = self._known.order.key
-        for request in admitted:
-            put(self._unrouted, key[request])
-
-    def _admit(self, newcomers: Sequence[int]) -> Sequence[int]:
-        admitted = self.admission.admit(newcomers, len(self._unrouted) + self.waiting.count)
-        for request in newcomers[len(admitted) :]:
-            self._forget(request)
-        return admitted
-
-    def _forget(self, request: int) -> None:
-        """It will not be served: for those who know the future."""
-        if self.settings.future:
-            future = self.settings.future[self._known.expert[request]]
-            _ = drop(future, self._known.order.key[request]) or future.popleft()
-
-    def receive(self, requests: Sequence[int]) -> None:
-        """Requests whose expert lives here: newcomers, or from any group's router."""
-        self.queue(self._admit(requests) if self.settings.router is None else requests)
-
-    def queue(self, requests: Sequence[int]) -> None:
-        """They wait for their expert, which lives here."""
-        self.admission.expect(requests)
-        expert, key = self._known.expert, self._known.order.key
-        for request in requests:
-            self.waiting.add(expert[request], key[request])
 
     def next(self, now: Picoseconds) -> Decision:
         """What the scheduler wants."""
@@ -172,14 +74,6 @@ class Group:
         if for_nothing or not all(expert in blocked for expert in self.waiting.queues):
             raise InvariantError(f"group {self.layout.group} is idle at {now:,} ps with requests waiting")
         return None if copying else until
-
-    def _turn_away(self, now: Picoseconds) -> None:
-        """Those who are late wait no more."""
-        for request in self.admission.overdue(now):
-            key, expert = self._known.order.key[request], self._known.expert[request]
-            if drop(self._unrouted, key) or self.waiting.remove(expert, key):
-                self.admission.late(request, now)
-                self._forget(request)
 
     def decide(self, now: Picoseconds) -> Task | None:
         """Begin what the scheduler wants; where KV cache has no room for it, the running batch goes on instead."""
@@ -200,13 +94,6 @@ class Group:
         if not self.running:
             raise InvariantError(f"group {self.layout.group}: no KV cache for anybody, and nobody to wait for")
         return decode_task(self._known.expert[self.running[0][REQUEST]])
-
-    def leave(self, expert: int) -> list[int]:
-        """Those who wait for an expert, in order, who do so no more: it has moved."""
-        keys = list(self.waiting.queues.get(expert, ()))
-        if keys:
-            self.waiting.take(expert, len(keys))
-        return [self._known.order.request[key] for key in keys]
 
     def give(self, expert: int, times: tuple[Picoseconds, Picoseconds, Picoseconds]) -> None:
         """An expert moves to another group: leaves HBM now, and is sent from one time to another."""

@@ -12,7 +12,8 @@ from node.allocator import Allocator
 from node.dataflow.image import Image, Images
 from node.errors import InputError, OutOfMemoryError
 from node.events import Kind, Tier
-from node.runtime.group import Group, Known
+from node.runtime.group import Group
+from node.runtime.queues import Known
 from node.runtime.settings import Settings
 from node.runtime.sharding import Layout
 from node.runtime.steps import Step
