@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from cluster import compare as comparing
-from cluster import show
+from cluster import show, show_run
 from cluster.cli_options import (
     COMPARED,
     ERR,
@@ -64,7 +64,7 @@ def run(
         _write_run(folder.temporary, result, requests_format)
         write_text(folder.temporary / "report.html", run_page(config, result, told))
         write_json(folder.temporary / "run.json", _run_record(config, time.time() - started))
-    show.run_table(OUT, result)
+    show_run.run_table(OUT, result)
     _tell(told)
     OUT.print(f"\nwritten to {folder.final}")
 

@@ -20,7 +20,8 @@ from cluster.report.latency import latency, time_over_run, where_time_went
 from cluster.report.levels import levels
 from cluster.report.nodes import nodes
 from cluster.runner import Run
-from cluster.show import LABELS, times
+from cluster.show import LABELS
+from cluster.show_run import times
 from cluster.summary import Summary
 from node.deployment import Deployment
 from node.spec import KINDS, Machine

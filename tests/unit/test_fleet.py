@@ -20,7 +20,7 @@ from cluster.coordinator import MAX_RECOVERIES
 from cluster.nodes.shell import NodeShell
 from cluster.requests_table import write_requests
 from cluster.runner import Progress, Run, notes, prepare, run
-from cluster.show import run_table
+from cluster.show_run import run_table
 from cluster.socket_actor import SocketShell
 from cluster.sweep.tasks import solve
 from cluster.wire import pack, unpack
