@@ -22,8 +22,8 @@ from cluster.dialog import Terminal, chosen, composition_of, expert_of, prompt_o
 from cluster.generate import KV_RESERVE, Asked, generate
 from cluster.ray_backend import ray_session
 from cluster.routing.encoders import ENCODERS
-from node.deployment import RuntimeOptions
 from node.functional.serve import Sampling
+from node.options import RuntimeOptions
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from fractions import Fraction
 from cluster.config import Config
 from cluster.front_end import BLIND, BOUNDED, POLICIES, FrontEnd, View
 from cluster.workload import Workload, load, shares_of
-from node.deployment import Deployment, RuntimeOptions
+from node.deployment import Deployment
 from node.errors import InputError
 from node.expert import Catalogue
 from node.models.hugging_face import load_shape
+from node.options import RuntimeOptions
 from node.runtime.homes import Sharding
 from node.spec import Machine
 from node.spec_file import load_machine

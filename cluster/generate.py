@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from cluster.content import Expert, Start, local_members
 from cluster.requests_table import columns_of
 from node.dataflow.form import Step, causal_pairs
-from node.deployment import Deployment, RuntimeOptions
+from node.deployment import Deployment
 from node.errors import InputError
 from node.events import Command, Ints, Performed, Serving
 from node.expert import Catalogue, ExpertGroup
@@ -16,6 +16,7 @@ from node.functional.planned import Planned
 from node.functional.serve import Sampling
 from node.functional.texts import Texts
 from node.models.shape import Shape
+from node.options import RuntimeOptions
 from node.request import Request
 from node.simulation import Simulation
 from node.spec import Machine

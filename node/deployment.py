@@ -17,12 +17,13 @@ from node.hardware.rdu import Rdu
 from node.models.decoder import decoder
 from node.models.shape import Shape
 from node.models.shard import Shard
+from node.options import RuntimeOptions, check_options
 from node.request import Request, Requests
 from node.runtime.homes import Homes, Sharding, homes_of, serving_of
 from node.runtime.policies import EVICTION
 from node.runtime.references import keys_by_expert
 from node.runtime.scheduler import NEXT, SCHEDULERS
-from node.runtime.service import Service, order_of
+from node.runtime.service import order_of
 from node.runtime.settings import Settings, check_lengths
 from node.runtime.sharding import Layout, ModelSize, Region, groups_of, lay_out
 from node.runtime.stay import Stay
@@ -30,40 +31,6 @@ from node.simulation import Simulation
 from node.spec import Machine
 from node.stream import Perform
 from node.units import Bytes, Picoseconds
-
-
-@dataclass(frozen=True)
-class RuntimeOptions:
-    """The choices of the CoE runtime; names are those of the config's ``[runtime]`` table, checked there.
-
-    Of functional mode: ``workspace``, bytes at the start of ``kv_reserve`` for what lies between kernels;
-    ``precision``, float32, or bf16 to round where the machine does.
-    """
-
-    scheduler: str = "affinity"
-    batch: int = 8
-    eviction: str = "lru"
-    kv_reserve: Bytes = 2 * 2**30
-    call_overhead: str = "per_request"
-    fairness: Picoseconds = 30 * 10**12
-    fusion: str = "fused"
-    orchestration: str = "ho"
-    router_tokens: int = 20
-    prefetch: bool = False
-    partial: bool = False
-    min_residency: Picoseconds = 0
-    drain: int = 0
-    pinned: tuple[int, ...] = ()
-    services: tuple[Service, ...] = (Service(),)
-    queue_limit: int | None = None
-    shed_late: bool = False
-    prefill_chunk: int = 0
-    kv_block: int = 0
-    preemption: str = "recompute"
-    switching: str = "expert"
-    program_reserve: Bytes = 2**25
-    workspace: Bytes = 0
-    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -212,50 +179,8 @@ class Deployment:
 
     def check_fits(self) -> None:
         """``OutOfMemoryError`` where the catalogue does not fit; ``InputError`` where an option does not."""
-        if self.options.switching == "program":
-            self._check_switching()
+        check_options(self.options, self.sharding, self.machine, self.degree)
         _ = self.layouts
-        self._check_rebalance()
-        for key in ("prefetch", "partial"):
-            if getattr(self.options, key) and self.machine.hbm_share(self.degree) <= 0:
-                raise InputError(
-                    f"runtime.{key}: a copy takes all HBM bandwidth of {self.machine.name} and leaves kernels none; "
-                    f"set runtime.{key} to false, or the bandwidth of DDR or of the host link lower"
-                )
-
-    def _check_switching(self) -> None:
-        machine = self.machine
-        lacking = {
-            "kernel.configuration (bytes for each unit in use)": machine.kernel.configuration is None,
-            "pipeline that places kernels on units": machine.pipeline is None,
-            "way of its own from DDR to each socket": machine.host_link is not None
-            and machine.host_link.sharing == "shared",
-        }
-        for what, lacks in lacking.items():
-            if lacks:
-                raise InputError(
-                    f"runtime.switching = 'program': {machine.name} has no {what}; set runtime.switching to 'expert', "
-                    "or take another machine"
-                )
-        if self.sharding.rebalance:
-            raise InputError(
-                "sharding.rebalance: programs have the DDR that home copies would move to; leave it out, or set "
-                "runtime.switching to 'expert'"
-            )
-
-    def _check_rebalance(self) -> None:
-        if not self.sharding.rebalance:
-            return
-        if self.machine.host_link is not None:
-            raise InputError(
-                f"sharding.rebalance: {self.machine.name} has experts in its host's memory, where every group finds "
-                "them; leave it out"
-            )
-        if self.options.prefetch or self.options.partial:
-            raise InputError(
-                "sharding.rebalance: groups stand still for it, and copies ahead of use do not; set runtime.prefetch "
-                "and runtime.partial to false"
-            )
 
     def check_lengths(self, requests: Sequence[Request]) -> None:
         """``InputError`` for a request whose KV cache, its expert's or the router's, would never fit."""

@@ -11,13 +11,14 @@ from hypothesis import settings
 
 from cluster.checkpoints.smollm2 import cached
 from node.conservation import verify
-from node.deployment import Deployment, RuntimeOptions
+from node.deployment import Deployment
 from node.events import Command, Kind
 from node.expert import Catalogue, ExpertGroup
 from node.hardware.tiers import Completion
 from node.models.decoder import decoder
 from node.models.hugging_face import load_shape
 from node.models.shape import Shape
+from node.options import RuntimeOptions
 from node.planned import Planned
 from node.request import Request
 from node.runtime.homes import Sharding

@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from cluster.content import Expert
 from cluster.generate import Asked, Prompt
-from node.deployment import RuntimeOptions
 from node.functional.serve import Sampling
 from node.models.checkpoint import Tensors
 from node.models.decoder import decoder
 from node.models.shape import Shape
+from node.options import RuntimeOptions
 from node.spec import Machine
 from node.spec_file import load_machine
 

@@ -20,8 +20,8 @@ from cluster.dialog import prompt_of, tensors_of
 from cluster.generate import KV_RESERVE, Asked, generate
 from cluster.peer_links.links import Links
 from cluster.ray_backend import ray_session
-from node.deployment import RuntimeOptions
 from node.functional.serve import Sampling, Work
+from node.options import RuntimeOptions
 from node.spec_file import load_machine
 
 TOKENS = 33  # the first is the prefill's: 32 decode steps

@@ -19,11 +19,11 @@ from cluster.content_actor import RayMembers, ray_members
 from cluster.dialog import prompt_of, tensors_of
 from cluster.generate import KV_RESERVE, Asked, Prompt, generate
 from cluster.peer_links.connection import LinkError
-from node.deployment import RuntimeOptions
 from node.errors import InputError, InvariantError
 from node.functional.serve import Sampling, Work
 from node.models.checkpoint import Tensors
 from node.models.weights import Array
+from node.options import RuntimeOptions
 from node.spec_file import load_machine
 from tests.tiny import alone, asked, expert, prompts, tensors
 

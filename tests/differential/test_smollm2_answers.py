@@ -17,8 +17,8 @@ from cluster.checkpoints.smollm2 import cached
 from cluster.content import Expert
 from cluster.dialog import prompt_of, tensors_of
 from cluster.generate import KV_RESERVE, Asked, Prompt, generate
-from node.deployment import RuntimeOptions
 from node.functional.serve import Sampling
+from node.options import RuntimeOptions
 from node.spec_file import load_machine
 from tests.differential.conftest import run_reference
 

@@ -11,8 +11,8 @@ import pytest
 from cluster.config import Config
 from cluster.config_file import parse_setting
 from cluster.deploy import deployment_of, machine_of, options_of, window_of
-from node.deployment import RuntimeOptions
 from node.expert import ExpertGroup
+from node.options import RuntimeOptions
 from node.units import PS_PER_S
 
 Given = Callable[..., Config]
