@@ -11,6 +11,7 @@ from cluster.config import Config
 from cluster.cycles import no_search_for_cycles
 from cluster.deploy import check_routing, deployment_of, window_of, workload_of
 from cluster.nodes.node import Observe, State
+from cluster.nodes.pauses import UNINTERRUPTED, Pauses
 from cluster.nodes.serve import serve
 from cluster.not_served import NotServed
 from cluster.residency import Residents, joined
@@ -106,10 +107,12 @@ def run(
     watch: Watch = lambda _progress: None,
     timeline_limit: int = 0,
     observe: Observe = lambda _planned: None,
+    pauses: Pauses = UNINTERRUPTED,
 ) -> Run:
     """Run the workload on ``backend``, check every conservation law, and sum up. The backend is stopped.
 
-    ``observe`` is given the commands of each window, by group, once the sockets have done them.
+    ``observe`` is given the commands of each window, by group, once the sockets have done them. ``pauses``: when the
+    run is put aside, and from where it goes on, on the same workload and deployment.
     """
     deployment, workload = prepared
     deployment.check_lengths(workload.requests)
@@ -120,7 +123,7 @@ def run(
 
     try:
         with no_search_for_cycles():
-            found = serve(config, prepared, backend, watched, timeline_limit, observe)
+            found = serve(config, prepared, backend, watched, timeline_limit, observe, pauses)
     finally:
         backend.stop()
     columns, outcomes = found.columns, found.outcomes

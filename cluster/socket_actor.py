@@ -32,8 +32,9 @@ class SocketShell:
                 self._sockets[index] = deployment.socket(index)
         self._group = {index: index // deployments[index].degree for index in self._sockets}
         if checkpoint is not None:
-            for name, state in unpack(checkpoint).items():
-                self._sockets[int(name)].restore(state)
+            states = unpack(checkpoint)
+            for index, socket in self._sockets.items():
+                socket.restore(states[str(index)])
 
     def execute(self, message: bytes) -> bytes:
         """A window (``cluster.wire``): ``streams`` by group, ``checkpoint``: whether to send the state after it.

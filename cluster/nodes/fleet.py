@@ -7,7 +7,8 @@ side by side. Neither how many workers there are nor which has which node change
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import pickle
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,10 @@ import numpy as np
 
 from cluster.backends import Backend, SocketLostError
 from cluster.coordinator import MAX_RECOVERIES
-from cluster.front_end import FrontEnd, looks
-from cluster.nodes.node import Outcome, Plan, State
+from cluster.front_end import FrontEnd, View, looks
+from cluster.nodes.course import Plan
+from cluster.nodes.node import Outcome, State
+from cluster.nodes.pauses import UNINTERRUPTED, Pauses
 from cluster.nodes.shell import NodeShell
 from cluster.wire import pack, unpack
 from node.deployment import Deployment
@@ -25,6 +28,20 @@ from node.events import Ints
 from node.lane import NEVER
 from node.request import Requests
 from node.units import Picoseconds
+
+
+@dataclass(frozen=True)
+class Halt:
+    """Where a fleet is: in the span ``place``; to which nodes requests were ``sent`` so far, and what is known of them.
+
+    ``courses``: of each node, ``Course.packed``; ``states``: how far each is.
+    """
+
+    place: int
+    sent: Ints
+    view: View
+    states: list[dict[str, int]]
+    courses: list[bytes]
 
 
 @dataclass(frozen=True)
@@ -37,6 +54,7 @@ class Fleet:
     workers: int
     plan: Plan
     watch: Callable[[State], None]
+    pauses: Pauses = UNINTERRUPTED
 
     def run(self, requests: Requests, front_end: FrontEnd, staleness: Picoseconds | None) -> tuple[Ints, list[Outcome]]:
         """The node of each request, and what came of each node. ``staleness``: None where nobody looks at nodes."""
@@ -44,28 +62,47 @@ class Fleet:
         spans = [(0, 0, len(requests))] if staleness is None else list(looks(requests.arrival, staleness))
         ends = [start for start, _, _ in spans[1:]] + [NEVER]
         chosen = np.empty(len(requests), dtype=np.int64)
-        going = _Going(self)
-        for (_, first, upto), until in zip(spans, ends, strict=True):
-            of_span = chosen[first:upto]
-            of_span[:] = front_end.send(requests.expert[first:upto].tolist())
-            given = {node: rows[:, first:upto][:, of_span == node] for node in np.unique(of_span).tolist()}
-            front_end.view.outstanding[:] = going.advance(given, until)
+        halt: Halt | None = None if self.pauses.begun is None else pickle.loads(self.pauses.begun)
+        going, sent, begin = _Going(self, halt), 0, 0
+        if halt is not None:
+            sent, begin, front_end.view = len(halt.sent), halt.place, halt.view
+            chosen[:sent] = halt.sent
+        for place in range(begin, len(spans)):
+            (_, first, upto), until, given = spans[place], ends[place], dict[int, Ints]()
+            if sent < upto:
+                of_span, sent = chosen[first:upto], upto
+                of_span[:] = front_end.send(requests.expert[first:upto].tolist())
+                given = {node: rows[:, first:upto][:, of_span == node] for node in np.unique(of_span).tolist()}
+            for there in going.advance(given, until):
+                if there:
+                    front_end.view.outstanding[:] = going.outstanding
+                if place + there < len(spans) and self.pauses.due():
+                    halted = Halt(place + there, chosen[:sent], front_end.view, *going.pause())
+                    self.pauses.keep(pickle.dumps(halted, protocol=pickle.HIGHEST_PROTOCOL))
         return chosen, going.outcomes()
 
 
 class _Going:
-    """The workers of a fleet that runs."""
+    """The workers of a fleet that runs, from its beginning or from where it halted."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, halt: Halt | None) -> None:
         self._fleet, self._backend = fleet, fleet.backend
         self._nodes = [range(worker, fleet.count, fleet.workers) for worker in range(fleet.workers)]
         self._none = np.array(Requests.of([]).columns()[1:])
-        self._given: list[list[Ints]] = [[] for _ in range(fleet.count)]
+        self._given: list[list[Ints]] = [[] for _ in range(fleet.count)]  # since the courses
+        self._courses: list[bytes] = []
         self._states = [dict.fromkeys(("there", "outstanding", *State._fields), 0) for _ in range(fleet.count)]
+        if halt is not None:
+            self._courses, self._states = halt.courses, halt.states
         self._started = False
 
-    def advance(self, given: Mapping[int, Ints], until: Picoseconds) -> list[int]:
-        """Give nodes their requests and let time pass up to ``until``: how many each has outstanding then."""
+    @property
+    def outstanding(self) -> list[int]:
+        """How many requests each node has that have not ended."""
+        return [state["outstanding"] for state in self._states]
+
+    def advance(self, given: Mapping[int, Ints], until: Picoseconds) -> Iterator[bool]:
+        """Give nodes their requests and let time pass up to ``until``, a window at a time: whether all are there."""
         for node, columns in given.items():
             self._given[node].append(columns)
             self._states[node]["outstanding"] += columns.shape[1]
@@ -87,7 +124,15 @@ class _Going:
                 else:
                     messages[worker] = {"feed": {}, "until": until}
             self._fleet.watch(self._together())
-        return [state["outstanding"] for state in self._states]
+            yield not messages
+
+    def pause(self) -> tuple[list[dict[str, int]], list[bytes]]:
+        """The states and the courses of all nodes, from which the fleet can go on, this one too."""
+        replies = self._ask({worker: {"pause": True} for worker in range(len(self._nodes))})
+        found = {node: course for reply in replies.values() for node, course in reply["courses"].items()}
+        self._courses = [found[node] for node in range(self._fleet.count)]
+        self._given = [[] for _ in self._given]
+        return self._states, self._courses
 
     def outcomes(self) -> list[Outcome]:
         """What came of each node; all must have come to their end."""
@@ -104,9 +149,12 @@ class _Going:
 
     def _start(self, worker: int) -> None:
         """Make a worker that knows all that its nodes were given so far."""
-        given = {node: np.concatenate([self._none, *self._given[node]], axis=1) for node in self._nodes[worker]}
-        deployments = dict.fromkeys(self._nodes[worker], self._fleet.deployment)
-        self._backend.start(worker, deployments, pack({"plan": vars(self._fleet.plan), "given": given}), NodeShell)
+        nodes = self._nodes[worker]
+        given = {node: np.concatenate([self._none, *self._given[node]], axis=1) for node in nodes}
+        courses = {node: self._courses[node] for node in nodes if self._courses}
+        deployments = dict.fromkeys(nodes, self._fleet.deployment)
+        told = {"plan": vars(self._fleet.plan), "given": given, "courses": courses}
+        self._backend.start(worker, deployments, pack(told), NodeShell)
 
     def _ask(self, messages: Mapping[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
         """The replies of workers, which are at it side by side."""

@@ -6,37 +6,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from cluster.backends import Backend
 from cluster.coordinator import Coordinator
-from cluster.residency import Residency, Sums
+from cluster.nodes.course import Course, Plan
+from cluster.residency import Sums
 from cluster.summary import Tally, tally_of
-from cluster.timeline import Collected, Timeline
+from cluster.timeline import Collected
 from node.conservation import verify
 from node.deployment import Deployment
 from node.events import Ints
 from node.lane import NEVER
 from node.planned import Planned
-from node.request import Requests
 from node.runtime.admission import Reason, TurnedAway
 from node.units import Picoseconds
 
 Observe = Callable[[dict[int, Planned]], None]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a node is run and observed.
-
-    ``window`` (ps) and ``sockets_per_actor``: the coordinator's; ``experts``: those that are shown by themselves;
-    ``events``: most of its timeline.
-    """
-
-    window: Picoseconds
-    sockets_per_actor: int
-    experts: Ints
-    events: int
 
 
 @dataclass(frozen=True)
@@ -69,11 +53,6 @@ class Outcome:
         return cls(**{**message, **of_kind})
 
 
-def numbered(columns: Ints, first: int = 0) -> Requests:
-    """A node's requests, numbered from ``first`` on; ``columns``: those of ``Requests`` but for the numbers."""
-    return Requests(np.arange(first, first + columns.shape[1]), *columns)
-
-
 class State(NamedTuple):
     """How far a node is, or several together: time of the last event (ps), and requests.
 
@@ -87,38 +66,43 @@ class State(NamedTuple):
 
 
 class Node:
-    """Node ``number`` of equal ones, whose first ``requests`` are there; ``observe`` is given each window when done."""
+    """A node of ``deployment`` that goes on from ``course``; ``observe`` is given each window when done."""
 
     def __init__(
         self,
-        number: int,
         deployment: Deployment,
-        requests: Requests,
+        course: Course,
         backend: Backend,
         plan: Plan,
         observe: Observe = lambda _planned: None,
     ) -> None:
-        self.simulation = deployment.planner(requests)
-        self._given = len(requests)
-        self._deployment = deployment
-        self._timeline = Timeline(deployment, plan.events, number)
-        self._residency = Residency(deployment, plan.experts)
+        self.simulation = course.simulation
+        self._deployment, self._course = deployment, course
 
         def observed(planned: dict[int, Planned]) -> None:
-            self._timeline.observe(planned)
-            self._residency.observe(planned)
+            course.timeline.observe(planned)
+            course.residency.observe(planned)
             observe(planned)
 
         self._coordinator = Coordinator(
-            deployment, self.simulation, backend, plan.window, plan.sockets_per_actor, observed
+            deployment,
+            self.simulation,
+            backend,
+            plan.window,
+            plan.sockets_per_actor,
+            observed,
+            counters=course.counters,
         )
-        self._coordinator.start()
+        self._coordinator.start(course.sockets)
 
     def feed(self, columns: Ints) -> None:
         """More requests, as ``numbered`` takes them."""
-        requests = numbered(columns, self._given)
-        self.simulation.feed(requests)
-        self._given += len(requests)
+        self._course.feed(columns)
+
+    def pause(self) -> bytes:
+        """Have done all that is planned: the course up to here, packed; from here the node can go on, too."""
+        self._course.sockets = self._coordinator.pause()
+        return self._course.packed()
 
     def advance(self, until: Picoseconds) -> bool:
         """Let time pass up to (not including) ``until``; False where a window was full before, and more is to come."""
@@ -129,13 +113,13 @@ class Node:
         """How far it is."""
         groups = self.simulation.groups
         hits, misses = (sum(getattr(group, what) for group in groups) for what in ("hits", "misses"))
-        return State(self.simulation.now, self._given - self.outstanding, hits, misses)
+        return State(self.simulation.now, self._course.given - self.outstanding, hits, misses)
 
     @property
     def outstanding(self) -> int:
         """Requests that it has and that have neither ended nor been turned away."""
         turned_away = sum(len(group.admission.turned_away) for group in self.simulation.groups)
-        return self._given - self.simulation.completed - turned_away
+        return self._course.given - self.simulation.completed - turned_away
 
     def end(self) -> Picoseconds:
         """Let it come to its end: the time of that."""
@@ -154,6 +138,6 @@ class Node:
             columns=columns,
             counters=counters,
             tally=tally_of(self._deployment, self.simulation),
-            residents=self._residency.sums(makespan),
-            timeline=self._timeline.collected(),
+            residents=self._course.residency.sums(makespan),
+            timeline=self._course.timeline.collected(),
         )

@@ -10,13 +10,16 @@ import numpy as np
 from cluster.backends import Backend
 from cluster.config import Config
 from cluster.deploy import front_end_of, staleness_of, window_of
+from cluster.nodes.course import Course, Plan
 from cluster.nodes.fleet import Fleet
-from cluster.nodes.node import Node, Observe, Outcome, Plan, State
+from cluster.nodes.node import Node, Observe, Outcome, State
+from cluster.nodes.pauses import Pauses
 from cluster.requests_table import columns_of
 from cluster.residency import most_asked
 from cluster.workload import Workload
 from node.deployment import Deployment
 from node.events import Ints
+from node.lane import NEVER
 from node.planned import Planned
 from node.request import Requests
 from node.runtime.admission import TurnedAway
@@ -42,6 +45,7 @@ def serve(
     watch: Callable[[State], None],
     timeline_limit: int,
     observe: Observe,
+    pauses: Pauses,
 ) -> Served:
     """Serve it; ``observe`` is given the windows of a single node."""
     deployment, workload = prepared
@@ -50,25 +54,31 @@ def serve(
         per_actor = 1 if config.cluster.backend == "ray" and nodes == 1 else deployment.machine.sockets
     plan = Plan(window_of(config), per_actor, most_asked(workload.requests.expert), timeline_limit // nodes)
     if nodes == 1:
-        return _alone(deployment, workload.requests, backend, plan, watch, observe)
+        return _alone(prepared, backend, plan, watch, observe, pauses)
     workers = min(config.cluster.node_workers or backend.cpus, nodes)
-    fleet = Fleet(deployment, nodes, backend, workers, plan, watch)
+    fleet = Fleet(deployment, nodes, backend, workers, plan, watch, pauses)
     return _together(workload.requests, *fleet.run(workload.requests, front_end_of(config), staleness_of(config)))
 
 
 def _alone(
-    deployment: Deployment,
-    requests: Requests,
+    prepared: tuple[Deployment, Workload],
     backend: Backend,
     plan: Plan,
     watch: Callable[[State], None],
     observe: Observe,
+    pauses: Pauses,
 ) -> Served:
     def observed(planned: dict[int, Planned]) -> None:
         observe(planned)
         watch(node.state)
 
-    node = Node(0, deployment, requests, backend, plan, observed)
+    deployment, requests = prepared[0], prepared[1].requests
+    begun = pauses.begun
+    course = Course.beginning(0, deployment, requests, plan) if begun is None else Course.unpacked(begun)
+    node = Node(deployment, course, backend, plan, observed)
+    while not node.advance(NEVER):
+        if pauses.due():
+            pauses.keep(node.pause())
     found = node.outcome(node.end())
     return Served(columns_of(requests.where(found.served), found.columns), found.turned_away, [found])
 
