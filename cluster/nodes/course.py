@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cluster.metrics.meter import Meter
 from cluster.residency import Residency
 from cluster.timeline import Timeline
 from node.deployment import Deployment
@@ -23,34 +24,40 @@ class Plan:
     """How a node is run and observed.
 
     ``window`` (ps) and ``sockets_per_actor``: the coordinator's; ``experts``: those that are shown by themselves;
-    ``events``: most of its timeline.
+    ``events``: most of its timeline; ``metered``: the experts that have metrics of their own, None without metrics.
     """
 
     window: Picoseconds
     sockets_per_actor: int
     experts: Ints
     events: int
+    metered: Ints | None = None
 
 
 @dataclass
 class Course:
     """A node that was ``given`` so many requests, and what was observed of it.
 
-    ``sockets`` by number, as ``Rdu.snapshot`` has them (None: new), with their ``counters``: as of when it was packed.
+    As of when it was packed: ``sockets`` by number, as ``Rdu.snapshot`` has them (None: new), their ``counters``, and
+    how many ``windows`` they did.
     """
 
     simulation: Simulation
     given: int
     timeline: Timeline
     residency: Residency
+    meter: Meter | None
     sockets: Mapping[int, Any] | None = None
     counters: dict[int, dict[str, int]] = field(default_factory=dict)
+    windows: int = 0
 
     @classmethod
     def beginning(cls, number: int, deployment: Deployment, requests: Requests, plan: Plan) -> Course:
         """Of node ``number`` of equal ones, whose first ``requests`` are there."""
+        simulation = deployment.planner(requests)
         timeline, residency = Timeline(deployment, plan.events, number), Residency(deployment, plan.experts)
-        return cls(deployment.planner(requests), len(requests), timeline, residency)
+        meter = None if plan.metered is None else Meter(deployment, simulation, plan.metered)
+        return cls(simulation, len(requests), timeline, residency, meter)
 
     def packed(self) -> bytes:
         """For a checkpoint: only the same code and packages can make anything of it."""

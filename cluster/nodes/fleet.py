@@ -1,29 +1,18 @@
-"""Many equal nodes behind a front-end: which requests each has, how far each is, and what came of all of them.
+"""Many equal nodes behind a front-end: which requests go to which.
 
-Between two looks of the front-end nodes have nothing to do with each other, so workers, each with some of them, go on
-side by side. Neither how many workers there are nor which has which node changes anything.
+Between two looks of the front-end nodes have nothing to do with each other.
 """
 
 from __future__ import annotations
 
-import contextlib
 import pickle
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from cluster.backends import Backend, SocketLostError
-from cluster.coordinator import MAX_RECOVERIES
 from cluster.front_end import FrontEnd, View, looks
-from cluster.nodes.course import Plan
-from cluster.nodes.node import Outcome, State
-from cluster.nodes.pauses import UNINTERRUPTED, Pauses
-from cluster.nodes.shell import NodeShell
-from cluster.wire import pack, unpack
-from node.deployment import Deployment
-from node.errors import InputError
+from cluster.nodes.node import Outcome
+from cluster.nodes.workers import Crew, Going, States
 from node.events import Ints
 from node.lane import NEVER
 from node.request import Requests
@@ -32,29 +21,21 @@ from node.units import Picoseconds
 
 @dataclass(frozen=True)
 class Halt:
-    """Where a fleet is: in the span ``place``; to which nodes requests were ``sent`` so far, and what is known of them.
+    """Where a fleet is: to which nodes requests were ``sent`` so far, and what is known of them.
 
-    ``courses``: of each node, ``Course.packed``; ``states``: how far each is.
+    ``there``: whether all have come to where the next are sent. ``courses``: of each node, packed; ``states``: how far
+    each is.
     """
 
-    place: int
     sent: Ints
+    there: bool
     view: View
-    states: list[dict[str, int]]
+    states: States
     courses: list[bytes]
 
 
-@dataclass(frozen=True)
-class Fleet:
-    """``count`` nodes of ``deployment``, on so many ``workers`` of ``backend``; ``watch`` is told how far they are."""
-
-    deployment: Deployment
-    count: int
-    backend: Backend
-    workers: int
-    plan: Plan
-    watch: Callable[[State], None]
-    pauses: Pauses = UNINTERRUPTED
+class Fleet(Crew):
+    """The nodes of a crew behind a front-end."""
 
     def run(self, requests: Requests, front_end: FrontEnd, staleness: Picoseconds | None) -> tuple[Ints, list[Outcome]]:
         """The node of each request, and what came of each node. ``staleness``: None where nobody looks at nodes."""
@@ -62,119 +43,24 @@ class Fleet:
         spans = [(0, 0, len(requests))] if staleness is None else list(looks(requests.arrival, staleness))
         ends = [start for start, _, _ in spans[1:]] + [NEVER]
         chosen = np.empty(len(requests), dtype=np.int64)
-        halt: Halt | None = None if self.pauses.begun is None else pickle.loads(self.pauses.begun)
-        going, sent, begin = _Going(self, halt), 0, 0
+        pauses, sent, there = self.live.pauses, 0, True
+        halt: Halt | None = None if pauses.begun is None else pickle.loads(pauses.begun)
+        going = Going(self)
         if halt is not None:
-            sent, begin, front_end.view = len(halt.sent), halt.place, halt.view
+            going = Going(self, halt.states, halt.courses)
+            sent, there, front_end.view = len(halt.sent), halt.there, halt.view
             chosen[:sent] = halt.sent
-        for place in range(begin, len(spans)):
-            (_, first, upto), until, given = spans[place], ends[place], dict[int, Ints]()
-            if sent < upto:
-                of_span, sent = chosen[first:upto], upto
-                of_span[:] = front_end.send(requests.expert[first:upto].tolist())
-                given = {node: rows[:, first:upto][:, of_span == node] for node in np.unique(of_span).tolist()}
+        for (_, _, upto), until in zip(spans, ends, strict=True):
+            if upto <= sent if there else upto < sent:  # it has been before
+                continue
+            of_span = chosen[sent:upto]
+            of_span[:] = front_end.send(requests.expert[sent:upto].tolist())
+            given = {node: rows[:, sent:upto][:, of_span == node] for node in np.unique(of_span).tolist()}
+            sent = upto
             for there in going.advance(given, until):
                 if there:
                     front_end.view.outstanding[:] = going.outstanding
-                if place + there < len(spans) and self.pauses.due():
-                    halted = Halt(place + there, chosen[:sent], front_end.view, *going.pause())
-                    self.pauses.keep(pickle.dumps(halted, protocol=pickle.HIGHEST_PROTOCOL))
+                if not (there and sent == len(requests)) and pauses.due():
+                    halted = Halt(chosen[:sent], there, front_end.view, *going.pause())
+                    pauses.keep(pickle.dumps(halted, protocol=pickle.HIGHEST_PROTOCOL))
         return chosen, going.outcomes()
-
-
-class _Going:
-    """The workers of a fleet that runs, from its beginning or from where it halted."""
-
-    def __init__(self, fleet: Fleet, halt: Halt | None) -> None:
-        self._fleet, self._backend = fleet, fleet.backend
-        self._nodes = [range(worker, fleet.count, fleet.workers) for worker in range(fleet.workers)]
-        self._none = np.array(Requests.of([]).columns()[1:])
-        self._given: list[list[Ints]] = [[] for _ in range(fleet.count)]  # since the courses
-        self._courses: list[bytes] = []
-        self._states = [dict.fromkeys(("there", "outstanding", *State._fields), 0) for _ in range(fleet.count)]
-        if halt is not None:
-            self._courses, self._states = halt.courses, halt.states
-        self._started = False
-
-    @property
-    def outstanding(self) -> list[int]:
-        """How many requests each node has that have not ended."""
-        return [state["outstanding"] for state in self._states]
-
-    def advance(self, given: Mapping[int, Ints], until: Picoseconds) -> Iterator[bool]:
-        """Give nodes their requests and let time pass up to ``until``, a window at a time: whether all are there."""
-        for node, columns in given.items():
-            self._given[node].append(columns)
-            self._states[node]["outstanding"] += columns.shape[1]
-        if not self._started:
-            for worker in range(len(self._nodes)):
-                self._start(worker)
-            self._started, given = True, {}
-        messages = {}
-        for worker, nodes in enumerate(self._nodes):  # where nothing is to be done, nothing needs to be said
-            if until == NEVER or any(self._states[node]["outstanding"] for node in nodes):
-                feed = {node: given[node] for node in nodes if node in given}
-                messages[worker] = {"feed": feed, "until": until}
-        while messages:
-            for worker, reply in self._ask(messages).items():
-                for node, state in reply["nodes"].items():
-                    self._states[node] = state
-                if all(state["there"] for state in reply["nodes"].values()):
-                    del messages[worker]
-                else:
-                    messages[worker] = {"feed": {}, "until": until}
-            self._fleet.watch(self._together())
-            yield not messages
-
-    def pause(self) -> tuple[list[dict[str, int]], list[bytes]]:
-        """The states and the courses of all nodes, from which the fleet can go on, this one too."""
-        replies = self._ask({worker: {"pause": True} for worker in range(len(self._nodes))})
-        found = {node: course for reply in replies.values() for node, course in reply["courses"].items()}
-        self._courses = [found[node] for node in range(self._fleet.count)]
-        self._given = [[] for _ in self._given]
-        return self._states, self._courses
-
-    def outcomes(self) -> list[Outcome]:
-        """What came of each node; all must have come to their end."""
-        message = {"makespan": self._together().now}
-        replies = self._ask(dict.fromkeys(range(len(self._nodes)), message))
-        found = {node: one for reply in replies.values() for node, one in reply["outcomes"].items()}
-        return [Outcome.of_message(found[node]) for node in range(self._fleet.count)]
-
-    def _together(self) -> State:
-        return State(
-            max(state["now"] for state in self._states),
-            *(sum(state[what] for state in self._states) for what in State._fields[1:]),
-        )
-
-    def _start(self, worker: int) -> None:
-        """Make a worker that knows all that its nodes were given so far."""
-        nodes = self._nodes[worker]
-        given = {node: np.concatenate([self._none, *self._given[node]], axis=1) for node in nodes}
-        courses = {node: self._courses[node] for node in nodes if self._courses}
-        deployments = dict.fromkeys(nodes, self._fleet.deployment)
-        told = {"plan": vars(self._fleet.plan), "given": given, "courses": courses}
-        self._backend.start(worker, deployments, pack(told), NodeShell)
-
-    def _ask(self, messages: Mapping[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
-        """The replies of workers, which are at it side by side."""
-        for worker, message in messages.items():
-            with contextlib.suppress(SocketLostError):  # found out when its reply is asked for
-                self._backend.submit(worker, pack(message))
-        return {worker: self._reply(worker, message) for worker, message in messages.items()}
-
-    def _reply(self, worker: int, message: Mapping[str, Any]) -> dict[str, Any]:
-        """The worker's reply; one that was lost is made again, and told once more."""
-        for _ in range(MAX_RECOVERIES):
-            with contextlib.suppress(SocketLostError):
-                return self._collect(worker)
-            with contextlib.suppress(SocketLostError):
-                self._start(worker)
-                self._backend.submit(worker, pack({**message, **({"feed": {}} if "feed" in message else {})}))
-        return self._collect(worker)
-
-    def _collect(self, worker: int) -> dict[str, Any]:
-        reply = unpack(self._backend.collect(worker))
-        if "wrong" in reply:
-            raise InputError(reply["wrong"])
-        return reply

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from cluster.backends import Backend
 from cluster.coordinator import Coordinator
+from cluster.metrics.board import Health
+from cluster.metrics.reading import Reading
 from cluster.nodes.course import Course, Plan
 from cluster.residency import Sums
 from cluster.summary import Tally, tally_of
@@ -18,6 +20,7 @@ from node.events import Ints
 from node.lane import NEVER
 from node.planned import Planned
 from node.runtime.admission import Reason, TurnedAway
+from node.simulation import Mark
 from node.units import Picoseconds
 
 Observe = Callable[[dict[int, Planned]], None]
@@ -27,7 +30,7 @@ Observe = Callable[[dict[int, Planned]], None]
 class Outcome:
     """What came of a node's run: numbers of those who were ``served``, and who was not; ``columns`` of the former.
 
-    ``counters`` are by socket, ``tally`` by group.
+    ``counters`` are by socket, ``tally`` by group; it was done in so many ``windows``.
     """
 
     served: Ints
@@ -37,6 +40,7 @@ class Outcome:
     tally: Tally
     residents: Sums
     timeline: Collected
+    windows: int
 
     def as_message(self) -> dict[str, Any]:
         """For the wire."""
@@ -64,9 +68,17 @@ class State(NamedTuple):
     hits: int
     misses: int
 
+    @classmethod
+    def at(cls, mark: Mark) -> State:
+        """Of a node that came so far."""
+        return cls(mark.now, mark.completed + sum(mark.turned_away), sum(mark.hits), sum(mark.misses))
+
 
 class Node:
-    """A node of ``deployment`` that goes on from ``course``; ``observe`` is given each window when done."""
+    """A node of ``deployment`` that goes on from ``course``.
+
+    ``observe`` is given each window when it was done, and how far the node was then.
+    """
 
     def __init__(
         self,
@@ -74,25 +86,24 @@ class Node:
         course: Course,
         backend: Backend,
         plan: Plan,
-        observe: Observe = lambda _planned: None,
+        observe: Callable[[dict[int, Planned], State], None] = lambda _planned, _state: None,
+        health: Health | None = None,
     ) -> None:
         self.simulation = course.simulation
         self._deployment, self._course = deployment, course
 
-        def observed(planned: dict[int, Planned]) -> None:
+        def observed(planned: dict[int, Planned], mark: Mark) -> None:
             course.timeline.observe(planned)
             course.residency.observe(planned)
-            observe(planned)
+            if course.meter is not None:
+                course.meter.observe(planned, mark)
+            observe(planned, State.at(mark))
 
         self._coordinator = Coordinator(
-            deployment,
-            self.simulation,
-            backend,
-            plan.window,
-            plan.sockets_per_actor,
-            observed,
-            counters=course.counters,
+            deployment, course.simulation, backend, plan.window, plan.sockets_per_actor, observed, health or Health()
         )
+        self._coordinator.counters = course.counters
+        self._coordinator.windows = self._coordinator.checked = course.windows
         self._coordinator.start(course.sockets)
 
     def feed(self, columns: Ints) -> None:
@@ -102,6 +113,7 @@ class Node:
     def pause(self) -> bytes:
         """Have done all that is planned: the course up to here, packed; from here the node can go on, too."""
         self._course.sockets = self._coordinator.pause()
+        self._course.windows = self._coordinator.checked
         return self._course.packed()
 
     def advance(self, until: Picoseconds) -> bool:
@@ -111,15 +123,19 @@ class Node:
     @property
     def state(self) -> State:
         """How far it is."""
-        groups = self.simulation.groups
-        hits, misses = (sum(getattr(group, what) for group in groups) for what in ("hits", "misses"))
-        return State(self.simulation.now, self._course.given - self.outstanding, hits, misses)
+        return State.at(self.simulation.mark())
 
     @property
     def outstanding(self) -> int:
         """Requests that it has and that have neither ended nor been turned away."""
         turned_away = sum(len(group.admission.turned_away) for group in self.simulation.groups)
         return self._course.given - self.simulation.completed - turned_away
+
+    def reading(self) -> Reading | None:
+        """Its metrics after the last window that was checked; None without any."""
+        if self._course.meter is None:
+            return None
+        return self._course.meter.reading(self._coordinator.checked, self._coordinator.counters)
 
     def end(self) -> Picoseconds:
         """Let it come to its end: the time of that."""
@@ -140,4 +156,5 @@ class Node:
             tally=tally_of(self._deployment, self.simulation),
             residents=self._course.residency.sums(makespan),
             timeline=self._course.timeline.collected(),
+            windows=self._coordinator.checked,
         )

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ import pytest
 from cluster.backends import LocalBackend
 from cluster.config import Config
 from cluster.config_file import read_config
+from cluster.metrics.reading import Reading
+from cluster.nodes.live import Live
 from cluster.nodes.pauses import UNINTERRUPTED, Pauses
 from cluster.runner import Run, prepare, run
 from cluster.workload import Workload
@@ -98,13 +101,21 @@ def prepared(settings: str) -> tuple[Deployment, Workload]:
     return prepare(config(json.loads(settings), {}))
 
 
-def serve(settings: Settings, number: int = 0, pauses: Pauses = UNINTERRUPTED) -> Run:
+class Served(NamedTuple):
+    """A run, and its metrics at the end, by node."""
+
+    run: Run
+    readings: dict[int, Reading]
+
+
+def serve(settings: Settings, number: int = 0, pauses: Pauses = UNINTERRUPTED) -> Served:
     chosen = config(settings, LIVES[number % len(LIVES)])
-    backend = Workers(1 + number % 3)
-    return run(chosen, backend, prepared(json.dumps(settings)), timeline_limit=900, pauses=pauses)
+    backend, readings = Workers(1 + number % 3), dict[int, Reading]()
+    live = Live(metered=np.array([0, 2]), post=readings.__setitem__, pauses=pauses)
+    return Served(run(chosen, backend, prepared(json.dumps(settings)), live, timeline_limit=900), readings)
 
 
-def in_lives(settings: Settings) -> tuple[Run, int]:
+def in_lives(settings: Settings) -> tuple[Served, int]:
     """The run, a window a life, and how many lives it had."""
     state: bytes | None = None
 
@@ -121,14 +132,16 @@ def in_lives(settings: Settings) -> tuple[Run, int]:
     raise AssertionError
 
 
-def outcome(found: Run, folder: Path) -> tuple[object, ...]:
+def outcome(served: Served, folder: Path) -> tuple[object, ...]:
     """All that is written of a run, or shown."""
+    found = served.run
     found.timeline.write(folder / "timeline.json")
     columns = {name: column.tobytes() for name, column in found.columns.items()}
     others = [part.tobytes() if isinstance(part, np.ndarray) else part for part in vars(found.others).values()]
     residents = [part.tobytes() for part in vars(found.residents).values() if isinstance(part, np.ndarray)]
     timeline = (folder / "timeline.json").read_bytes()
-    return json.dumps(found.summary), columns, [repr(part) for part in others], residents, timeline
+    readings = {node: repr(replace(reading, windows=0)) for node, reading in served.readings.items()}
+    return json.dumps(found.summary), columns, [repr(part) for part in others], residents, timeline, readings
 
 
 @pytest.mark.parametrize("name", ALONE)
