@@ -10,6 +10,7 @@ from cluster.backends import SocketLostError
 from cluster.cli import coe
 from cluster.disagreement import DisagreementError
 from cluster.peer_links.connection import LinkError
+from cluster.resuming.checkpoints import StoppedError
 from node.errors import InputError
 
 
@@ -30,6 +31,9 @@ def main() -> None:
     except InputError as error:
         print(f"coe: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    except StoppedError as stopped:
+        print(f"coe: {stopped}", file=sys.stderr)
+        sys.exit(stopped.exit_code)
     except (DisagreementError, SocketLostError, LinkError) as error:
         print(f"coe: {error}", file=sys.stderr)
         sys.exit(1)
