@@ -41,6 +41,8 @@ class BoardCollector(Collector):
         if name in OF_RUN:
             yield from OF_RUN[name](self._board)
             return
+        if name in OF_SOCKET and facts.sockets_apart:
+            return
         for node, reading in readings:
             if name == "coe_virtual_time_seconds":  # of a run that waits for the clock, time passes with nothing in it
                 yield (str(node),), max(reading.now, self._board.passed()) / PS_PER_S
@@ -55,7 +57,7 @@ class BoardCollector(Collector):
                     yield (str(node), str(socket)), number not in health.down
                 elif name == "coe_socket_refusals":
                     yield (str(node), str(socket)), health.refusals.get(number, 0)
-                else:
+                elif name in OF_SOCKET:  # links are their actors' own to tell of
                     for values, value in OF_SOCKET[name](facts.machine, counted):
                         yield (str(node), str(socket), *values), value
 
