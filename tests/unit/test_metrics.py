@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cluster.metering import board_of
 from cluster.metrics.board import Board
 from cluster.metrics.families import FAMILIES
 from cluster.metrics.meter import BOUNDS_S
 from cluster.metrics.samples import OF_NODE, OF_RUN, OF_SOCKET
-from cluster.runner import Run
+from cluster.pace import Pace
+from cluster.runner import Run, prepare
 from node.runtime.ledger import CHARGES
+from node.units import PS_PER_S
 from tests.metered import Series, config, metered, series
 
 CLASSES = [
@@ -197,3 +200,12 @@ def test_labels_are_those_of_the_table(ended: tuple[Run, Board, dict[str, Series
 def test_the_kinds_of_runs_have_what_they_are_for(kind: str, name: str, labels: dict[str, str]) -> None:
     _, board = metered(config(**KINDS[kind]))
     assert total(series(board)[name], **labels) > 0
+
+
+def test_each_node_has_a_virtual_time_before_anything_has_happened() -> None:
+    settings, pace = config(routing__nodes=2), Pace()
+    board = board_of(settings, prepare(settings), "tested", 16, pace)
+    times = {(("node", "0"),): 0.0, (("node", "1"),): 0.0}
+    assert series(board)["coe_virtual_time_seconds_total"] == times
+    pace.passed = 3 * PS_PER_S
+    assert set(series(board)["coe_virtual_time_seconds_total"].values()) == {3.0}
