@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from cluster.output import write_text
 from dashboards import emulator_health, expert_switching, fleet_overview, memory_footprint, sockets_and_links
 from dashboards.frame import text_of
 from dashboards.prometheus_rule import prometheus_rule
+from node.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 RULES = ROOT / "dashboards" / "rules" / "samba-coe.rules.yml"
@@ -22,13 +24,18 @@ def texts() -> Iterator[tuple[Path, str]]:
     yield ROOT / "k8s" / "rules" / "prometheus-rules.yaml", prometheus_rule(RULES.read_text())
 
 
-def main() -> None:
+def main() -> int:
     """Write them."""
-    for path, text in texts():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, text)
-        print(path.relative_to(ROOT))
+    try:
+        for path, text in texts():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, text)
+            print(path.relative_to(ROOT))
+    except (InputError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
