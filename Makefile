@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check bench model test-deps chromium lock format golden
+.PHONY: run test check bench model test-deps chromium prometheus lock format golden dashboards
 .DEFAULT_GOAL := run
 
 .venv/run.stamp: requirements.lock pyproject.toml
@@ -40,12 +40,17 @@ bench: .venv/dev.stamp  ## measurements, never asserts
 model: .venv/run.stamp  ## SmolLM2-135M-Instruct (Apache-2.0, 98 MB) into ~/.cache/samba-coe, once
 	$(BIN)/python -m cluster.checkpoints.smollm2
 
-test-deps: .venv-reference/stamp model chromium  ## what some tests need: a model, Chromium; PyTorch and transformers, in a venv of their own
+test-deps: .venv-reference/stamp model chromium prometheus  ## what some tests need: a model, Chromium, Prometheus; PyTorch and transformers, in a venv of their own
 
 chromium:  ## Debian's, where there is none and we may; without it tests that open report.html are skipped
 	@command -v chromium chromium-browser google-chrome > /dev/null \
 		|| { apt-get update -qq && apt-get install -qq --no-install-recommends chromium; } \
 		|| echo "no Chromium, and none could be installed: tests that open report.html will be skipped"
+
+prometheus:  ## Debian's, with promtool, where there is none and we may; without it tests of rules and dashboards are skipped
+	@{ command -v prometheus && command -v promtool; } > /dev/null \
+		|| { apt-get update -qq && apt-get install -qq --no-install-recommends prometheus; } \
+		|| echo "no Prometheus, and none could be installed: tests of rules and dashboards will be skipped"
 
 .venv-reference/stamp: requirements-reference.lock
 	$(PYTHON) -m venv .venv-reference
@@ -62,3 +67,6 @@ format: .venv/dev.stamp
 golden: .venv/dev.stamp  ## write golden traces and the validation page anew; explain the change in the commit
 	$(BIN)/coe reproduce --write docs/validation.md
 	$(BIN)/python -m pytest tests/golden --write-golden
+
+dashboards: .venv/dev.stamp  ## write dashboards/*.json from the code there, and k8s/rules/ from dashboards/rules/
+	$(BIN)/python -m dashboards

@@ -24,7 +24,8 @@ class Plan:
     """How a node is run and observed.
 
     ``window`` (ps) and ``sockets_per_actor``: the coordinator's; ``experts``: those that are shown by themselves;
-    ``events``: most of its timeline; ``metered``: the experts that have metrics of their own, None without metrics.
+    ``events``: most of its timeline; ``metered``: the experts that have metrics of their own, None without metrics;
+    ``exporter``: see ``Coordinator``.
     """
 
     window: Picoseconds
@@ -32,6 +33,7 @@ class Plan:
     experts: Ints
     events: int
     metered: Ints | None = None
+    exporter: tuple[str, str, int] | None = None
 
 
 @dataclass

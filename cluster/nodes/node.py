@@ -100,7 +100,14 @@ class Node:
             observe(planned, State.at(mark))
 
         self._coordinator = Coordinator(
-            deployment, course.simulation, backend, plan.window, plan.sockets_per_actor, observed, health or Health()
+            deployment,
+            course.simulation,
+            backend,
+            plan.window,
+            plan.sockets_per_actor,
+            observed,
+            health or Health(),
+            plan.exporter,
         )
         self._coordinator.counters = course.counters
         self._coordinator.windows = self._coordinator.checked = course.windows
