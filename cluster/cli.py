@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 
 import click
+
+from cluster import __version__
 
 COMMANDS = {  # name -> where it is: a command imports what it needs, and no other does
     "run": "cli_serve:run",
@@ -42,6 +43,6 @@ class Lazy(click.Group):
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(version("samba-coe"), prog_name="coe")
+@click.version_option(__version__, prog_name="coe")
 def coe() -> None:
     """Emulate SambaNova SN40L nodes that serve a Composition of Experts."""

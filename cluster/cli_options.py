@@ -53,7 +53,10 @@ workload_options = options_together(
 )
 backend_options = options_together(
     click.option("--backend", help="ray or local."),
-    click.option("--address", help="Ray cluster to use; without it one is started on this machine."),
+    click.option(
+        "--address",
+        help="Ray cluster to join.  [default: RAY_ADDRESS, which a job has; else a new one on this machine]",
+    ),
 )
 model_options = options_together(
     click.option(

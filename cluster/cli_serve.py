@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 
+from cluster import __version__, show, show_run
 from cluster import compare as comparing
-from cluster import show, show_run
 from cluster.cli_metrics import Followed, followed, live_options
 from cluster.cli_options import (
     COMPARED,
@@ -101,10 +101,10 @@ def _write_run(folder: Path, result: Run, requests_format: str) -> None:
 
 
 def _run_record(config: Config, result: Run, wall_s: float) -> dict[str, object]:
-    packages = ("samba-coe", "ray", "numpy", "msgpack", "pyarrow")
+    packages = {"samba-coe": __version__} | {name: version(name) for name in ("ray", "numpy", "msgpack", "pyarrow")}
     tree = {key: value for key, value in asdict(config).items() if key != "explicit"}
     return {
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "versions": {"python": platform.python_version(), **packages},
         "config": tree,
         "seed": config.seed,
         "wall_s": round(wall_s, 3),
