@@ -35,6 +35,11 @@ class SocketShell:
             for name, state in unpack(checkpoint).items():
                 self._sockets[int(name)].restore(state)
 
+    @staticmethod
+    def sockets(deployments: Mapping[int, Deployment]) -> int:
+        """Each of them."""
+        return len(deployments)
+
     def execute(self, message: bytes) -> bytes:
         """A window (``cluster.wire``): ``streams`` by group, ``checkpoint``: whether to send the state after it.
 

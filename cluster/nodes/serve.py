@@ -51,7 +51,7 @@ def serve(
     plan = Plan(window_of(config), per_actor, most_asked(workload.requests.expert), timeline_limit // nodes)
     if nodes == 1:
         return _alone(deployment, workload.requests, backend, plan, watch, observe)
-    workers = min(config.cluster.node_workers or backend.cpus, nodes)
+    workers = min(config.cluster.node_workers or backend.places(deployment.machine.sockets), nodes)
     fleet = Fleet(deployment, nodes, backend, workers, plan, watch)
     return _together(workload.requests, *fleet.run(workload.requests, front_end_of(config), staleness_of(config)))
 

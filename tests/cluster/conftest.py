@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shlex
 import subprocess
@@ -22,9 +21,8 @@ os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 import ray
 
 from cluster.__main__ import main
-from cluster.output import write_json
-from cluster.requests_table import write_requests
 from cluster.runner import Run
+from tests.written import hashes_of
 
 Hashes = dict[str, str]
 Addresses = set[IPv4Address | IPv6Address]
@@ -55,13 +53,7 @@ def ray_cluster() -> Iterator[None]:
 def hashes(tmp_path: Path) -> Callable[[Run], Hashes]:
     """The SHA-256 of what a run writes of its results, by name."""
 
-    def write(result: Run) -> Hashes:
-        write_json(tmp_path / "summary.json", result.summary)
-        write_requests(result.columns, result.others, tmp_path / "requests.parquet")
-        names = ("summary.json", "requests.parquet")
-        return {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in names}
-
-    return write
+    return lambda result: hashes_of(result, tmp_path)
 
 
 @pytest.fixture
