@@ -15,6 +15,7 @@ import numpy as np
 
 from cluster.backends import Backend, Deployments, SocketLostError
 from cluster.disagreement import compare
+from cluster.metrics.board import Health
 from cluster.socket_actor import share_out
 from cluster.wire import pack, unpack
 from node.deployment import Deployment
@@ -22,7 +23,7 @@ from node.events import COLUMNS, Ints
 from node.hardware.tiers import Completion
 from node.lane import NEVER
 from node.planned import Planned
-from node.simulation import Simulation
+from node.simulation import Mark, Simulation
 from node.units import Picoseconds
 
 CHECKPOINT_WINDOWS = 16
@@ -53,14 +54,15 @@ class Window:
     expected: dict[tuple[int, int], Ints]
     message: bytes
     checkpoint: bool
+    mark: Mark
 
 
 @dataclass
 class Coordinator:
     """Runs ``simulation`` of ``deployment`` on ``backend`` in windows of ``window`` ps of virtual time.
 
-    ``observe`` is given each planned window, after it was checked. ``counters`` are the sockets' own, as last sent.
-    ``sent``: the last of so many ``windows``.
+    ``observe`` is given each planned window, after it was checked, and how far the simulation was when it was planned.
+    ``counters`` are the sockets' own, as last sent. ``sent``: the last of so many ``windows``, ``checked`` of them.
     """
 
     deployment: Deployment
@@ -68,11 +70,13 @@ class Coordinator:
     backend: Backend
     window: Picoseconds
     sockets_per_actor: int
-    observe: Callable[[dict[int, Planned]], None]
+    observe: Callable[[dict[int, Planned], Mark], None]
+    health: Health = field(default_factory=Health)
     actors: list[Actor] = field(default_factory=list)
     counters: dict[int, dict[str, int]] = field(default_factory=dict)
     sent: Window | None = None
     windows: int = 0
+    checked: int = 0
 
     def run(self) -> None:
         """The whole run; ``DisagreementError`` where a socket does not do what was planned."""
@@ -116,7 +120,7 @@ class Coordinator:
         if not planned:
             return
         self.windows += 1
-        window = self._window(planned, self.windows % CHECKPOINT_WINDOWS == 0)
+        window = self._window(planned, self.windows % CHECKPOINT_WINDOWS == 0, self.simulation.mark())
         if self.sent is not None:
             self._check(self.sent)
         for number, actor in enumerate(self.actors):
@@ -125,18 +129,20 @@ class Coordinator:
                 self.backend.submit(number, window.message)
         self.sent = window
 
-    def _window(self, planned: dict[int, Planned], checkpoint: bool) -> Window:
+    def _window(self, planned: dict[int, Planned], checkpoint: bool, mark: Mark) -> Window:
         streams = {group: plan.columns for group, plan in planned.items()}
         kinds = sorted(set(self.deployment.rank_kinds))
         expected = {
             (group, rank): plan.expected[kind] for group, plan in planned.items() for kind, rank in enumerate(kinds)
         }
-        return Window(planned, expected, pack({"streams": streams, "checkpoint": checkpoint}), checkpoint)
+        return Window(planned, expected, pack({"streams": streams, "checkpoint": checkpoint}), checkpoint, mark)
 
     def _check(self, window: Window) -> None:
         """Collect every actor's reply to ``window`` and compare it with the plan."""
         for number, actor in enumerate(self.actors):
             reply = self._reply(number, actor)
+            for socket in reply["refusals"]:
+                self.health.refusals[socket] = self.health.refusals.get(socket, 0) + 1
             for socket, first in reply["first"].items():
                 if socket == first:
                     self._compare(window, socket, reply)
@@ -144,7 +150,8 @@ class Coordinator:
             if window.checkpoint:
                 actor.checkpoint = reply["checkpoint"]
                 actor.journal.clear()
-        self.observe(window.planned)
+        self.checked += 1
+        self.observe(window.planned, window.mark)
 
     def _compare(self, window: Window, socket: int, reply: dict[str, Any]) -> None:
         group, rank = divmod(socket, self.deployment.degree)
@@ -161,15 +168,18 @@ class Coordinator:
                     self._restart(number, actor)
                 reply = unpack(self.backend.collect(number))
                 actor.recoveries = 0
+                self.health.down.difference_update(actor.sockets)
                 return reply
             except SocketLostError:
                 lost = True
                 actor.recoveries += 1
+                self.health.down.update(actor.sockets)
                 if actor.recoveries > MAX_RECOVERIES:
                     raise
 
     def _restart(self, number: int, actor: Actor) -> None:
         """A new actor from checkpoint and journal; what is left to collect is the reply to the journal's last."""
+        self.health.restarts += 1
         self.backend.start(number, actor.sockets, actor.checkpoint)
         for message in actor.journal:
             self.backend.submit(number, message)

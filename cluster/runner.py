@@ -10,6 +10,7 @@ from cluster.backends import Backend, LocalBackend
 from cluster.config import Config
 from cluster.cycles import no_search_for_cycles
 from cluster.deploy import check_routing, deployment_of, window_of, workload_of
+from cluster.nodes.live import Live
 from cluster.nodes.node import Observe, State
 from cluster.nodes.serve import serve
 from cluster.not_served import NotServed
@@ -26,17 +27,6 @@ from node.units import PS_PER_S, show_seconds
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a run is, in virtual time (ps) and requests; ``completed``: served or turned away."""
-
-    now: int
-    completed: int
-    requests: int
-    hits: int
-    misses: int
-
-
-@dataclass(frozen=True)
 class Run:
     """What came of a run: ``columns`` of the requests served, in order of arrival, and the ``others``."""
 
@@ -50,7 +40,7 @@ class Run:
 
 
 OVERLOAD, OVERLOAD_REQUESTS = 1.05, 100  # makespan over the span of arrivals, and how many requests it takes to say
-Watch = Callable[[Progress], None]
+Watch = Callable[[State], None]
 
 
 @contextlib.contextmanager
@@ -103,24 +93,20 @@ def run(
     config: Config,
     backend: Backend,
     prepared: tuple[Deployment, Workload],
-    watch: Watch = lambda _progress: None,
+    live: Live | None = None,
     timeline_limit: int = 0,
     observe: Observe = lambda _planned: None,
 ) -> Run:
     """Run the workload on ``backend``, check every conservation law, and sum up. The backend is stopped.
 
-    ``observe`` is given the commands of each window, by group, once the sockets have done them.
+    ``live`` says who follows it while it goes on; ``observe`` is given the commands of each window, by group, once the
+    sockets have done them.
     """
     deployment, workload = prepared
     deployment.check_lengths(workload.requests)
-    count = len(workload.requests)
-
-    def watched(state: State) -> None:
-        watch(Progress(**state._asdict(), requests=count))
-
     try:
         with no_search_for_cycles():
-            found = serve(config, prepared, backend, watched, timeline_limit, observe)
+            found = serve(config, prepared, backend, live or Live(), timeline_limit, observe)
     finally:
         backend.stop()
     columns, outcomes = found.columns, found.outcomes

@@ -267,9 +267,7 @@ class Lane:
 
     def _ended_now(self, ended: Sequence[Running], now: Picoseconds) -> None:
         if ended:
-            number = self._ledger.moment(now, self._clock)
-            for one in ended:
-                self._ledger.ended[one[REQUEST]] = number
+            self._ledger.end([one[REQUEST] for one in ended], now, self._clock)
             self.completed += len(ended)
 
     def _copy(self, task: Task, now: Picoseconds) -> Picoseconds:

@@ -10,6 +10,9 @@ import numpy as np
 
 from cluster.backends import Backend
 from cluster.coordinator import Coordinator
+from cluster.metrics.board import Health
+from cluster.metrics.meter import Meter
+from cluster.metrics.reading import Reading
 from cluster.residency import Residency, Sums
 from cluster.summary import Tally, tally_of
 from cluster.timeline import Collected, Timeline
@@ -20,6 +23,7 @@ from node.lane import NEVER
 from node.planned import Planned
 from node.request import Requests
 from node.runtime.admission import Reason, TurnedAway
+from node.simulation import Mark
 from node.units import Picoseconds
 
 Observe = Callable[[dict[int, Planned]], None]
@@ -30,13 +34,14 @@ class Plan:
     """How a node is run and observed.
 
     ``window`` (ps) and ``sockets_per_actor``: the coordinator's; ``experts``: those that are shown by themselves;
-    ``events``: most of its timeline.
+    ``events``: most of its timeline; ``metered``: the experts that have metrics of their own, None without metrics.
     """
 
     window: Picoseconds
     sockets_per_actor: int
     experts: Ints
     events: int
+    metered: Ints | None = None
 
 
 @dataclass(frozen=True)
@@ -85,9 +90,17 @@ class State(NamedTuple):
     hits: int
     misses: int
 
+    @classmethod
+    def at(cls, mark: Mark) -> State:
+        """Of a node that came so far."""
+        return cls(mark.now, mark.completed + sum(mark.turned_away), sum(mark.hits), sum(mark.misses))
+
 
 class Node:
-    """Node ``number`` of equal ones, whose first ``requests`` are there; ``observe`` is given each window when done."""
+    """Node ``number`` of equal ones, whose first ``requests`` are there.
+
+    ``observe`` is given each window when it was done, and how far the node was then.
+    """
 
     def __init__(
         self,
@@ -96,7 +109,8 @@ class Node:
         requests: Requests,
         backend: Backend,
         plan: Plan,
-        observe: Observe = lambda _planned: None,
+        observe: Callable[[dict[int, Planned], State], None] = lambda _planned, _state: None,
+        health: Health | None = None,
     ) -> None:
         self.simulation = deployment.planner(requests)
         self._given = len(requests)
@@ -104,13 +118,17 @@ class Node:
         self._timeline = Timeline(deployment, plan.events, number)
         self._residency = Residency(deployment, plan.experts)
 
-        def observed(planned: dict[int, Planned]) -> None:
+        self._meter = None if plan.metered is None else Meter(deployment, self.simulation, plan.metered)
+
+        def observed(planned: dict[int, Planned], mark: Mark) -> None:
             self._timeline.observe(planned)
             self._residency.observe(planned)
-            observe(planned)
+            if self._meter is not None:
+                self._meter.observe(planned, mark)
+            observe(planned, State.at(mark))
 
         self._coordinator = Coordinator(
-            deployment, self.simulation, backend, plan.window, plan.sockets_per_actor, observed
+            deployment, self.simulation, backend, plan.window, plan.sockets_per_actor, observed, health or Health()
         )
         self._coordinator.start()
 
@@ -127,15 +145,19 @@ class Node:
     @property
     def state(self) -> State:
         """How far it is."""
-        groups = self.simulation.groups
-        hits, misses = (sum(getattr(group, what) for group in groups) for what in ("hits", "misses"))
-        return State(self.simulation.now, self._given - self.outstanding, hits, misses)
+        return State.at(self.simulation.mark())
 
     @property
     def outstanding(self) -> int:
         """Requests that it has and that have neither ended nor been turned away."""
         turned_away = sum(len(group.admission.turned_away) for group in self.simulation.groups)
         return self._given - self.simulation.completed - turned_away
+
+    def reading(self) -> Reading | None:
+        """Its metrics after the last window that was checked; None without any."""
+        if self._meter is None:
+            return None
+        return self._meter.reading(self._coordinator.checked, self._coordinator.counters)
 
     def end(self) -> Picoseconds:
         """Let it come to its end: the time of that."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,10 @@ from cluster.backends import Backend
 from cluster.config import Config
 from cluster.deploy import front_end_of, staleness_of, window_of
 from cluster.nodes.fleet import Fleet
+from cluster.nodes.live import Live
 from cluster.nodes.node import Node, Observe, Outcome, Plan, State
 from cluster.requests_table import columns_of
-from cluster.residency import most_asked
+from cluster.residency import SHOWN, most_asked
 from cluster.workload import Workload
 from node.deployment import Deployment
 from node.events import Ints
@@ -39,7 +40,7 @@ def serve(
     config: Config,
     prepared: tuple[Deployment, Workload],
     backend: Backend,
-    watch: Callable[[State], None],
+    live: Live,
     timeline_limit: int,
     observe: Observe,
 ) -> Served:
@@ -48,12 +49,17 @@ def serve(
     nodes, per_actor = config.routing.nodes, config.cluster.sockets_per_actor
     if per_actor is None:
         per_actor = 1 if config.cluster.backend == "ray" and nodes == 1 else deployment.machine.sockets
-    plan = Plan(window_of(config), per_actor, most_asked(workload.requests.expert), timeline_limit // nodes)
+    window, paced = window_of(config), live.pace.window()
+    if paced is not None and config.cluster.window == "auto":
+        window = paced
+    shown = most_asked(workload.requests.expert, SHOWN)
+    plan = Plan(window, per_actor, shown, timeline_limit // nodes, live.metered)
     if nodes == 1:
-        return _alone(deployment, workload.requests, backend, plan, watch, observe)
+        return _alone(deployment, workload.requests, backend, plan, live, observe)
     workers = min(config.cluster.node_workers or backend.places(deployment.machine.sockets), nodes)
-    fleet = Fleet(deployment, nodes, backend, workers, plan, watch)
-    return _together(workload.requests, *fleet.run(workload.requests, front_end_of(config), staleness_of(config)))
+    fleet = Fleet(deployment, nodes, backend, workers, plan, live)
+    looks_every = staleness_of(config) or paced
+    return _together(workload.requests, *fleet.run(workload.requests, front_end_of(config), looks_every))
 
 
 def _alone(
@@ -61,14 +67,17 @@ def _alone(
     requests: Requests,
     backend: Backend,
     plan: Plan,
-    watch: Callable[[State], None],
+    live: Live,
     observe: Observe,
 ) -> Served:
-    def observed(planned: dict[int, Planned]) -> None:
+    def observed(planned: dict[int, Planned], state: State) -> None:
         observe(planned)
-        watch(node.state)
+        live.pace.hold(state.now)
+        if (reading := node.reading()) is not None:
+            live.post(0, reading)
+        live.watch(state)
 
-    node = Node(0, deployment, requests, backend, plan, observed)
+    node = Node(0, deployment, requests, backend, plan, observed, live.health)
     found = node.outcome(node.end())
     return Served(columns_of(requests.where(found.served), found.columns), found.turned_away, [found])
 

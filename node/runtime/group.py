@@ -55,7 +55,19 @@ class Group(Queues):
         self.batch_left = 0
         self.steps = 0  # of decode, since the beginning
         self._offsets = 0  # of the running batch, in all
-        self.hits = self.misses = self.late = 0  # requests; a miss waits for a copy, of late ones begun before
+        # requests by expert; a miss waits for a copy, of ``late`` ones begun before
+        self.hits_of, self.misses_of = ([0] * len(settings.sizes) for _ in range(2))
+        self.late = 0
+
+    @property
+    def hits(self) -> int:
+        """Requests that found their expert in HBM."""
+        return sum(self.hits_of)
+
+    @property
+    def misses(self) -> int:
+        """Requests that waited for a copy."""
+        return sum(self.misses_of)
 
     def next(self, now: Picoseconds) -> Decision:
         """What the scheduler wants."""
@@ -199,9 +211,9 @@ class Group(Queues):
         self.batch_left -= len(who)
         self.members += len(who)
         miss = not self.cache.resident(expert)
-        self.misses += miss
+        self.misses_of[expert] += miss
         self.late += expert == self.cache.copying
-        self.hits += len(who) - miss
+        self.hits_of[expert] += len(who) - miss
         self.active, self.routed = expert, False
         overhead = settings.call_overhead
         calls = len(who) if overhead == "per_request" else int(serve.opens_batch and overhead == "per_batch")

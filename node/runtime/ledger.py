@@ -7,6 +7,7 @@ in. Every picosecond from a request's arrival to its end is charged to exactly o
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +24,13 @@ class Ledger:
     """Notes of requests, by their places in the workload; of ``count`` at first.
 
     ``routed``, ``served``, ``ended``: of each request the number of the router's run, of the task that began it and of
-    the moment at which it ended. A group's decode clock is the time that it has spent in decode steps so far;
-    ``missed``: by request how much of it passed while it had to make room.
+    the moment at which it ended; ``order``: those that have ended, as they did. A group's decode clock is the time that
+    it has spent in decode steps so far; ``missed``: by request how much of it passed while it had to make room.
     """
 
     def __init__(self, count: int = 0) -> None:
         self.routed, self.served, self.ended = (array("q", bytes(8 * count)) for _ in range(3))
+        self.order = array("q")
         self.missed: dict[int, Picoseconds] = {}
         self._runs = array("q")  # of the router: start, end of the call, end
         self._tasks = array("q")  # group, start, end of the copy, of the calls, of the prefill, decode clock then
@@ -49,19 +51,23 @@ class Ledger:
         self._tasks.extend(noted)
         return len(self._tasks) // 6 - 1
 
-    def moment(self, time: Picoseconds, clock: Picoseconds) -> int:
-        """Note a moment at which requests end; its number."""
+    def end(self, requests: Sequence[int], time: Picoseconds, clock: Picoseconds) -> None:
+        """Note that ``requests`` end, and the decode clock of their group then."""
+        number, ended = len(self._moments) // 2, self.ended
         self._moments.extend((time, clock))
-        return len(self._moments) // 2 - 1
+        for request in requests:
+            ended[request] = number
+        self.order.extend(requests)
 
     def columns(self, requests: Requests, served: Ints, *, routed: bool) -> dict[str, Ints]:
-        """Of every request: its ``group``, all ``CHARGES``, ``e2e`` and ``ttft``, in ps; all must have ended.
+        """Of ``requests``: the ``group`` of each, all ``CHARGES``, ``e2e`` and ``ttft``, in ps; all must have ended.
 
-        ``served``: the places of ``requests`` in the workload; ``routed``: whether the router ran for them. Raises
+        ``served``: their places in the workload, in order; ``routed``: whether the router ran for them. Raises
         ``InvariantError`` where charges do not add up.
         """
+        # views of what may still grow: none of them must outlive the call
         runs, tasks, moments = (
-            np.array(noted, dtype=np.int64).reshape(-1, width).T
+            np.frombuffer(noted, dtype=np.int64).reshape(-1, width).T
             for noted, width in ((self._runs, 3), (self._tasks, 6), (self._moments, 2))
         )
         group, start, copied, called, first, clock = tasks[:, np.frombuffer(self.served, dtype=np.int64)[served]]
@@ -69,7 +75,8 @@ class Ledger:
         arrival, decode = requests.arrival, clock_at_end - clock
         if self.missed:
             away = np.array(list(self.missed.items()), dtype=np.int64).T
-            decode[np.searchsorted(served, away[0])] -= away[1]
+            here = np.isin(away[0], served)
+            decode[np.searchsorted(served, away[0, here])] -= away[1, here]
         charges = {
             "queue": start - arrival,
             "switch": copied - start,

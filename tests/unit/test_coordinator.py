@@ -87,7 +87,7 @@ def coordinate() -> Iterator[Callable[..., tuple[Coordinator, list[int]]]]:
         lengths: list[int] = []
         made = Coordinator(
             deployment, simulation, backend, window_of(settings), 1,
-            lambda _planned: lengths.append(len(made.actors[3].journal)),
+            lambda _planned, _mark: lengths.append(len(made.actors[3].journal)),
         )  # fmt: skip
         return made, lengths
 
@@ -186,7 +186,7 @@ def test_checkpoints_are_asked_for_every_sixteenth_window_and_do_not_grow(coordi
     backend = MortalBackend()
     coordinator, _ = coordinate(backend, config(workload__requests=200, experts__count=5))
     sizes = []
-    coordinator.observe = lambda _planned: sizes.append(len(coordinator.actors[0].checkpoint or b""))
+    coordinator.observe = lambda _planned, _mark: sizes.append(len(coordinator.actors[0].checkpoint or b""))
     coordinator.run()
     asked = [unpack(given)["checkpoint"] for (operation, actor, _), given in backend.log
              if (operation, actor) == ("submit", 0)]  # fmt: skip
