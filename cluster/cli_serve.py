@@ -69,7 +69,7 @@ def run(
             told = notes(result, config.workload.over_context)
             _write_run(folder.temporary, result, requests_format)
             write_text(folder.temporary / "report.html", run_page(config, result, told))
-            write_json(folder.temporary / "run.json", _run_record(config, time.time() - started))
+            write_json(folder.temporary / "run.json", _run_record(config, result, time.time() - started))
         show_run.run_table(OUT, result)
         _tell(told)
         OUT.print(f"\nwritten to {folder.final}")
@@ -84,7 +84,7 @@ def _write_run(folder: Path, result: Run, requests_format: str) -> None:
     result.timeline.write(folder / "timeline.json")
 
 
-def _run_record(config: Config, wall_s: float) -> dict[str, object]:
+def _run_record(config: Config, result: Run, wall_s: float) -> dict[str, object]:
     packages = ("samba-coe", "ray", "numpy", "msgpack", "pyarrow")
     tree = {key: value for key, value in asdict(config).items() if key != "explicit"}
     return {
@@ -92,6 +92,8 @@ def _run_record(config: Config, wall_s: float) -> dict[str, object]:
         "config": tree,
         "seed": config.seed,
         "wall_s": round(wall_s, 3),
+        "windows": result.windows,
+        "restarts": result.restarts,
         "command": sys.argv,
     }
 

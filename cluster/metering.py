@@ -40,7 +40,7 @@ def board_of(config: Config, prepared: tuple[Deployment, Workload], run: str, ex
         promised=[service.ttft is not None or service.e2e is not None for service in services],
         held=list(_held(config, deployment)),
     )
-    return Board(facts, Health(), pace.factor, pace.wall_s, lambda: pace.lag_s)
+    return Board(facts, Health(), pace.factor, pace.wall_s, lambda: pace.lag_s, lambda: pace.passed)
 
 
 def live_of(board: Board, pace: Pace) -> Live:

@@ -30,12 +30,16 @@ def factor_of(text: str) -> float | None:
 
 @dataclass
 class Pace:
-    """``factor``: see ``factor_of``. ``lag_s``: by how much the run is late, in wall time."""
+    """``factor``: see ``factor_of``. ``lag_s``: by how much the run is late, in wall time.
+
+    ``passed``: the virtual time that it has waited for so far.
+    """
 
     factor: float | None = None
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     lag_s: float = 0.0
+    passed: Picoseconds = 0
     _began: float = field(init=False)
     _ended: float | None = field(init=False, default=None)
 
@@ -65,5 +69,6 @@ class Pace:
         due = self._began + now / PS_PER_S / self.factor
         while (left := due - self.clock()) > 0:
             self.lag_s = 0.0
+            self.passed = max(self.passed, now - round(left * self.factor * PS_PER_S))
             self.sleep(min(left, AT_ONCE_S))
-        self.lag_s = max(0.0, self.clock() - due)
+        self.passed, self.lag_s = max(self.passed, now), max(0.0, self.clock() - due)

@@ -28,7 +28,10 @@ from node.units import PS_PER_S, show_seconds
 
 @dataclass(frozen=True)
 class Run:
-    """What came of a run: ``columns`` of the requests served, in order of arrival, and the ``others``."""
+    """What came of a run: ``columns`` of the requests served, in order of arrival, and the ``others``.
+
+    It was done in so many ``windows``, of all nodes, with so many ``restarts`` of actors.
+    """
 
     deployment: Deployment
     workload: Workload
@@ -37,6 +40,8 @@ class Run:
     others: NotServed
     timeline: Collected
     residents: Residents
+    windows: int
+    restarts: int
 
 
 OVERLOAD, OVERLOAD_REQUESTS = 1.05, 100  # makespan over the span of arrivals, and how many requests it takes to say
@@ -104,9 +109,10 @@ def run(
     """
     deployment, workload = prepared
     deployment.check_lengths(workload.requests)
+    live = live or Live()
     try:
         with no_search_for_cycles():
-            found = serve(config, prepared, backend, live or Live(), timeline_limit, observe)
+            found = serve(config, prepared, backend, live, timeline_limit, observe)
     finally:
         backend.stop()
     columns, outcomes = found.columns, found.outcomes
@@ -123,6 +129,8 @@ def run(
         others,
         together([one.timeline for one in outcomes]),
         joined([one.residents for one in outcomes]).residents(),
+        sum(one.windows for one in outcomes),
+        live.health.restarts,
     )
 
 

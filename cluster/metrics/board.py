@@ -9,6 +9,7 @@ from typing import NamedTuple
 from cluster.metrics.reading import Reading
 from node.events import Ints
 from node.spec import Machine
+from node.units import Picoseconds
 
 
 class Held(NamedTuple):
@@ -57,7 +58,8 @@ class Health:
 class Board:
     """``facts``, the ``health`` of a run that goes on, and the last ``readings`` by node.
 
-    ``wall_s`` and ``lag_s`` say how long it has been going on, and by how much it is late.
+    ``wall_s`` and ``lag_s`` say how long it has been going on, and by how much it is late; ``passed`` to what virtual
+    time it has waited, where it is held to a pace.
     """
 
     facts: Facts
@@ -65,5 +67,6 @@ class Board:
     pace: float | None
     wall_s: Callable[[], float]
     lag_s: Callable[[], float]
+    passed: Callable[[], Picoseconds]
     readings: dict[int, Reading] = field(default_factory=dict)
     running: bool = True

@@ -24,7 +24,7 @@ LATENCIES = ("ttft", "tpot", "e2e", "queue", "switch")  # a histogram each, of r
 FAMILIES: dict[str, Family] = {
     "coe_run": Family("gauge", ("machine", "backend", "version"), "1: what is run, by its labels"),
     "coe_run_requests": Family("gauge", (), "Requests of the whole workload, refused ones left out"),
-    "coe_virtual_time_seconds": Family("gauge", ("node",), "Virtual time that the node has come to"),
+    "coe_virtual_time_seconds": Family("counter", ("node",), "Virtual time that the node has come to"),
     "coe_socket_up": Family(
         "gauge", SOCKET, "1 where the socket's actor answers, 0 from when it is lost until it is back"
     ),

@@ -90,7 +90,6 @@ def _promises(facts: Facts, reading: Reading) -> Iterator[Sample]:
 
 
 OF_NODE: dict[str, Callable[[Facts, Reading], Samples]] = {
-    "coe_virtual_time_seconds": lambda _facts, reading: one(reading.now / PS_PER_S),
     **{f"coe_expert_{what}": _experts(what) for what in OF_EXPERTS},
     "coe_experts": lambda _facts, reading: by(("hbm", "ddr"), reading.held),
     "coe_activation_seconds": lambda _facts, reading: one(reading.activation_ps / PS_PER_S),

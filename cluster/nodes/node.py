@@ -48,7 +48,7 @@ class Plan:
 class Outcome:
     """What came of a node's run: numbers of those who were ``served``, and who was not; ``columns`` of the former.
 
-    ``counters`` are by socket, ``tally`` by group.
+    ``counters`` are by socket, ``tally`` by group; it was done in so many ``windows``.
     """
 
     served: Ints
@@ -58,6 +58,7 @@ class Outcome:
     tally: Tally
     residents: Sums
     timeline: Collected
+    windows: int
 
     def as_message(self) -> dict[str, Any]:
         """For the wire."""
@@ -178,4 +179,5 @@ class Node:
             tally=tally_of(self._deployment, self.simulation),
             residents=self._residency.sums(makespan),
             timeline=self._timeline.collected(),
+            windows=self._coordinator.checked,
         )
