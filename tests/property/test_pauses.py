@@ -73,15 +73,14 @@ LIVES: tuple[Settings, ...] = (
 
 
 class Workers(LocalBackend):
-    """As if there were so many CPUs."""
+    """As if there were room for so many."""
 
-    def __init__(self, cpus: int) -> None:
+    def __init__(self, workers: int) -> None:
         super().__init__()
-        self._cpus = cpus
+        self._workers = workers
 
-    @property
-    def cpus(self) -> int:
-        return self._cpus
+    def places(self, _sockets: int) -> int:
+        return self._workers
 
 
 class Aside(Exception):  # noqa: N818  nothing is wrong
