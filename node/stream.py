@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import itemgetter
+from struct import Struct
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,9 @@ from node.units import Bytes, Picoseconds
 _END = len(COLUMNS)
 _WIDE = _END + 1  # a command, and when it is planned to be complete
 _NO_RUN = (0,) * (_END - ROW["source"])
+_STEPS = ROW["steps"]
+_HBM, _COPY = int(Tier.HBM), int(Kind.COPY)
+_packed = Struct(f"={_WIDE}q").pack  # a third of the time that an array takes
 Perform = Callable[[Command, Sequence[Serving]], Performed]
 
 
@@ -41,9 +44,10 @@ class Stream:
     def __init__(self, group: int, perform: Perform | None = None) -> None:
         self.group, self.perform = group, perform
         self.next = self.taken = 0  # commands so far, and how many of them were handed out
-        self._rows = array("q")
+        self._rows = bytearray()
         self._ranges: list[tuple[int, int, Picoseconds, Sequence[Range]]] = []  # first command, kind, time, which
-        self._under_way: int | None = None  # where the row of the run begins
+        self._run: tuple[int, ...] | None = None  # under way
+        self._before_run = 0  # bytes of rows
 
     def ranges(self, kind: int, now: Picoseconds, held: Sequence[Range]) -> None:
         """ALLOCATE or FREE of KV ranges in HBM; ``held`` is kept until it is handed out."""
@@ -84,35 +88,37 @@ class Stream:
         ``weights``: symbol, address, program; ``step``: the fields from tokens on; ``image``: its symbol, or 0.
         """
         symbol, address, program = weights
-        self._under_way = len(self._rows)
-        self._rows.extend((self.next, self.group, kind, now, Tier.HBM, symbol, address, 0, image, program, *step, now))
+        self._before_run = len(self._rows)
+        self._run = (self.next, self.group, kind, now, _HBM, symbol, address, 0, image, program, *step)
         self.next += 1
 
     def ran(self, steps: int, end: Picoseconds) -> None:
         """The run under way is over, after ``steps``."""
-        row = self._under_way
-        assert row is not None
-        self._rows[row + ROW["steps"]], self._rows[row + _END] = steps, end
-        self._under_way = None
+        run = self._run
+        assert run is not None
+        self._rows += _packed(*run[:_STEPS], steps, end)
+        self._run = None
 
     def under_way(self) -> Command:
         """The run under way."""
-        return Command(*self._rows[-_WIDE:-1])
+        assert self._run is not None
+        return Command(*self._run)
 
     def _note(self, row: tuple[int, ...]) -> None:
-        self._rows.extend(row)
+        self._rows += _packed(*row)
         self.next += 1
         if self.perform is not None:
             self.perform(Command(*row[:-1]), ())
 
     def take(self) -> Plan:
         """The commands that will not change any more, in order, each once."""
-        first, row = self.taken, self._under_way
-        upto = self.next if row is None else self._rows[row]
+        first, rows, upto = self.taken, self._rows, self.next
+        if self._run is None:
+            self._rows = bytearray()
+        else:
+            rows, self._rows = rows[: self._before_run], rows[self._before_run :]
+            upto, self._before_run = self._run[0], 0
         self.taken = upto
-        rows = self._rows if row is None else self._rows[:row]
-        self._rows = array("q") if row is None else self._rows[row:]
-        self._under_way = None if row is None else 0
         wide = np.frombuffer(rows, dtype=np.int64).reshape(-1, _WIDE).T
         table = np.zeros((_WIDE, upto - first), dtype=np.int64)
         table[:, wide[0] - first] = wide

@@ -124,11 +124,12 @@ class GroupDecode:
 
     def cost(self, program: int, sequences: int, hbm_share: float = 1.0) -> DecodeCost:
         """The cost of decode steps of so many sequences: each takes as long as on its slowest member."""
-        key = (program, sequences, hbm_share)
-        if key not in self._costs:
+        known = self._costs.get((program, sequences, hbm_share))
+        if known is None:
             members = [programs[program].decode(sequences, hbm_share) for programs in self._programs]
-            self._costs[key] = members[0] if len(members) == 1 else slowest(members)
-        return self._costs[key]
+            known = members[0] if len(members) == 1 else slowest(members)
+            self._costs[program, sequences, hbm_share] = known
+        return known
 
     def run(self, command: Command, copies: Sequence[Copying]) -> Run:
         """A DECODE beside ``copies``; what it takes beside them is worked out where there are any."""

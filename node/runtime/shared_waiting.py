@@ -30,6 +30,11 @@ class SharedWaiting(Waiting):
         for other in self.beside.get(expert, ()):
             other._joined(expert, queue, key)
 
+    def extend(self, wishes: Iterable[tuple[int, int]]) -> None:
+        """See ``Waiting``."""
+        for expert, key in wishes:
+            self.add(expert, key)
+
     def _left(self, expert: int, queue: deque[int], count: int) -> None:
         """See ``Waiting``."""
         super()._left(expert, queue, count)

@@ -67,6 +67,17 @@ class Waiting:
                 heappush(self._by_age, (key, expert))
         heappush(self._by_wish, self._wish(expert, queue))
 
+    def extend(self, wishes: Iterable[tuple[int, int]]) -> None:
+        """``add`` for each expert and key."""
+        queues, batch = self.queues, self._batch
+        for expert, key in wishes:
+            queue = queues.get(expert)
+            if queue is not None and len(queue) >= batch and key > queue[-1]:  # which no heap can tell
+                queue.append(key)
+                self.count += 1
+            else:
+                self.add(expert, key)
+
     def take(self, expert: int, count: int) -> None:
         """The first ``count`` who wait for ``expert`` wait no more."""
         queue = self.queues[expert]
@@ -104,6 +115,11 @@ class Waiting:
 
     def oldest(self, without: Container[int] = ()) -> int | None:
         """The expert that the first of all waits for, those ``without`` left out; None where nobody waits."""
+        if self._by_age:
+            key, expert = self._by_age[0]
+            queue = self.queues.get(expert)
+            if queue is not None and queue[0] == key and expert not in without:
+                return expert
         return self._first(self._by_age, lambda expert, queue: (queue[0], expert), without)
 
     def most_wanted(self, without: Container[int] = ()) -> int | None:
