@@ -58,7 +58,7 @@ class Lane:
         self._began: Picoseconds = 0  # the stage
         self._steps = 0  # of the run under way
         self._ended: Collection[int] = ()  # whose answers ended with their first token
-        self._cut = False
+        self._fixed = False  # whatever comes, the decode run under way ends as it is planned now
         self._clock: Picoseconds = 0  # of decode
         self._stopped_until: Picoseconds = 0
 
@@ -92,7 +92,7 @@ class Lane:
         """When something happens next that may matter to a decision, and whether it is an arrival."""
         rest = self._rest_at if self._rest_at < self._copy_at else self._copy_at
         if self._arrival_at <= rest and (
-            self._task is None or (self._stage == DECODE and not self._cut) or self._overlapping is not None
+            self._task is None or (self._stage == DECODE and not self._fixed) or self._overlapping is not None
         ):
             return self._arrival_at, ARRIVAL
         return rest, COMPLETION
@@ -125,8 +125,8 @@ class Lane:
         """Start something if idle; end a decode run early if there is something better to do."""
         if self._task is None:
             self._decide(now)
-        elif self._stage == DECODE and not self._cut and not isinstance(self.group.next(now), Decode):
-            self._cut = True
+        elif self._stage == DECODE and not self._fixed and not isinstance(self.group.next(now), Decode):
+            self._fixed = True
             self._rest_at, self._steps = self.sockets.cut(now)
         if self._overlapping is not None:
             self._prefetch(now)
@@ -194,6 +194,7 @@ class Lane:
             return end
         expert = task.expert
         step = group.decode_step(task) if stage == DECODE else group.router_step(task)
+        self._fixed = group.settled
         weights = (expert, group.memory.use(expert, now, 0), self._programs[expert])
         group.stream.run(Kind.DECODE, now, weights, step, group.image)
         if stage == ROUTER_DECODE:
@@ -263,7 +264,6 @@ class Lane:
             return
         if stage == DECODE:
             self._clock += now - self._began
-            self._cut = False
             ended = group.stepped(self._steps, now)
         else:
             number = ledger.task((group.layout.group, task.started, task.copied, task.called, now, self._clock))

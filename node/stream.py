@@ -96,7 +96,9 @@ class Stream:
         """The run under way is over, after ``steps``."""
         run = self._run
         assert run is not None
-        self._rows += _packed(*run[:_STEPS], steps, end)
+        if steps != run[_STEPS]:
+            run = (*run[:_STEPS], steps)
+        self._rows += _packed(*run, end)
         self._run = None
 
     def under_way(self) -> Command:

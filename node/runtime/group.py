@@ -51,6 +51,7 @@ class Group(Queues):
         self.image = 0  # of the run that begins; see ``node.runtime.programs``
         self.active: int | None = None
         self.routed = False
+        self._open = settings.router is None and settings.queue_limit is None and not settings.shed_late
         self.stopped = False  # nobody begins anything new
         self.batch_left = 0
         self.steps = 0  # of decode, since the beginning
@@ -75,6 +76,11 @@ class Group(Queues):
             raise InvariantError(f"group {self.layout.group} is idle at {now:,} ps with requests waiting")
         return None if copying else until
 
+    @property
+    def settled(self) -> bool:
+        """Whether nobody who comes can change what is next while the running batch decodes, nor is turned away then."""
+        return self._open and self.members >= self.batch
+
     def decide(self, now: Picoseconds) -> Task | None:
         """Begin what the scheduler wants; where KV cache has no room for it, the running batch goes on instead."""
         self._turn_away(now)
@@ -94,7 +100,8 @@ class Group(Queues):
         """The running batch goes on."""
         if not self.running:
             raise InvariantError(f"group {self.layout.group}: no KV cache for anybody, and nobody to wait for")
-        return decode_task(self._known.expert[self.running[0][REQUEST]])
+        assert self.active is not None
+        return decode_task(self.active)
 
     def give(self, expert: int, times: tuple[Picoseconds, Picoseconds, Picoseconds]) -> None:
         """An expert moves to another group: leaves HBM now, and is sent from one time to another."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Container, Iterable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 
 Entry = tuple[int, ...]  # what it is sorted by, then the expert
+_MOST_STALE = 4  # entries of a heap for each queue, before those are dropped that no longer say how things are
+_FEW = 64
 
 
 def put(queue: deque[int], key: int) -> None:
@@ -97,10 +99,23 @@ class Waiting:
         """So many left a queue."""
         self.count -= count
         if queue:
-            heappush(self._by_age, (queue[0], expert))
-            heappush(self._by_wish, self._wish(expert, queue))
+            by_age, by_wish = self._by_age, self._by_wish
+            (heapreplace if by_age and by_age[0][-1] == expert else heappush)(by_age, (queue[0], expert))
+            wish = self._wish(expert, queue)
+            (heapreplace if by_wish and by_wish[0][-1] == expert else heappush)(by_wish, wish)
+            self._tidy()
         else:
             del self.queues[expert]
+
+    def _tidy(self) -> None:
+        """Nobody may look at a heap for long: keep it as small as there are queues."""
+        most = _MOST_STALE * len(self.queues) + _FEW
+        if len(self._by_age) > most:
+            self._by_age = [(queue[0], expert) for expert, queue in self.queues.items()]
+            heapify(self._by_age)
+        if len(self._by_wish) > most:
+            self._by_wish = [self._wish(expert, queue) for expert, queue in self.queues.items()]
+            heapify(self._by_wish)
 
     def changed(self, expert: int, *, resident: bool) -> None:
         """``expert`` came to HBM, or left it."""
