@@ -53,11 +53,8 @@ class Admission:
             for request in requests:
                 heappush(self._waiting, (self._deadline[request], request))
 
-    def overdue(self, now: Picoseconds) -> Iterable[int]:
+    def overdue(self, now: Picoseconds) -> Iterator[int]:
         """Those who were expected, and whose first token was due before ``now``, each once."""
-        return self._overdue(now) if self._waiting else ()
-
-    def _overdue(self, now: Picoseconds) -> Iterator[int]:
         while self._waiting and self._waiting[0][0] < now:
             yield heappop(self._waiting)[1]
 

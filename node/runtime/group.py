@@ -7,6 +7,7 @@ is over. Requests are numbers, their places in the workload; those who wait are 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from operator import itemgetter
@@ -36,6 +37,11 @@ KV: Final = 3
 class Group(Queues):
     """A group of sockets. Those whom it is told to ``expect`` reach it by themselves, others are handed over to it."""
 
+    # of the groups that have them, see ``node.runtime.continuous`` and ``node.runtime.programs``; not of each: Python
+    # is quickest with objects of no more than 30 attributes
+    preemptions = recomputed = swapped = 0
+    image = 0  # of the run that begins
+
     def __init__(self, layout: Layout, settings: Settings, known: Known, perform: Perform | None = None) -> None:
         super().__init__(layout, settings, known)
         self.since, self.fairness, self.batch = known.order.since, settings.fairness, settings.batch
@@ -44,11 +50,8 @@ class Group(Queues):
         self.cache = self.memory.cache
         self.stays = Stays(settings.stay, self.cache, self.waiting, known.order.since)
         self.blocked = self.stays.blocked  # the experts that cannot come to HBM at a time
-        self.activations = self.memory.activations  # by expert
         self.running: list[Running] = []  # in the order in which they end
         self.members = 0  # of the batch
-        self.preemptions = self.recomputed = self.swapped = 0  # see ``node.runtime.continuous``
-        self.image = 0  # of the run that begins; see ``node.runtime.programs``
         self.active: int | None = None
         self.routed = False
         self._open = settings.router is None and settings.queue_limit is None and not settings.shed_late
@@ -60,7 +63,8 @@ class Group(Queues):
 
     def next(self, now: Picoseconds) -> Decision:
         """What the scheduler wants."""
-        self._turn_away(now)
+        if self.settings.shed_late:
+            self._turn_away(now)
         return DECODE if self.stopped else self.settings.scheduler(self, now)
 
     def held_up(self, now: Picoseconds) -> Picoseconds | None:
@@ -77,13 +81,19 @@ class Group(Queues):
         return None if copying else until
 
     @property
+    def activations(self) -> Counter[int]:
+        """Copies by expert."""
+        return self.memory.activations
+
+    @property
     def settled(self) -> bool:
         """Whether nobody who comes can change what is next while the running batch decodes, nor is turned away then."""
         return self._open and self.members >= self.batch
 
     def decide(self, now: Picoseconds) -> Task | None:
         """Begin what the scheduler wants; where KV cache has no room for it, the running batch goes on instead."""
-        self._turn_away(now)
+        if self.settings.shed_late:
+            self._turn_away(now)
         if self.batch_left:
             self.batch_left = min(self.batch_left, self.waiting.count)  # another group may have taken some of them
         decision = DECODE if self.stopped else self.settings.scheduler(self, now)
@@ -226,8 +236,7 @@ class Group(Queues):
 
     def _reserve_for_router(self, router: int, lengths: Sequence[int], now: Picoseconds) -> list[Range]:
         """KV cache for sequences of these lengths: one range for all, none where there is no room."""
-        size = self.settings.sizes[router]
-        return self.memory.kv.reserve((sum([size.kv_bytes(length) for length in lengths]),), now)
+        return self.memory.kv.reserve((self.settings.sizes[router].kv_bytes(lengths),), now)
 
     def release(self, held: Sequence[Range], now: Picoseconds) -> None:
         """The router is done with KV cache."""

@@ -102,8 +102,7 @@ class Queues:
             return
         admitted = self._admit(newcomers)
         self.admission.expect(admitted)
-        for key in self._known.order.keys(admitted):
-            put(self._unrouted, key)
+        put(self._unrouted, self._known.order.keys(admitted))
 
     def _admit(self, newcomers: Sequence[int]) -> Sequence[int]:
         admitted = self.admission.admit(newcomers, len(self._unrouted) + self.waiting.count)

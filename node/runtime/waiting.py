@@ -16,12 +16,13 @@ _MOST_STALE = 4  # entries of a heap for each queue, before those are dropped th
 _FEW = 64
 
 
-def put(queue: deque[int], key: int) -> None:
-    """Put a key into a queue of them, where it belongs."""
-    if not queue or key > queue[-1]:
-        queue.append(key)
-    else:
-        insort(queue, key)
+def put(queue: deque[int], keys: Iterable[int]) -> None:
+    """Put keys into a queue of them, each where it belongs."""
+    for key in keys:
+        if not queue or key > queue[-1]:
+            queue.append(key)
+        else:
+            insort(queue, key)
 
 
 def drop(queue: deque[int], key: int) -> bool:
