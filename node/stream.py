@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import chain
-from operator import itemgetter
 from struct import Struct
 from typing import NamedTuple
 
@@ -19,7 +17,7 @@ _WIDE = _END + 1  # a command, and when it is planned to be complete
 _NO_RUN = (0,) * (_END - ROW["source"])
 _STEPS = ROW["steps"]
 _HBM, _COPY = int(Tier.HBM), int(Kind.COPY)
-_packed = Struct(f"={_WIDE}q").pack  # a third of the time that an array takes
+_packed, _batch = (Struct(f"={width}q").pack for width in (_WIDE, 4))  # a third of the time that an array takes
 Perform = Callable[[Command, Sequence[Serving]], Performed]
 
 
@@ -45,17 +43,20 @@ class Stream:
         self.group, self.perform = group, perform
         self.next = self.taken = 0  # commands so far, and how many of them were handed out
         self._rows = bytearray()
-        self._ranges: list[tuple[int, int, Picoseconds, Sequence[Range]]] = []  # first command, kind, time, which
+        # of KV ranges that begin or end together: first command, kind, time, how many, and which
+        self._batches, self._ranges = bytearray(), list[Sequence[Range]]()
         self._run: tuple[int, ...] | None = None  # under way
         self._before_run = 0  # bytes of rows
 
     def ranges(self, kind: int, now: Picoseconds, held: Sequence[Range]) -> None:
         """ALLOCATE or FREE of KV ranges in HBM; ``held`` is kept until it is handed out."""
-        self._ranges.append((self.next, kind, now, held))
+        count = len(held)
+        self._batches += _batch(self.next, kind, now, count)
+        self._ranges.append(held)
         if self.perform is not None:
             for number, one in enumerate(held, self.next):
                 self.perform(Command(number, self.group, kind, now, Tier.HBM, *one), ())
-        self.next += len(held)
+        self.next += count
 
     def memory(self, kind: Kind, now: Picoseconds, tier: Tier, symbol: int, address: int, size: Bytes) -> None:
         """ALLOCATE, LOAD or FREE of weights."""
@@ -129,12 +130,11 @@ class Stream:
 
     def _fill(self, table: Ints, first: int, upto: int) -> None:
         """Put the KV ranges before command ``upto`` into the table of the commands from ``first`` on."""
-        count = bisect_left(self._ranges, upto, key=itemgetter(0))
-        batches, self._ranges = self._ranges[:count], self._ranges[count:]
-        sizes = np.array([len(held) for *_, held in batches], dtype=np.int64)
-        begun, kind, now = np.array([batch[:3] for batch in batches], dtype=np.int64).reshape(-1, 3).T
+        batches = np.frombuffer(self._batches, dtype=np.int64).reshape(-1, 4)
+        count = int(np.searchsorted(batches[:, 0], upto))
+        begun, kind, now, sizes = batches[:count].T
         total = int(sizes.sum())
-        flat = chain.from_iterable(chain.from_iterable(held for *_, held in batches))
+        flat = chain.from_iterable(chain.from_iterable(self._ranges[:count]))
         ranges = np.fromiter(flat, dtype=np.int64, count=3 * total).reshape(-1, 3).T
         # within a batch one after another: from where it begins, less those of the batches before it
         at = np.repeat(begun - first - (np.cumsum(sizes) - sizes), sizes) + np.arange(total)
@@ -142,3 +142,4 @@ class Stream:
         table[[[ROW["symbol"]], [ROW["address"]], [ROW["size"]]], at] = ranges
         table[ROW["sequence"]], table[ROW["group"]] = np.arange(first, upto), self.group
         table[ROW["tier"], at] = Tier.HBM
+        self._batches, self._ranges = bytearray(batches[count:].tobytes()), self._ranges[count:]

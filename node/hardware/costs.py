@@ -100,15 +100,15 @@ class Costs:
         if shapes:
             taken = [self._prefill(shape) for shape in shapes]
             times[prefills], links[prefills] = np.array(taken, dtype=np.int64).T
-        decodes = kind == Kind.DECODE
-        for of_program in np.unique(program[decodes]).tolist():
-            of_it = decodes & (program == of_program)
-            for of_batch in np.unique(batch[of_it]).tolist():
-                chosen = of_it & (batch == of_batch)
-                cost = self.programs[of_program].decode(of_batch)
-                context, growth = columns[ROW["context"], chosen], columns[ROW["growth"], chosen]
-                times[chosen] = cost.runs_ps(context, growth, steps[chosen])
-                links[chosen] = steps[chosen] * cost.link_ps
+        decodes = np.flatnonzero(kind == Kind.DECODE)
+        while len(decodes):
+            one = decodes[0]
+            same = (program[decodes] == program[one]) & (batch[decodes] == batch[one])
+            chosen, decodes = decodes[same], decodes[~same]
+            cost = self.programs[program[one]].decode(int(batch[one]))
+            context, growth = columns[ROW["context"], chosen], columns[ROW["growth"], chosen]
+            times[chosen] = cost.runs_ps(context, growth, steps[chosen])
+            links[chosen] = steps[chosen] * cost.link_ps
         return times, links
 
 
