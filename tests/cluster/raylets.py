@@ -20,8 +20,10 @@ import ray
 from ray.cluster_utils import Cluster
 
 from cluster.config_file import read_config
+from cluster.nodes.live import Live
+from cluster.nodes.node import State
 from cluster.ray_backend import RayBackend
-from cluster.runner import Progress, prepare, run
+from cluster.runner import prepare, run
 from node.errors import InputError
 from tests.written import hashes_of
 
@@ -125,17 +127,17 @@ def _serve(
     other = _Other.options(resources={"socket": others}).remote()  # type: ignore[attr-defined]
     ray.get(other.pid.remote())
     backend, left = Seen(time_limit_s), [] if lost is None else [lost]
+    config = read_config(None, settings.items())
 
-    def strike(state: Progress) -> None:
-        if left and state.completed > state.requests // 3:
+    def strike(state: State) -> None:
+        if left and state.completed > config.workload.requests // 3:
             where = backend.machines[left.pop()][-1]
             (machine,) = (one for one in machines if one.node_id == where)
             cluster.remove_node(machine, allow_graceful=False)
             machines[machines.index(machine)] = _machine(cluster, 1)
 
-    config = read_config(None, settings.items())
     try:
-        return Served(hashes_of(run(config, backend, prepare(config), strike), folder), backend.machines)
+        return Served(hashes_of(run(config, backend, prepare(config), Live(strike)), folder), backend.machines)
     except InputError as error:
         return Served({}, backend.machines, str(error))
     finally:
