@@ -27,6 +27,8 @@ live_options = options_together(
     click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address to serve metrics at."),
     click.option("--metrics-experts", type=click.IntRange(0), default=SHOWN, show_default=True,
                  help="Experts with metrics of their own."),
+    click.option("--socket-metrics-port", type=click.IntRange(1, 65535), metavar="PORT",
+                 help="Each actor serves its sockets' metrics by itself, at the first free port from here on."),
     click.option("--linger", type=click.FloatRange(0), default=0.0, help="Serve metrics so many seconds longer."),
     click.option("--push-gateway", metavar="URL", help="Push metrics to this Pushgateway at the end."),
 )  # fmt: skip
@@ -40,6 +42,7 @@ class Followed:
     metrics_port: int | None
     metrics_host: str
     metrics_experts: int
+    socket_metrics_port: int | None
     linger: float
     push_gateway: str | None
 
@@ -49,6 +52,8 @@ class Followed:
         for name, given in (("linger", self.linger), ("metrics-host", self.metrics_host != "127.0.0.1")):
             if given and self.metrics_port is None:
                 raise InputError(f"--{name}: has no effect without --metrics-port")
+        if self.socket_metrics_port is not None and self.metrics_port is None:
+            raise InputError("--socket-metrics-port: has no effect without --metrics-port")
         if self.metrics_experts != SHOWN and not self.metered:
             raise InputError("--metrics-experts: has no effect without --metrics-port or --push-gateway")
 
@@ -73,14 +78,19 @@ def followed(
     from cluster.metrics.exporter import push, registry_of, served  # noqa: PLC0415  only where it is asked for
 
     name = Path(output).name if output else f"{datetime.now():%Y%m%d-%H%M%S}-run"
-    board = board_of(config, prepared, name, asked.metrics_experts, pace)
+    apart = asked.socket_metrics_port
+    if apart is not None and config.routing.nodes > 1:
+        raise InputError(f"--socket-metrics-port: routing.nodes is {config.routing.nodes}; allowed: one node")
+    board = board_of(config, prepared, name, asked.metrics_experts, pace, sockets_apart=apart is not None)
     registry = registry_of(board)
     with contextlib.ExitStack() as until:
         if asked.metrics_port is not None:
             url = until.enter_context(served(registry, asked.metrics_host, asked.metrics_port))
             ERR.print(f"metrics: {url}", highlight=False)
         try:
-            yield live_of(board, pace)
+            live = live_of(board, pace)
+            live.exporter = None if apart is None else (name, asked.metrics_host, apart)
+            yield live
         finally:
             board.running = False
             pace.end()

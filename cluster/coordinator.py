@@ -62,7 +62,8 @@ class Coordinator:
     """Runs ``simulation`` of ``deployment`` on ``backend`` in windows of ``window`` ps of virtual time.
 
     ``observe`` is given each planned window, after it was checked, and how far the simulation was when it was planned.
-    ``counters`` are the sockets' own, as last sent. ``sent``: the last of so many ``windows``, ``checked`` of them.
+    ``exporter``: where actors serve metrics of their own, if at all. ``counters`` are the sockets' own, as last sent.
+    ``sent``: the last of so many ``windows``, ``checked`` of them.
     """
 
     deployment: Deployment
@@ -72,6 +73,7 @@ class Coordinator:
     sockets_per_actor: int
     observe: Callable[[dict[int, Planned], Mark], None]
     health: Health = field(default_factory=Health)
+    exporter: tuple[str, str, int] | None = None
     actors: list[Actor] = field(default_factory=list)
     counters: dict[int, dict[str, int]] = field(default_factory=dict)
     sent: Window | None = None
@@ -135,7 +137,13 @@ class Coordinator:
         expected = {
             (group, rank): plan.expected[kind] for group, plan in planned.items() for kind, rank in enumerate(kinds)
         }
-        return Window(planned, expected, pack({"streams": streams, "checkpoint": checkpoint}), checkpoint, mark)
+        return Window(
+            planned,
+            expected,
+            pack({"streams": streams, "checkpoint": checkpoint, "exporter": self.exporter}),
+            checkpoint,
+            mark,
+        )
 
     def _check(self, window: Window) -> None:
         """Collect every actor's reply to ``window`` and compare it with the plan."""

@@ -22,8 +22,19 @@ from node.units import PS_PER_S, picoseconds
 COMPARED = ("sn40l-node", "dgx-a100", "dgx-h100")  # machines beside the run's own
 
 
-def board_of(config: Config, prepared: tuple[Deployment, Workload], run: str, experts: int, pace: Pace) -> Board:
-    """The board of a run that has yet to begin; so many ``experts`` have metrics of their own, those most asked for."""
+def board_of(
+    config: Config,
+    prepared: tuple[Deployment, Workload],
+    run: str,
+    experts: int,
+    pace: Pace,
+    *,
+    sockets_apart: bool = False,
+) -> Board:
+    """The board of a run that has yet to begin; so many ``experts`` have metrics of their own, those most asked for.
+
+    ``sockets_apart``: see ``Facts``.
+    """
     deployment, workload = prepared
     services = deployment.options.services
     facts = Facts(
@@ -39,6 +50,7 @@ def board_of(config: Config, prepared: tuple[Deployment, Workload], run: str, ex
         classes=[service.name for service in services],
         promised=[service.ttft is not None or service.e2e is not None for service in services],
         held=list(_held(config, deployment)),
+        sockets_apart=sockets_apart,
     )
     return Board(facts, Health(), pace.factor, pace.wall_s, lambda: pace.lag_s, lambda: pace.passed)
 

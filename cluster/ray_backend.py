@@ -82,7 +82,9 @@ class RayBackend:
         """See ``Backend``."""
         try:
             reply: bytes = ray.get(self._pending[actor].pop(0), timeout=self._time_limit_s)
-        except ray.exceptions.RayTaskError:
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, InputError):  # the user's mistake, found in the actor
+                raise error.cause from None
             raise
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError, ray.exceptions.ObjectLostError) as error:
             self._check_placed(actor)

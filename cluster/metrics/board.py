@@ -26,6 +26,7 @@ class Facts:
     """What does not change while the run goes on.
 
     ``experts`` have rows of their own; ``classes`` of requests, of which ``promised`` says whose have objectives.
+    ``sockets_apart``: actors serve the metrics of their sockets themselves.
     """
 
     run: str
@@ -40,6 +41,7 @@ class Facts:
     classes: Sequence[str]
     promised: Sequence[bool]
     held: Sequence[Held]
+    sockets_apart: bool
 
 
 @dataclass

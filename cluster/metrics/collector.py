@@ -41,10 +41,12 @@ class BoardCollector(Collector):
         if name in OF_RUN:
             yield from OF_RUN[name](self._board)
             return
+        if name in OF_SOCKET and facts.sockets_apart:
+            return
+        if name == "coe_virtual_time_seconds":
+            yield from self._virtual_time(dict(readings))
+            return
         for node, reading in readings:
-            if name == "coe_virtual_time_seconds":  # of a run that waits for the clock, time passes with nothing in it
-                yield (str(node),), max(reading.now, self._board.passed()) / PS_PER_S
-                continue
             if name in OF_NODE:
                 for values, value in OF_NODE[name](facts, reading):
                     yield (str(node), *values), value
@@ -55,9 +57,16 @@ class BoardCollector(Collector):
                     yield (str(node), str(socket)), number not in health.down
                 elif name == "coe_socket_refusals":
                     yield (str(node), str(socket)), health.refusals.get(number, 0)
-                else:
+                elif name in OF_SOCKET:  # links are their actors' own to tell of
                     for values, value in OF_SOCKET[name](facts.machine, counted):
                         yield (str(node), str(socket), *values), value
+
+    def _virtual_time(self, readings: dict[int, Reading]) -> Iterator[Sample]:
+        """Of every node from the beginning; where a run waits for the clock, time passes with nothing in it."""
+        passed = self._board.passed()
+        for node in range(self._board.facts.nodes):
+            now = readings[node].now if node in readings else 0
+            yield (str(node),), max(now, passed) / PS_PER_S
 
     def _histogram(self, name: str, family: Family, readings: list[tuple[int, Reading]]) -> Metric:
         latency = name.removeprefix("coe_request_").removesuffix("_seconds")

@@ -37,6 +37,11 @@ FAMILIES: dict[str, Family] = {
     ),
     "coe_socket_commands": Family("counter", SOCKET, "Commands that the socket has done"),
     "coe_socket_refusals": Family("counter", SOCKET, "Commands that the socket refused; the first one ends the run"),
+    "coe_link_bytes": Family("counter", (*SOCKET, "peer"), "Payload sent to a peer over its link, in functional mode"),
+    "coe_link_frames": Family("counter", (*SOCKET, "peer"), "Frames sent to a peer over its link, in functional mode"),
+    "coe_link_refusals": Family(
+        "counter", (*SOCKET, "reason"), "Frames and calls that links refused, by the first socket of the actor"
+    ),
     "coe_tier_capacity_bytes": Family("gauge", (*SOCKET, "tier"), "Bytes of a tier (sram, hbm, ddr) of the socket"),
     "coe_tier_used_bytes": Family("gauge", (*SOCKET, "tier"), "Bytes in use in a tier (hbm, ddr) of the socket"),
     "coe_tier_peak_bytes": Family("gauge", (*SOCKET, "tier"), "Most bytes in use so far in a tier of the socket"),

@@ -19,7 +19,8 @@ def _nobody(*_told: object) -> None: ...
 class Live:
     """``watch`` is told how far all nodes are; ``post`` is given the metrics of each, where ``metered`` is not None.
 
-    ``metered``: the experts that have metrics of their own.
+    ``metered``: the experts that have metrics of their own; ``exporter``: where actors serve those of their sockets, if
+    they do: the name of the run, an address and a port.
     """
 
     watch: Callable[[State], None] = _nobody
@@ -27,3 +28,4 @@ class Live:
     metered: Ints | None = None
     post: Callable[[int, Reading], None] = _nobody
     health: Health = field(default_factory=Health)
+    exporter: tuple[str, str, int] | None = None

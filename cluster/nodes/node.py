@@ -34,7 +34,8 @@ class Plan:
     """How a node is run and observed.
 
     ``window`` (ps) and ``sockets_per_actor``: the coordinator's; ``experts``: those that are shown by themselves;
-    ``events``: most of its timeline; ``metered``: the experts that have metrics of their own, None without metrics.
+    ``events``: most of its timeline; ``metered``: the experts that have metrics of their own, None without metrics;
+    ``exporter``: see ``Coordinator``.
     """
 
     window: Picoseconds
@@ -42,6 +43,7 @@ class Plan:
     experts: Ints
     events: int
     metered: Ints | None = None
+    exporter: tuple[str, str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,14 @@ class Node:
             observe(planned, State.at(mark))
 
         self._coordinator = Coordinator(
-            deployment, self.simulation, backend, plan.window, plan.sockets_per_actor, observed, health or Health()
+            deployment,
+            self.simulation,
+            backend,
+            plan.window,
+            plan.sockets_per_actor,
+            observed,
+            health or Health(),
+            plan.exporter,
         )
         self._coordinator.start()
 

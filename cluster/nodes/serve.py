@@ -53,7 +53,7 @@ def serve(
     if paced is not None and config.cluster.window == "auto":
         window = paced
     shown = most_asked(workload.requests.expert, SHOWN)
-    plan = Plan(window, per_actor, shown, timeline_limit // nodes, live.metered)
+    plan = Plan(window, per_actor, shown, timeline_limit // nodes, live.metered, live.exporter)
     if nodes == 1:
         return _alone(deployment, workload.requests, backend, plan, live, observe)
     workers = min(config.cluster.node_workers or backend.places(deployment.machine.sockets), nodes)
