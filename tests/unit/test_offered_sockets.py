@@ -41,3 +41,12 @@ def test_no_actor_is_on_two_machines() -> None:
 def test_who_is_made_again_has_its_room() -> None:
     offered = OfferedSockets([1])
     assert [offered.ask(0, 1) for _ in range(3)] == [{"socket": 1}] * 3
+
+
+def test_what_is_lost_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    resources: list[tuple[bool, dict[str, float]]] = [
+        (True, {"CPU": 2.0, "node:__internal_head__": 1.0}), (True, {"socket": 2.0}), (False, {"socket": 8.0})
+    ]  # fmt: skip
+    told = [{"Alive": alive, "Resources": offered} for alive, offered in resources]
+    monkeypatch.setattr("cluster.offered_sockets.ray.nodes", lambda: told)
+    assert OfferedSockets.now().places(1) == 2
