@@ -8,7 +8,7 @@ from dashboards.promql import gauge, increase, rate, total
 from dashboards.titles import EMULATOR, SOCKETS
 
 LATE_S = 5  # as in the alert CoeEmulatorLag
-OF_THE_PROCESS = f"on (job, instance) group_left (run) {gauge('coe_run')}"
+OF_THE_PROCESS = f"on (job, instance) {gauge('coe_run')}"
 
 NOW = [
     number(
