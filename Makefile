@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check bench model test-deps chromium prometheus lock format golden dashboards
+.PHONY: run test check bench model test-deps chromium prometheus kubectl lock format golden dashboards
 .DEFAULT_GOAL := run
 
 .venv/run.stamp: requirements.lock pyproject.toml
@@ -22,12 +22,13 @@ run: .venv/run.stamp  ## serve the default workload, then the same on DGX A100 a
 test: .venv/dev.stamp  ## all tests
 	$(BIN)/python -m pytest
 
-check: .venv/dev.stamp  ## lint, types, layers, lock
+check: .venv/dev.stamp  ## lint, types, layers, locks, Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/check_lock.py
+	$(BIN)/hadolint Dockerfile
 
 bench: .venv/dev.stamp  ## measurements, never asserts
 	$(BIN)/python -m tests.benchmarks.engine
@@ -39,7 +40,7 @@ bench: .venv/dev.stamp  ## measurements, never asserts
 model: .venv/run.stamp  ## SmolLM2-135M-Instruct (Apache-2.0, 98 MB) into ~/.cache/samba-coe, once
 	$(BIN)/python -m cluster.checkpoints.smollm2
 
-test-deps: .venv-reference/stamp model chromium prometheus  ## what some tests need: a model, Chromium, Prometheus; PyTorch and transformers, in a venv of their own
+test-deps: .venv-reference/stamp model chromium prometheus kubectl  ## what some tests need: a model, Chromium, Prometheus, kubectl; PyTorch and transformers, in a venv of their own
 
 chromium:  ## Debian's, where there is none and we may; without it tests that open report.html are skipped
 	@command -v chromium chromium-browser google-chrome > /dev/null \
@@ -50,6 +51,9 @@ prometheus:  ## Debian's, with promtool, where there is none and we may; without
 	@{ command -v prometheus && command -v promtool; } > /dev/null \
 		|| { apt-get update -qq && apt-get install -qq --no-install-recommends prometheus; } \
 		|| echo "no Prometheus, and none could be installed: tests of rules and dashboards will be skipped"
+
+kubectl:  ## one program from https://kubernetes.io/docs/tasks/tools; Debian's (kubernetes-client) is too old for k8s/
+	@command -v kubectl > /dev/null || echo "no kubectl, see https://kubernetes.io/docs/tasks/tools: tests of k8s/ will be skipped"
 
 .venv-reference/stamp: requirements-reference.lock
 	$(PYTHON) -m venv .venv-reference

@@ -38,6 +38,11 @@ class SocketShell:
         self._counters: dict[int, dict[str, int]] = {}  # of each socket after the last window, for who asks meanwhile
         self._exporting = False
 
+    @staticmethod
+    def sockets(deployments: Mapping[int, Deployment]) -> int:
+        """Each of them."""
+        return len(deployments)
+
     def execute(self, message: bytes) -> bytes:
         """A window (``cluster.wire``): ``streams`` by group, ``checkpoint``: whether to send the state after it, and
         ``exporter``: where to serve metrics of these sockets from now on, if at all (``cluster.metrics.of_sockets``).

@@ -56,7 +56,7 @@ def serve(
     plan = Plan(window, per_actor, shown, timeline_limit // nodes, live.metered, live.exporter)
     if nodes == 1:
         return _alone(deployment, workload.requests, backend, plan, live, observe)
-    workers = min(config.cluster.node_workers or backend.cpus, nodes)
+    workers = min(config.cluster.node_workers or backend.places(deployment.machine.sockets), nodes)
     fleet = Fleet(deployment, nodes, backend, workers, plan, live)
     looks_every = staleness_of(config) or paced
     return _together(workload.requests, *fleet.run(workload.requests, front_end_of(config), looks_every))

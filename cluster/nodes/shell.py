@@ -33,6 +33,11 @@ class NodeShell:
             for number, deployment in deployments.items()
         }
 
+    @staticmethod
+    def sockets(deployments: Mapping[int, Deployment]) -> int:
+        """Those of one node: it takes one after another."""
+        return next(iter(deployments.values())).machine.sockets
+
     def execute(self, message: bytes) -> bytes:
         """What each node is given more, ``feed``, and the time ``until`` which all are to come, or a ``makespan`` (ps).
 
