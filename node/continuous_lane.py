@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from node.events import Kind, Tier
+from node.events import Tier
 from node.hardware.host import Host
 from node.hardware.sockets import Sockets
 from node.lane import NEVER, HandOver, Lane
@@ -34,14 +34,9 @@ class ContinuousLane(Lane):
             return NEVER if self._group.cache.copying is not None else self._swap(stage, task, now)
         if stage not in (MIXED, AGAIN):
             return super()._begin(stage, task, now)
-        group = self._group
-        step = group.mixed_step(task, now) if stage == MIXED else group.prefill_step(task)
-        program = group.settings.programs[task.expert]
-        begun = len(task.who) if stage == MIXED else 0
-        weights = (task.expert, group.memory.use(task.expert, now, begun), program)
-        group.stream.run(Kind.PREFILL, now, weights, step, group.image)
-        self._steps = 0
-        return self.sockets.prefill(now, program, step)
+        if stage == AGAIN:
+            return self._pass(self._group.prefill_step(task), task.expert, 0, now)
+        return self._pass(self._group.mixed_step(task, now), task.expert, len(task.who), now)
 
     def _swap(self, stage: int, task: Task, now: Picoseconds) -> Picoseconds:
         """KV cache of all of ``task`` moves, one after another: when the last has."""

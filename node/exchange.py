@@ -6,11 +6,11 @@ groups, batches of one and nothing to copy that is the queue M/D/k.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from node.lane import NEVER, Lane
+from node.runtime.queues import came_by
 from node.runtime.shared_waiting import SharedWaiting
 from node.units import Picoseconds
 
@@ -35,7 +35,7 @@ class Door:
     def open(self, now: Picoseconds) -> Sequence[int]:
         """Those who have come up to ``now`` and are not in yet."""
         came = self._came
-        self._came = bisect_right(self._times, now, came)
+        self._came = came_by(now, self._times, came)
         return self._numbers[came : self._came]
 
 

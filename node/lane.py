@@ -16,6 +16,7 @@ from node.hardware.sockets import OverlappingSockets, Sockets
 from node.runtime.group import KV, REQUEST, Group, Running
 from node.runtime.ledger import Ledger
 from node.runtime.scheduler import Decode
+from node.runtime.steps import Step
 from node.runtime.task import CALL, COPY, DECODE, PREFILL, ROUTER_DECODE, ROUTER_PREFILL, Task
 from node.stream import Perform
 from node.units import MOST_PS, PS_PER_S, Picoseconds
@@ -39,6 +40,7 @@ class Lane:
         hand_over: HandOver,
     ) -> None:
         self.group, self.sockets, self._host = group, sockets, host
+        self._programs = group.settings.programs
         self.now: Picoseconds = 0
         self.completed = 0
         self.idle_ps: Picoseconds = 0  # up to the last task's beginning
@@ -56,7 +58,7 @@ class Lane:
         self._began: Picoseconds = 0  # the stage
         self._steps = 0  # of the run under way
         self._ended: Collection[int] = ()  # whose answers ended with their first token
-        self._cut = False
+        self._fixed = False  # whatever comes, the decode run under way ends as it is planned now
         self._clock: Picoseconds = 0  # of decode
         self._stopped_until: Picoseconds = 0
 
@@ -67,7 +69,7 @@ class Lane:
 
     def program(self, expert: int) -> int:
         """The program of an expert."""
-        return self.group.settings.programs[expert]
+        return self._programs[expert]
 
     def stop(self, now: Picoseconds) -> None:
         """Begin nothing but what the running batch needs, until told to ``resume``."""
@@ -90,7 +92,7 @@ class Lane:
         """When something happens next that may matter to a decision, and whether it is an arrival."""
         rest = self._rest_at if self._rest_at < self._copy_at else self._copy_at
         if self._arrival_at <= rest and (
-            self._task is None or (self._stage == DECODE and not self._cut) or self._overlapping is not None
+            self._task is None or (self._stage == DECODE and not self._fixed) or self._overlapping is not None
         ):
             return self._arrival_at, ARRIVAL
         return rest, COMPLETION
@@ -107,22 +109,24 @@ class Lane:
 
     def step(self, time: Picoseconds, what: int) -> None:
         """Let the next event happen."""
-        if what == ARRIVAL or self._rest_at < self._copy_at or not self._in_vain():
-            self.now = time
         if what == ARRIVAL:
+            self.now = time
             self._welcome(time)
             self.reconsider(time)
-        elif self._copy_at <= self._rest_at:
-            self._copied(time)
-        else:
+        elif self._rest_at < self._copy_at:
+            self.now = time
             self._rested(time)
+        else:
+            if not self._in_vain():
+                self.now = time
+            self._copied(time)
 
     def reconsider(self, now: Picoseconds) -> None:
         """Start something if idle; end a decode run early if there is something better to do."""
         if self._task is None:
             self._decide(now)
-        elif self._stage == DECODE and not self._cut and not isinstance(self.group.next(now), Decode):
-            self._cut = True
+        elif self._stage == DECODE and not self._fixed and not isinstance(self.group.next(now), Decode):
+            self._fixed = True
             self._rest_at, self._steps = self.sockets.cut(now)
         if self._overlapping is not None:
             self._prefetch(now)
@@ -141,7 +145,8 @@ class Lane:
     def _decide(self, now: Picoseconds) -> None:
         if now < self._stopped_until and not self.group.members:
             return
-        self._held_no_more(now)
+        if self._held_since is not None:
+            self._held_no_more(now)
         task = self._task = self.group.decide(now)
         if task is not None:
             self.idle_ps += now - self.idle_since
@@ -159,8 +164,9 @@ class Lane:
 
     def _go_on(self, task: Task, now: Picoseconds) -> None:
         """Begin the next stage; go on to the last one where nothing may come between."""
+        stages = task.stages
         while True:
-            stage = self._stage = self._next_stage(task)
+            stage = self._stage = stages.pop()
             self._began = now
             end = self._rest_at = self._begin(stage, task, now)
             if end > MOST_PS and end != NEVER:
@@ -168,13 +174,10 @@ class Lane:
                     f"virtual time passes {MOST_PS // PS_PER_S:,} s: the machine is too slow for this workload, "
                     "or the workload too long"
                 )
-            if not task.stages or self._overlapping is not None:
+            if not stages or self._overlapping is not None:
                 return
-            self._end(stage, task, end)
+            self._end(self._stage, task, end)
             now = end
-
-    def _next_stage(self, task: Task) -> int:
-        return task.stages.pop()
 
     def _begin(self, stage: int, task: Task, now: Picoseconds) -> Picoseconds:
         """Begin a stage: when it is over."""
@@ -183,20 +186,16 @@ class Lane:
             return self._host.call(task.calls, now)
         if stage == COPY:
             return self._copy(task, now)
-        sockets, expert = self.sockets, task.expert
-        program = group.settings.programs[expert]
         if stage in (PREFILL, ROUTER_PREFILL):
-            step = group.prefill_step(task)
-            weights = (expert, group.memory.use(expert, now, len(task.who)), program)
-            group.stream.run(Kind.PREFILL, now, weights, step, group.image)
-            self._steps = 0
-            end = sockets.prefill(now, program, step)
+            end = self._pass(group.prefill_step(task), task.expert, len(task.who), now)
             if group.stream.perform is not None and stage == PREFILL:
                 serving = [Serving(one, 0, symbol) for one, (symbol, *_) in zip(task.who, task.kv, strict=True)]
                 self._ended = group.stream.perform(group.stream.under_way(), serving).ended
             return end
+        expert = task.expert
         step = group.decode_step(task) if stage == DECODE else group.router_step(task)
-        weights = (expert, group.memory.use(expert, now, 0), program)
+        self._fixed = group.settled
+        weights = (expert, group.memory.use(expert, now, 0), self._programs[expert])
         group.stream.run(Kind.DECODE, now, weights, step, group.image)
         if stage == ROUTER_DECODE:
             task.steps -= step[5]
@@ -205,7 +204,15 @@ class Lane:
         elif group.stream.perform is not None:
             step = (*step[:5], self._generate(group.stream.perform))
         self._steps = step[5]
-        return sockets.decode(now, program, step)
+        return self.sockets.decode(now, weights[2], step)
+
+    def _pass(self, step: Step, expert: int, requests: int, now: Picoseconds) -> Picoseconds:
+        """One pass begins, the first of so many ``requests``: when it is over."""
+        group = self.group
+        weights = (expert, group.memory.use(expert, now, requests), self._programs[expert])
+        group.stream.run(Kind.PREFILL, now, weights, step, group.image)
+        self._steps = 0
+        return self.sockets.prefill(now, weights[2], step)
 
     def _generate(self, perform: Perform) -> int:
         """Do a decode run with content: the steps that came of it."""
@@ -250,18 +257,19 @@ class Lane:
         if stage in (ROUTER_PREFILL, ROUTER_DECODE):
             group.release(task.kv, now)
             number = ledger.run(task.started, task.called, now)
+            routed = ledger.routed
             for request in task.who:
-                ledger.routed[request] = number
+                routed[request] = number
             self._hand_over(task.who, now)
             return
         if stage == DECODE:
             self._clock += now - self._began
-            self._cut = False
             ended = group.stepped(self._steps, now)
         else:
             number = ledger.task((group.layout.group, task.started, task.copied, task.called, now, self._clock))
+            served = ledger.served
             for request in task.who:
-                ledger.served[request] = number
+                served[request] = number
             ended = group.join(task, now, self._ended)
         self._ended_now(ended, now)
 
@@ -281,12 +289,12 @@ class Lane:
             self._copy_at = self._begin_copy(expert, now)
         if group.cache.copying != expert or not group.settings.partial:
             return NEVER
-        program, step = group.settings.programs[expert], group.first_step(task)
+        program, step = self._programs[expert], group.first_step(task)
         return max(now, self._overlapping.ready(self._copying_since, program, step))
 
     def _begin_copy(self, expert: int, now: Picoseconds) -> Picoseconds:
         start = self._copying_since = self._host.grant(now)
-        end = self.sockets.copy(start, self.group.settings.programs[expert])
+        end = self.sockets.copy(start, self._programs[expert])
         self._host.release(end)
         self.group.memory.copy(expert, start, end)
         return end

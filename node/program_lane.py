@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from node.dataflow.image import Image
 from node.hardware.host import Host
 from node.hardware.sockets import Sockets
 from node.lane import HandOver, Lane
@@ -21,18 +20,14 @@ class ProgramLane(Lane):
     def __init__(self, group: ProgramGroup, sockets: Sockets, host: Host, ledger: Ledger, hand_over: HandOver) -> None:
         super().__init__(group, sockets, host, ledger, hand_over)
         self._group = group
-        self._wanted: Image | None = None
-
-    def _next_stage(self, task: Task) -> int:
-        stage = task.stages[-1]
-        self._wanted = self._group.wanted(stage, task) if stage >= ROUTER_PREFILL else None
-        return super()._next_stage(task) if self._wanted is None else LOAD
 
     def _begin(self, stage: int, task: Task, now: Picoseconds) -> Picoseconds:
-        if stage != LOAD:
+        image = self._group.wanted(stage, task) if stage >= ROUTER_PREFILL else None
+        if image is None:
             return super()._begin(stage, task, now)
-        image, programs = self._wanted, self._group.programs
-        assert image is not None
+        task.stages.append(stage)
+        self._stage = LOAD
+        programs = self._group.programs
         programs.make_room(image, now)
         end = self.sockets.swap(now, image.size)
         programs.load(image, now, end)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import chain
-from operator import itemgetter
+from struct import Struct
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +15,9 @@ from node.units import Bytes, Picoseconds
 _END = len(COLUMNS)
 _WIDE = _END + 1  # a command, and when it is planned to be complete
 _NO_RUN = (0,) * (_END - ROW["source"])
+_STEPS = ROW["steps"]
+_HBM, _COPY = int(Tier.HBM), int(Kind.COPY)
+_packed, _batch = (Struct(f"={width}q").pack for width in (_WIDE, 4))  # a third of the time that an array takes
 Perform = Callable[[Command, Sequence[Serving]], Performed]
 
 
@@ -41,17 +42,21 @@ class Stream:
     def __init__(self, group: int, perform: Perform | None = None) -> None:
         self.group, self.perform = group, perform
         self.next = self.taken = 0  # commands so far, and how many of them were handed out
-        self._rows = array("q")
-        self._ranges: list[tuple[int, int, Picoseconds, Sequence[Range]]] = []  # first command, kind, time, which
-        self._under_way: int | None = None  # where the row of the run begins
+        self._rows = bytearray()
+        # of KV ranges that begin or end together: first command, kind, time, how many, and which
+        self._batches, self._ranges = bytearray(), list[Sequence[Range]]()
+        self._run: tuple[int, ...] | None = None  # under way
+        self._before_run = 0  # bytes of rows
 
     def ranges(self, kind: int, now: Picoseconds, held: Sequence[Range]) -> None:
         """ALLOCATE or FREE of KV ranges in HBM; ``held`` is kept until it is handed out."""
-        self._ranges.append((self.next, kind, now, held))
+        count = len(held)
+        self._batches += _batch(self.next, kind, now, count)
+        self._ranges.append(held)
         if self.perform is not None:
             for number, one in enumerate(held, self.next):
                 self.perform(Command(number, self.group, kind, now, Tier.HBM, *one), ())
-        self.next += len(held)
+        self.next += count
 
     def memory(self, kind: Kind, now: Picoseconds, tier: Tier, symbol: int, address: int, size: Bytes) -> None:
         """ALLOCATE, LOAD or FREE of weights."""
@@ -84,35 +89,39 @@ class Stream:
         ``weights``: symbol, address, program; ``step``: the fields from tokens on; ``image``: its symbol, or 0.
         """
         symbol, address, program = weights
-        self._under_way = len(self._rows)
-        self._rows.extend((self.next, self.group, kind, now, Tier.HBM, symbol, address, 0, image, program, *step, now))
+        self._before_run = len(self._rows)
+        self._run = (self.next, self.group, kind, now, _HBM, symbol, address, 0, image, program, *step)
         self.next += 1
 
     def ran(self, steps: int, end: Picoseconds) -> None:
         """The run under way is over, after ``steps``."""
-        row = self._under_way
-        assert row is not None
-        self._rows[row + ROW["steps"]], self._rows[row + _END] = steps, end
-        self._under_way = None
+        run = self._run
+        assert run is not None
+        if steps != run[_STEPS]:
+            run = (*run[:_STEPS], steps)
+        self._rows += _packed(*run, end)
+        self._run = None
 
     def under_way(self) -> Command:
         """The run under way."""
-        return Command(*self._rows[-_WIDE:-1])
+        assert self._run is not None
+        return Command(*self._run)
 
     def _note(self, row: tuple[int, ...]) -> None:
-        self._rows.extend(row)
+        self._rows += _packed(*row)
         self.next += 1
         if self.perform is not None:
             self.perform(Command(*row[:-1]), ())
 
     def take(self) -> Plan:
         """The commands that will not change any more, in order, each once."""
-        first, row = self.taken, self._under_way
-        upto = self.next if row is None else self._rows[row]
+        first, rows, upto = self.taken, self._rows, self.next
+        if self._run is None:
+            self._rows = bytearray()
+        else:
+            rows, self._rows = rows[: self._before_run], rows[self._before_run :]
+            upto, self._before_run = self._run[0], 0
         self.taken = upto
-        rows = self._rows if row is None else self._rows[:row]
-        self._rows = array("q") if row is None else self._rows[row:]
-        self._under_way = None if row is None else 0
         wide = np.frombuffer(rows, dtype=np.int64).reshape(-1, _WIDE).T
         table = np.zeros((_WIDE, upto - first), dtype=np.int64)
         table[:, wide[0] - first] = wide
@@ -121,12 +130,11 @@ class Stream:
 
     def _fill(self, table: Ints, first: int, upto: int) -> None:
         """Put the KV ranges before command ``upto`` into the table of the commands from ``first`` on."""
-        count = bisect_left(self._ranges, upto, key=itemgetter(0))
-        batches, self._ranges = self._ranges[:count], self._ranges[count:]
-        sizes = np.array([len(held) for *_, held in batches], dtype=np.int64)
-        begun, kind, now = np.array([batch[:3] for batch in batches], dtype=np.int64).reshape(-1, 3).T
+        batches = np.frombuffer(self._batches, dtype=np.int64).reshape(-1, 4)
+        count = int(np.searchsorted(batches[:, 0], upto))
+        begun, kind, now, sizes = batches[:count].T
         total = int(sizes.sum())
-        flat = chain.from_iterable(chain.from_iterable(held for *_, held in batches))
+        flat = chain.from_iterable(chain.from_iterable(self._ranges[:count]))
         ranges = np.fromiter(flat, dtype=np.int64, count=3 * total).reshape(-1, 3).T
         # within a batch one after another: from where it begins, less those of the batches before it
         at = np.repeat(begun - first - (np.cumsum(sizes) - sizes), sizes) + np.arange(total)
@@ -134,3 +142,4 @@ class Stream:
         table[[[ROW["symbol"]], [ROW["address"]], [ROW["size"]]], at] = ranges
         table[ROW["sequence"]], table[ROW["group"]] = np.arange(first, upto), self.group
         table[ROW["tier"], at] = Tier.HBM
+        self._batches, self._ranges = bytearray(batches[count:].tobytes()), self._ranges[count:]

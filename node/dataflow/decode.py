@@ -44,17 +44,14 @@ class DecodeCost:
         segment = next(found for found in reversed(self.segments) if found.first <= context)
         return segment.base + segment.slope * (context - segment.first), segment.slope
 
-    def _around(self, context: int) -> tuple[Segment, int]:
-        """The segment of a context, and where the next one begins."""
-        index = bisect_right(self.firsts, context)
-        return self.segments[index - 1], self.firsts[index] if index < len(self.firsts) else FAR
-
     def run_ps(self, context: int, growth: int, steps: int) -> Picoseconds:
         """Time of ``steps`` steps; the first reads ``context`` tokens, each next one ``growth`` more."""
-        segment, following = self._around(context)
-        if following >= context + growth * steps:  # most runs: all steps on one line
-            last = segment.base + segment.slope * (context - segment.first)
-            return steps * last + segment.slope * growth * (steps * (steps - 1) // 2)
+        index = bisect_right(self.firsts, context)
+        if index == len(self.firsts) or self.firsts[index] >= context + growth * steps:  # most runs: all on one line
+            segment = self.segments[index - 1]
+            slope = segment.slope
+            first = segment.base + slope * (context - segment.first)
+            return steps * first + slope * growth * (steps * (steps - 1) // 2)
         time = 0
         for index, segment in enumerate(self.segments):
             end = self.segments[index + 1].first if index + 1 < len(self.segments) else FAR

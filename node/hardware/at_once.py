@@ -80,7 +80,7 @@ class Lives:
         latest = Latest.of(symbols, begun, count + 1)
         ended = np.full(len(begun), _NEVER)
         which = latest.before(symbol[ends], ends)
-        if len(ends) and (which.min() < 0 or len(np.unique(which)) < len(which)):
+        if len(ends) and (which.min() < 0 or np.bincount(which).max() > 1):
             return None
         if (addresses[which] != address[ends]).any() or (sizes[which] != size[ends]).any():
             return None

@@ -100,15 +100,15 @@ class Costs:
         if shapes:
             taken = [self._prefill(shape) for shape in shapes]
             times[prefills], links[prefills] = np.array(taken, dtype=np.int64).T
-        decodes = kind == Kind.DECODE
-        for of_program in np.unique(program[decodes]).tolist():
-            of_it = decodes & (program == of_program)
-            for of_batch in np.unique(batch[of_it]).tolist():
-                chosen = of_it & (batch == of_batch)
-                cost = self.programs[of_program].decode(of_batch)
-                context, growth = columns[ROW["context"], chosen], columns[ROW["growth"], chosen]
-                times[chosen] = cost.runs_ps(context, growth, steps[chosen])
-                links[chosen] = steps[chosen] * cost.link_ps
+        decodes = np.flatnonzero(kind == Kind.DECODE)
+        while len(decodes):
+            one = decodes[0]
+            same = (program[decodes] == program[one]) & (batch[decodes] == batch[one])
+            chosen, decodes = decodes[same], decodes[~same]
+            cost = self.programs[program[one]].decode(int(batch[one]))
+            context, growth = columns[ROW["context"], chosen], columns[ROW["growth"], chosen]
+            times[chosen] = cost.runs_ps(context, growth, steps[chosen])
+            links[chosen] = steps[chosen] * cost.link_ps
         return times, links
 
 
@@ -124,11 +124,12 @@ class GroupDecode:
 
     def cost(self, program: int, sequences: int, hbm_share: float = 1.0) -> DecodeCost:
         """The cost of decode steps of so many sequences: each takes as long as on its slowest member."""
-        key = (program, sequences, hbm_share)
-        if key not in self._costs:
+        known = self._costs.get((program, sequences, hbm_share))
+        if known is None:
             members = [programs[program].decode(sequences, hbm_share) for programs in self._programs]
-            self._costs[key] = members[0] if len(members) == 1 else slowest(members)
-        return self._costs[key]
+            known = members[0] if len(members) == 1 else slowest(members)
+            self._costs[program, sequences, hbm_share] = known
+        return known
 
     def run(self, command: Command, copies: Sequence[Copying]) -> Run:
         """A DECODE beside ``copies``; what it takes beside them is worked out where there are any."""

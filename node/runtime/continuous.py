@@ -23,7 +23,7 @@ from node.runtime.scheduler import DECODE, Decision, Serve
 from node.runtime.settings import Settings
 from node.runtime.sharding import Layout
 from node.runtime.steps import Step
-from node.runtime.task import AGAIN, MIXED, SWAP_IN, SWAP_OUT, Task
+from node.runtime.task import AGAIN, MIXED, NOBODY, SWAP_IN, SWAP_OUT, Task
 from node.stream import Perform, Range
 from node.units import Bytes, Picoseconds
 
@@ -140,9 +140,9 @@ class ContinuousGroup(Group):
     def _decode(self, now: Picoseconds) -> Task:
         assert self.active is not None
         if self._paging is not None and (leaving := self._make_room(self._paging, now)):
-            return Task([SWAP_OUT], leaving, self.active, [])
+            return Task([SWAP_OUT], self.active, (leaving, ()), ())
         if self._joining:
-            return Task([MIXED], [], self.active, [])
+            return Task([MIXED], self.active, NOBODY, ())
         task = super()._decode(now)
         if self._paging is not None:
             self._steps_granted = self._most_steps(len(self._paging.free))
@@ -187,8 +187,7 @@ class ContinuousGroup(Group):
         return self._mix(self._entrants(task), self.settings.sizes[task.expert].window)[1]
 
     def _entrants(self, task: Task) -> list[Joining]:
-        inputs = self._known.input_tokens
-        return [Joining(one, inputs[one], kv, task) for one, kv in zip(task.who, task.kv, strict=True)]
+        return [Joining(*one, task) for one in zip(task.who, task.lengths, task.kv, strict=True)]
 
     def _mix(self, joining: Sequence[Joining], window: int | None) -> tuple[list[tuple[Joining, int]], Step]:
         """Of whom how many tokens there is room for beside the answers, and the step of both."""
@@ -214,7 +213,7 @@ class ContinuousGroup(Group):
             one.done += tokens
         entering = [one for one, _ in self._parts if one.done == one.length]
         self._joining = self._joining[len(entering) :]
-        self._enter([one.request for one in entering], [one.kv for one in entering])
+        self._enter([(one.request, one.length, one.kv) for one in entering])
         return entering, self._end(now) if self.running else []
 
     # Who makes room
@@ -280,12 +279,12 @@ class ContinuousGroup(Group):
                 return None
         self._held[one.request] = paging.take(count, now)
         if one.joining is None:
-            return Task([SWAP_IN], [one.request], self.active, [one.swapped])
+            return Task([SWAP_IN], self.active, ([one.request], ()), [one.swapped])
         del self._away[0]
         if self.settings.prefill_chunk:
             self._joining.append(one.joining)
             return None
-        return Task([AGAIN], [one.request], self.active, [IN_PAGES])
+        return Task([AGAIN], self.active, ([one.request], [one.joining.length]), [IN_PAGES])
 
     def swap_bytes(self, request: int) -> Bytes:
         """KV cache of a request that leaves or comes back."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from enum import Enum
+from enum import StrEnum
 
 from node.allocator import Allocator
 from node.errors import InvariantError
@@ -15,7 +15,7 @@ from node.runtime.sharding import ModelSize, Region
 from node.units import Bytes, Picoseconds
 
 
-class ExpertState(Enum):
+class ExpertState(StrEnum):
     """Where an expert is."""
 
     IN_DDR = "IN_DDR"
@@ -28,6 +28,7 @@ MOVES = {
     ExpertState.COPYING: (ExpertState.RESIDENT,),
     ExpertState.RESIDENT: (ExpertState.IN_DDR,),
 }
+RESIDENT = ExpertState.RESIDENT
 _REMEMBERED = 12
 
 
@@ -68,7 +69,7 @@ class ExpertCache:
 
     def resident(self, expert: int) -> bool:
         """Whether ``expert`` can be run."""
-        return self.state(expert) is ExpertState.RESIDENT
+        return self._states.get(expert) is RESIDENT
 
     def residents(self) -> tuple[int, ...]:
         """The experts in HBM, pinned ones first, then in the order in which they came."""
@@ -84,8 +85,9 @@ class ExpertCache:
 
     def candidates(self, kept: Collection[int] = ()) -> list[Resident]:
         """Those who may be evicted, in the order in which they came, but for those ``kept``."""
-        states, there = self._states, ExpertState.RESIDENT
-        return [one for expert, one in self._residents.items() if states[expert] is there and expert not in kept]
+        if kept or self.copying in self._residents:
+            return [one for one in self._residents.values() if one.expert not in kept and one.expert != self.copying]
+        return list(self._residents.values())
 
     def room(self, kept: Collection[int]) -> Bytes:
         """The largest piece of the region that is free once all but ``kept`` have left."""
@@ -150,24 +152,25 @@ class ExpertCache:
         resident.came = resident.last_used = now  # or a prefetched expert would be the first to leave
         self.copying = None
 
-    def use(self, expert: int, now: Picoseconds, requests: int) -> None:
-        """``expert`` serves ``requests`` more at ``now``; none of them new where it goes on with those it serves."""
+    def use(self, expert: int, now: Picoseconds, requests: int) -> int:
+        """``expert`` serves ``requests`` more at ``now`` (0: it goes on with those it serves); its ``address``."""
         self.unused.discard(expert)
         if requests:
             self.references.add(expert, requests)
         resident = self._residents.get(expert)
         if resident is None:
-            return  # pinned
+            return self._pinned[expert]
         resident.last_used = now
         if requests:
             resident.uses += requests
             self._memory.used(expert, requests)
+        return resident.address
 
     def _move(self, expert: int, to: ExpertState, now: Picoseconds) -> None:
         history = self._history.get(expert)
         if history is None:
             history = self._history[expert] = deque(maxlen=_REMEMBERED)
-        if to not in MOVES[self.state(expert)]:
+        if to not in MOVES[self._states.get(expert, ExpertState.IN_DDR)]:
             before = "; ".join(f"{state.value} at {time:,} ps" for state, time in history)
             raise InvariantError(
                 f"expert {expert}: {self.state(expert).value} -> {to.value} at {now:,} ps is no legal move; "

@@ -7,7 +7,8 @@ is over. Requests are numbers, their places in the workload; those who wait are 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from operator import itemgetter
 from typing import Final
@@ -36,6 +37,11 @@ KV: Final = 3
 class Group(Queues):
     """A group of sockets. Those whom it is told to ``expect`` reach it by themselves, others are handed over to it."""
 
+    # of the groups that have them, see ``node.runtime.continuous`` and ``node.runtime.programs``; not of each: Python
+    # is quickest with objects of no more than 30 attributes
+    preemptions = recomputed = swapped = 0
+    image = 0  # of the run that begins
+
     def __init__(self, layout: Layout, settings: Settings, known: Known, perform: Perform | None = None) -> None:
         super().__init__(layout, settings, known)
         self.since, self.fairness, self.batch = known.order.since, settings.fairness, settings.batch
@@ -44,13 +50,11 @@ class Group(Queues):
         self.cache = self.memory.cache
         self.stays = Stays(settings.stay, self.cache, self.waiting, known.order.since)
         self.blocked = self.stays.blocked  # the experts that cannot come to HBM at a time
-        self.activations = self.memory.activations  # by expert
         self.running: list[Running] = []  # in the order in which they end
         self.members = 0  # of the batch
-        self.preemptions = self.recomputed = self.swapped = 0  # see ``node.runtime.continuous``
-        self.image = 0  # of the run that begins; see ``node.runtime.programs``
         self.active: int | None = None
         self.routed = False
+        self._open = settings.router is None and settings.queue_limit is None and not settings.shed_late
         self.stopped = False  # nobody begins anything new
         self.batch_left = 0
         self.steps = 0  # of decode, since the beginning
@@ -71,7 +75,8 @@ class Group(Queues):
 
     def next(self, now: Picoseconds) -> Decision:
         """What the scheduler wants."""
-        self._turn_away(now)
+        if self.settings.shed_late:
+            self._turn_away(now)
         return DECODE if self.stopped else self.settings.scheduler(self, now)
 
     def held_up(self, now: Picoseconds) -> Picoseconds | None:
@@ -87,10 +92,22 @@ class Group(Queues):
             raise InvariantError(f"group {self.layout.group} is idle at {now:,} ps with requests waiting")
         return None if copying else until
 
+    @property
+    def activations(self) -> Counter[int]:
+        """Copies by expert."""
+        return self.memory.activations
+
+    @property
+    def settled(self) -> bool:
+        """Whether nobody who comes can change what is next while the running batch decodes, nor is turned away then."""
+        return self._open and self.members >= self.batch
+
     def decide(self, now: Picoseconds) -> Task | None:
         """Begin what the scheduler wants; where KV cache has no room for it, the running batch goes on instead."""
-        self._turn_away(now)
-        self.batch_left = min(self.batch_left, self.waiting.count)  # another group may have taken some of them
+        if self.settings.shed_late:
+            self._turn_away(now)
+        if self.batch_left:
+            self.batch_left = min(self.batch_left, self.waiting.count)  # another group may have taken some of them
         decision = DECODE if self.stopped else self.settings.scheduler(self, now)
         if decision is None:
             return None
@@ -105,7 +122,8 @@ class Group(Queues):
         """The running batch goes on."""
         if not self.running:
             raise InvariantError(f"group {self.layout.group}: no KV cache for anybody, and nobody to wait for")
-        return decode_task(self._known.expert[self.running[0][REQUEST]])
+        assert self.active is not None
+        return decode_task(self.active)
 
     def give(self, expert: int, times: tuple[Picoseconds, Picoseconds, Picoseconds]) -> None:
         """An expert moves to another group: leaves HBM now, and is sent from one time to another."""
@@ -137,17 +155,17 @@ class Group(Queues):
 
     def join(self, task: Task, now: Picoseconds, ended: Collection[int] = ()) -> list[Running]:
         """The prefill of ``task`` is over; those whose answer is complete with it, or has ``ended`` all the same."""
-        self._enter(task.who, task.kv, ended)
+        self._enter(zip(task.who, task.lengths, task.kv, strict=True))
+        if ended:
+            self.cut_short(ended, self.steps)
         return self._end(now)
 
-    def _enter(self, who: Sequence[int], ranges: Sequence[Range], ended: Collection[int] = ()) -> None:
-        """Those who have their first token are in the running batch."""
-        inputs, outputs = self._known.input_tokens, self._known.output_tokens
-        before = self.steps - 1
-        for request, kv in zip(who, ranges, strict=True):
-            offset = inputs[request] - before
-            self._offsets += offset
-            self.running.append((before + (1 if request in ended else outputs[request]), request, offset, kv))
+    def _enter(self, entering: Iterable[tuple[int, int, Range]]) -> None:
+        """Requests, whose prompts are so long, have their first token: they are in the running batch."""
+        before, outputs = self.steps - 1, self._known.output_tokens
+        new = [(before + outputs[request], request, length - before, kv) for request, length, kv in entering]
+        self._offsets += sum([one[OFFSET] for one in new])
+        self.running += new
         self.running.sort()
 
     def generated(self, one: Running) -> int:
@@ -165,15 +183,17 @@ class Group(Queues):
 
     def _end(self, now: Picoseconds) -> list[Running]:
         running, steps = self.running, self.steps
+        if running[0][LAST] > steps:
+            return []
         if running[-1][LAST] == steps:  # most batches end together
             ended, self.running = running, []
+            self._offsets = 0
         else:
             count = bisect_right(running, steps, key=itemgetter(LAST))
             ended, self.running = running[:count], running[count:]
-        if ended:
-            self._release(ended, now)
-            self.members -= len(ended)
             self._offsets -= sum([one[OFFSET] for one in ended])
+        self._release(ended, now)
+        self.members -= len(ended)
         return ended
 
     def _release(self, ended: Sequence[Running], now: Picoseconds) -> None:
@@ -184,40 +204,42 @@ class Group(Queues):
         settings, router = self.settings, self.settings.router
         assert router is not None
         tokens, inputs = settings.router_tokens, self._known.input_tokens
-        who = [self._known.order.request[key] for key in islice(self._unrouted, most)]
+        who = self._known.order.requests(islice(self._unrouted, most))
+        lengths = [inputs[request] for request in who]
         while who:
-            held = self._reserve_for_router(router, [inputs[request] + tokens for request in who], now)
+            held = self._reserve_for_router(router, [length + tokens for length in lengths], now)
             if held:
                 for _ in who:
                     self._unrouted.popleft()
                 self.routed = True
-                return router_task(who, router, held, tokens, overhead=settings.call_overhead != "none")
+                return router_task((who, lengths), router, held, tokens, overhead=settings.call_overhead != "none")
             who.pop()
+            lengths.pop()
         return None
 
     def _serve(self, serve: Serve, now: Picoseconds) -> Task | None:
         """Take up to ``serve.requests`` who wait for an expert, as many as get KV cache."""
         expert, settings, waiting = serve.expert, self.settings, self.waiting
         all_waiting = waiting.count
-        number = self._known.order.request
-        who = [number[key] for key in islice(waiting.queues[expert], serve.requests)]
+        who = self._known.order.requests(islice(waiting.queues[expert], serve.requests))
         held = self._reserve(who, now)
         if not held:
             return None
-        del who[len(held) :]
-        waiting.take(expert, len(who))
+        count = len(held)
+        del who[count:]
+        waiting.take(expert, count)
         if serve.opens_batch:
             self.batch_left = min(settings.batch, all_waiting)
-        self.batch_left -= len(who)
-        self.members += len(who)
+        self.batch_left -= count
+        self.members += count
         miss = not self.cache.resident(expert)
         self.misses_of[expert] += miss
         self.late += expert == self.cache.copying
-        self.hits_of[expert] += len(who) - miss
+        self.hits_of[expert] += count - miss
         self.active, self.routed = expert, False
-        overhead = settings.call_overhead
-        calls = len(who) if overhead == "per_request" else int(serve.opens_batch and overhead == "per_batch")
-        return serve_task(who, expert, miss, calls, held)
+        overhead, inputs = settings.call_overhead, self._known.input_tokens
+        calls = count if overhead == "per_request" else int(serve.opens_batch and overhead == "per_batch")
+        return serve_task((who, [inputs[request] for request in who]), expert, miss, calls, held)
 
     def _reserve(self, who: Sequence[int], now: Picoseconds) -> list[Range]:
         """KV ranges for the first of ``who``, as many as get one: each for its whole length."""
@@ -226,8 +248,7 @@ class Group(Queues):
 
     def _reserve_for_router(self, router: int, lengths: Sequence[int], now: Picoseconds) -> list[Range]:
         """KV cache for sequences of these lengths: one range for all, none where there is no room."""
-        size = self.settings.sizes[router]
-        return self.memory.kv.reserve((sum([size.kv_bytes(length) for length in lengths]),), now)
+        return self.memory.kv.reserve((self.settings.sizes[router].kv_bytes(lengths),), now)
 
     def release(self, held: Sequence[Range], now: Picoseconds) -> None:
         """The router is done with KV cache."""
@@ -235,8 +256,7 @@ class Group(Queues):
 
     def prefill_step(self, task: Task) -> steps.Step:
         """One pass over the prompts of ``task``."""
-        inputs = self._known.input_tokens
-        return steps.prefill([inputs[request] for request in task.who], self.settings.sizes[task.expert].window)
+        return steps.prefill(task.lengths, self.settings.sizes[task.expert].window)
 
     def first_step(self, task: Task) -> steps.Step:
         """The pass of ``task`` that will be the first with its expert."""
@@ -253,8 +273,7 @@ class Group(Queues):
     def router_step(self, task: Task) -> steps.Step:
         """The router's decode on the requests of ``task``; its first token came with its prefill."""
         generated = self.settings.router_tokens - task.steps
-        contexts = [self._known.input_tokens[request] + generated for request in task.who]
-        window = self.settings.sizes[task.expert].window
+        lengths, window = task.lengths, self.settings.sizes[task.expert].window
         if window is None:
-            return steps.decode(len(contexts), sum(contexts), task.steps)
-        return steps.windowed(contexts, window, task.steps)
+            return steps.decode(len(lengths), sum(lengths) + generated * len(lengths), task.steps)
+        return steps.windowed([length + generated for length in lengths], window, task.steps)

@@ -28,15 +28,14 @@ class KvCache:
     def reserve(self, sizes: Iterable[Bytes], now: Picoseconds) -> list[Range]:
         """New ranges, one after another, as many of them as there is room for now."""
         held: list[Range] = []
-        symbol = self._next
-        for size in sizes:
-            ended = self._ended.get(size)
+        by_size = self._ended
+        for symbol, size in enumerate(sizes, self._next):
+            ended = by_size.get(size)
             address = ended.pop() if ended else self._search(size)
             if address is None:
                 break
             held.append((symbol, address, size))
-            symbol += 1
-        self._next = symbol
+        self._next += len(held)
         self._stream.ranges(ALLOCATE, now, held)
         return held
 

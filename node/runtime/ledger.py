@@ -7,7 +7,7 @@ in. Every picosecond from a request's arrival to its end is charged to exactly o
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from struct import Struct
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from node.request import Requests
 from node.units import Picoseconds
 
 Ints = npt.NDArray[np.int64]
+_run, _task, _moment = (Struct(f"={width}q").pack for width in (3, 6, 2))
 CHARGES = ("queue", "switch", "router", "call_overhead", "prefill", "decode", "stall")
 
 
@@ -32,9 +33,10 @@ class Ledger:
         self.routed, self.served, self.ended = (array("q", bytes(8 * count)) for _ in range(3))
         self.order = array("q")
         self.missed: dict[int, Picoseconds] = {}
-        self._runs = array("q")  # of the router: start, end of the call, end
-        self._tasks = array("q")  # group, start, end of the copy, of the calls, of the prefill, decode clock then
-        self._moments = array("q")  # time, decode clock
+        # rows of numbers, and how many rows: runs of the router (start, end of the call, end); tasks (group, start,
+        # end of the copy, of the calls, of the prefill, decode clock then); moments (time, decode clock)
+        self._rows = bytearray(), bytearray(), bytearray()
+        self._runs = self._tasks = self._moments = 0
 
     def expect(self, count: int) -> None:
         """There will be ``count`` requests more."""
@@ -43,21 +45,24 @@ class Ledger:
 
     def run(self, start: Picoseconds, called: Picoseconds, end: Picoseconds) -> int:
         """Note a run of the router; its number."""
-        self._runs.extend((start, called, end))
-        return len(self._runs) // 3 - 1
+        self._rows[0].extend(_run(start, called, end))
+        self._runs += 1
+        return self._runs - 1
 
     def task(self, noted: tuple[int, Picoseconds, Picoseconds, Picoseconds, Picoseconds, Picoseconds]) -> int:
         """Note a task that began requests: group, start, ends of copy, calls and prefill, decode clock; its number."""
-        self._tasks.extend(noted)
-        return len(self._tasks) // 6 - 1
+        self._rows[1].extend(_task(*noted))
+        self._tasks += 1
+        return self._tasks - 1
 
-    def end(self, requests: Sequence[int], time: Picoseconds, clock: Picoseconds) -> None:
+    def end(self, requests: list[int], time: Picoseconds, clock: Picoseconds) -> None:
         """Note that ``requests`` end, and the decode clock of their group then."""
-        number, ended = len(self._moments) // 2, self.ended
-        self._moments.extend((time, clock))
+        number, ended = self._moments, self.ended
+        self._rows[2].extend(_moment(time, clock))
+        self._moments += 1
         for request in requests:
             ended[request] = number
-        self.order.extend(requests)
+        self.order.fromlist(requests)
 
     def columns(self, requests: Requests, served: Ints, *, routed: bool) -> dict[str, Ints]:
         """Of ``requests``: the ``group`` of each, all ``CHARGES``, ``e2e`` and ``ttft``, in ps; all must have ended.
@@ -67,8 +72,8 @@ class Ledger:
         """
         # views of what may still grow: none of them must outlive the call
         runs, tasks, moments = (
-            np.frombuffer(noted, dtype=np.int64).reshape(-1, width).T
-            for noted, width in ((self._runs, 3), (self._tasks, 6), (self._moments, 2))
+            np.frombuffer(rows, dtype=np.int64).reshape(-1, width).T
+            for rows, width in zip(self._rows, (3, 6, 2), strict=True)
         )
         group, start, copied, called, first, clock = tasks[:, np.frombuffer(self.served, dtype=np.int64)[served]]
         end, clock_at_end = moments[:, np.frombuffer(self.ended, dtype=np.int64)[served]]

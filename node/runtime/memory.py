@@ -100,8 +100,7 @@ class GroupMemory:
         """The address of the weights of an expert (which now serves ``requests`` more) or of the router."""
         if expert == self._settings.router:
             return self._layout.router.start
-        self.cache.use(expert, now, requests)
-        return self.cache.address(expert)
+        return self.cache.use(expert, now, requests)
 
     def _note(
         self, kind: Kind, now: Picoseconds, symbol: int, address: int, size: Bytes, tier: Tier = Tier.HBM

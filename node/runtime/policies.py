@@ -33,7 +33,8 @@ Eviction = Callable[[Known], Evictor]
 
 def lru(candidates: Sequence[Resident], _memory: Memory) -> Resident:
     """The one not used for the longest time."""
-    return min(candidates, key=lambda resident: (resident.last_used, resident.expert))
+    longest = min([resident.last_used for resident in candidates])
+    return min([one for one in candidates if one.last_used == longest], key=lambda one: one.expert)
 
 
 def lfu(candidates: Sequence[Resident], _memory: Memory) -> Resident:

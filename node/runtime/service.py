@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,12 +50,13 @@ class Order:
         self._since: dict[int, Picoseconds] = {}
         self._arrivals: list[Picoseconds] = []
         self.key, self.request, self.since = self._keys, self._requests, self._since
-        if not self._steps.any():
+        self._by_number = not self._steps.any()
+        if self._by_number:
             self.key, self.request, self.since = range(_MOST), range(_MOST), self._arrivals
 
     def expect(self, requests: Requests) -> None:
         """More requests, after all before."""
-        if not self._steps.any():
+        if self._by_number:
             self._arrivals.extend(requests.arrival.tolist())
             return
         since = (requests.arrival - self._steps[requests.service]).tolist()
@@ -63,6 +64,14 @@ class Order:
             key = waits * _MOST + number
             self._keys.append(key)
             self._requests[key], self._since[key] = number, waits
+
+    def keys(self, requests: Sequence[int]) -> Sequence[int]:
+        """``key`` of each."""
+        return requests if self._by_number else [self._keys[request] for request in requests]
+
+    def requests(self, keys: Iterable[int]) -> list[int]:
+        """``request`` of each."""
+        return list(keys) if self._by_number else [self._requests[key] for key in keys]
 
 
 def order_of(requests: Requests, services: Sequence[Service], fairness: Picoseconds) -> Order:

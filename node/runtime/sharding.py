@@ -23,9 +23,11 @@ class ModelSize:
     kv_token: Bytes
     window: int | None
 
-    def kv_bytes(self, tokens: int) -> Bytes:
-        """KV cache of one sequence of ``tokens``."""
-        return self.kv_token * (tokens if self.window is None else min(tokens, self.window))
+    def kv_bytes(self, lengths: Sequence[int]) -> Bytes:
+        """KV cache of sequences of so many tokens each."""
+        if self.window is not None:
+            lengths = [min(length, self.window) for length in lengths]
+        return self.kv_token * sum(lengths)
 
 
 @dataclass(frozen=True, slots=True)

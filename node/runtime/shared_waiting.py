@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from heapq import heapify, heappush
+from heapq import heappush
 
 from node.runtime.waiting import Waiting
-
-_MOST_STALE = 4  # entries of a heap for each queue, before those are dropped that no longer say how things are
-_FEW = 64
 
 
 class SharedWaiting(Waiting):
@@ -30,12 +27,16 @@ class SharedWaiting(Waiting):
         for other in self.beside.get(expert, ()):
             other._joined(expert, queue, key)
 
+    def extend(self, wishes: Iterable[tuple[int, int]]) -> None:
+        """See ``Waiting``."""
+        for expert, key in wishes:
+            self.add(expert, key)
+
     def _left(self, expert: int, queue: deque[int], count: int) -> None:
         """See ``Waiting``."""
         super()._left(expert, queue, count)
         for other in self.beside.get(expert, ()):
             super(SharedWaiting, other)._left(expert, queue, count)
-            other._tidy()
 
     def _joined(self, expert: int, queue: deque[int], key: int) -> None:
         self.queues[expert] = queue
@@ -46,13 +47,3 @@ class SharedWaiting(Waiting):
         if first or len(queue) <= self._batch:
             heappush(self._by_wish, self._wish(expert, queue))
         self._tidy()
-
-    def _tidy(self) -> None:
-        """A group that is busy looks at nothing while others fill its heaps: keep them as small as there are queues."""
-        most = _MOST_STALE * len(self.queues) + _FEW
-        if len(self._by_age) > most:
-            self._by_age = [(queue[0], expert) for expert, queue in self.queues.items()]
-            heapify(self._by_age)
-        if len(self._by_wish) > most:
-            self._by_wish = [self._wish(expert, queue) for expert, queue in self.queues.items()]
-            heapify(self._by_wish)

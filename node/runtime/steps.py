@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import mul
 
 from node.dataflow.form import causal_pairs
 
@@ -13,7 +14,7 @@ def prefill(lengths: Sequence[int], window: int | None) -> Step:
     """One pass over prompts of ``lengths`` tokens."""
     tokens = sum(lengths)
     if window is None:
-        pairs = (sum([length * length for length in lengths]) + tokens) // 2  # causal_pairs, added up
+        pairs = (sum(map(mul, lengths, lengths)) + tokens) // 2  # causal_pairs, added up
     else:
         pairs = sum([causal_pairs(length, window) for length in lengths])
     return tokens, pairs, tokens, len(lengths), 0, 0

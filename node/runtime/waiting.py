@@ -9,17 +9,20 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Container, Iterable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 
 Entry = tuple[int, ...]  # what it is sorted by, then the expert
+_MOST_STALE = 4  # entries of a heap for each queue, before those are dropped that no longer say how things are
+_FEW = 64
 
 
-def put(queue: deque[int], key: int) -> None:
-    """Put a key into a queue of them, where it belongs."""
-    if not queue or key > queue[-1]:
-        queue.append(key)
-    else:
-        insort(queue, key)
+def put(queue: deque[int], keys: Iterable[int]) -> None:
+    """Put keys into a queue of them, each where it belongs."""
+    for key in keys:
+        if not queue or key > queue[-1]:
+            queue.append(key)
+        else:
+            insort(queue, key)
 
 
 def drop(queue: deque[int], key: int) -> bool:
@@ -67,6 +70,17 @@ class Waiting:
                 heappush(self._by_age, (key, expert))
         heappush(self._by_wish, self._wish(expert, queue))
 
+    def extend(self, wishes: Iterable[tuple[int, int]]) -> None:
+        """``add`` for each expert and key."""
+        queues, batch = self.queues, self._batch
+        for expert, key in wishes:
+            queue = queues.get(expert)
+            if queue is not None and len(queue) >= batch and key > queue[-1]:  # which no heap can tell
+                queue.append(key)
+                self.count += 1
+            else:
+                self.add(expert, key)
+
     def take(self, expert: int, count: int) -> None:
         """The first ``count`` who wait for ``expert`` wait no more."""
         queue = self.queues[expert]
@@ -86,10 +100,23 @@ class Waiting:
         """So many left a queue."""
         self.count -= count
         if queue:
-            heappush(self._by_age, (queue[0], expert))
-            heappush(self._by_wish, self._wish(expert, queue))
+            by_age, by_wish = self._by_age, self._by_wish
+            (heapreplace if by_age and by_age[0][-1] == expert else heappush)(by_age, (queue[0], expert))
+            wish = self._wish(expert, queue)
+            (heapreplace if by_wish and by_wish[0][-1] == expert else heappush)(by_wish, wish)
+            self._tidy()
         else:
             del self.queues[expert]
+
+    def _tidy(self) -> None:
+        """Nobody may look at a heap for long: keep it as small as there are queues."""
+        most = _MOST_STALE * len(self.queues) + _FEW
+        if len(self._by_age) > most:
+            self._by_age = [(queue[0], expert) for expert, queue in self.queues.items()]
+            heapify(self._by_age)
+        if len(self._by_wish) > most:
+            self._by_wish = [self._wish(expert, queue) for expert, queue in self.queues.items()]
+            heapify(self._by_wish)
 
     def changed(self, expert: int, *, resident: bool) -> None:
         """``expert`` came to HBM, or left it."""
@@ -104,6 +131,11 @@ class Waiting:
 
     def oldest(self, without: Container[int] = ()) -> int | None:
         """The expert that the first of all waits for, those ``without`` left out; None where nobody waits."""
+        if self._by_age:
+            key, expert = self._by_age[0]
+            queue = self.queues.get(expert)
+            if queue is not None and queue[0] == key and expert not in without:
+                return expert
         return self._first(self._by_age, lambda expert, queue: (queue[0], expert), without)
 
     def most_wanted(self, without: Container[int] = ()) -> int | None:

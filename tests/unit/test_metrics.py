@@ -25,8 +25,13 @@ CLASSES = [
 ]
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {"experts__count": 150, "workload__requests": 250},
-    "four groups": {"sharding__tensor_parallel": 2, "sharding__home": "all_groups"},
-    "classes, shedding": {"slo__classes": CLASSES, "runtime__shed_late": True, "runtime__queue_limit": 6},
+    "four groups": {"sharding__tensor_parallel": 2, "sharding__home": "all_groups", "cluster__window": "3 s"},
+    "classes, shedding": {
+        "slo__classes": CLASSES,
+        "cluster__window": "2 s",
+        "runtime__shed_late": True,
+        "runtime__queue_limit": 6,
+    },
     "prefetch": {"runtime__prefetch": True, "runtime__partial": True},
     "pages that are swapped": {
         "runtime__kv_block": 16,

@@ -104,8 +104,9 @@ def test_regions_do_not_overlap_and_fill_hbm(experts, groups, router, kv, spare)
 
 
 def test_kv_cache_of_a_sequence_is_its_tokens_up_to_the_window():
-    assert [size(1).kv_bytes(tokens) for tokens in (1, 7, 8, 9)] == [2, 14, 16, 18]
-    assert [ModelSize(1, 2, window=8).kv_bytes(tokens) for tokens in (1, 7, 8, 9)] == [2, 14, 16, 16]
+    assert [size(1).kv_bytes([tokens]) for tokens in (1, 7, 8, 9)] == [2, 14, 16, 18]
+    assert [ModelSize(1, 2, window=8).kv_bytes([tokens]) for tokens in (1, 7, 8, 9)] == [2, 14, 16, 16]
+    assert [size(1).kv_bytes([7, 9]), ModelSize(1, 2, window=8).kv_bytes([7, 9])] == [32, 30]
 
 
 # Refusals
