@@ -7,7 +7,7 @@ that dies is started again from both, and the run goes on as if nothing had happ
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,11 +37,13 @@ NOTHING = np.empty((len(Completion._fields), 0), dtype=np.int64)
 class Actor:
     """What the coordinator knows of one actor: its sockets, its last checkpoint, what it was sent since.
 
-    ``recoveries``: how often it was lost since it last answered for a window.
+    ``recoveries``: how often it was lost since it last answered for a window. ``first`` of equals, by socket: whose
+    state in a checkpoint is its own.
     """
 
     sockets: Deployments
     checkpoint: bytes | None = None
+    first: Mapping[int, int] = field(default_factory=dict)
     journal: list[bytes] = field(default_factory=list)
     recoveries: int = 0
 
@@ -87,12 +89,25 @@ class Coordinator:
             pass
         self.finish()
 
-    def start(self) -> None:
-        """Make the sockets."""
+    def start(self, states: Mapping[int, Any] | None = None) -> None:
+        """Make the sockets: new, or in the ``states`` of ``pause``, however they were shared out then."""
         for sockets in share_out(self.deployment.machine.sockets, self.sockets_per_actor):
-            actor = Actor(dict.fromkeys(sockets, self.deployment))
-            self.backend.start(len(self.actors), actor.sockets, None)
+            checkpoint = None if states is None else pack({str(socket): states[socket] for socket in sockets})
+            actor = Actor(dict.fromkeys(sockets, self.deployment), checkpoint)
+            self.backend.start(len(self.actors), actor.sockets, checkpoint)
             self.actors.append(actor)
+
+    def pause(self) -> dict[int, Any]:
+        """Have the sockets do, and check, all that is planned: the state of each, after which the run can go on."""
+        self._send(checkpoint=True)
+        self._check_sent()
+        self.sent = None
+        states: dict[int, Any] = {}
+        for actor in self.actors:
+            assert actor.checkpoint is not None
+            found = unpack(actor.checkpoint)
+            states |= {socket: found[str(first)] for socket, first in actor.first.items()}
+        return states
 
     def advance(self, until: Picoseconds) -> bool:
         """Plan what happens before ``until``, up to the end of a window, which is sent; False where more is to come.
@@ -113,18 +128,20 @@ class Coordinator:
     def finish(self) -> None:
         """Send what is left, and check the last of what was sent."""
         self._send()
-        if self.sent is not None:
-            self._check(self.sent)
+        self._check_sent()
 
-    def _send(self) -> None:
-        """Have the sockets do what was planned since the last window; meanwhile check that one."""
+    def _send(self, *, checkpoint: bool = False) -> None:
+        """Have the sockets do what was planned since the last window; meanwhile check that one.
+
+        ``checkpoint``: and send their state, even where there is nothing to do.
+        """
         planned = {g: found for g in range(self.deployment.groups) if len(found := self.simulation.take(g))}
-        if not planned:
+        if not (planned or checkpoint):
             return
         self.windows += 1
-        window = self._window(planned, self.windows % CHECKPOINT_WINDOWS == 0, self.simulation.mark())
-        if self.sent is not None:
-            self._check(self.sent)
+        checkpoint = checkpoint or self.windows % CHECKPOINT_WINDOWS == 0
+        window = self._window(planned, checkpoint, self.simulation.mark())
+        self._check_sent()
         for number, actor in enumerate(self.actors):
             actor.journal.append(window.message)
             with contextlib.suppress(SocketLostError):  # found out when its reply is asked for
@@ -145,8 +162,11 @@ class Coordinator:
             mark,
         )
 
-    def _check(self, window: Window) -> None:
-        """Collect every actor's reply to ``window`` and compare it with the plan."""
+    def _check_sent(self) -> None:
+        """Collect every actor's reply to the last window and compare it with the plan."""
+        window = self.sent
+        if window is None:
+            return
         for number, actor in enumerate(self.actors):
             reply = self._reply(number, actor)
             for socket in reply["refusals"]:
@@ -156,7 +176,7 @@ class Coordinator:
                     self._compare(window, socket, reply)
                 self.counters[socket] = reply["counters"][first]
             if window.checkpoint:
-                actor.checkpoint = reply["checkpoint"]
+                actor.checkpoint, actor.first = reply["checkpoint"], reply["first"]
                 actor.journal.clear()
         self.checked += 1
         self.observe(window.planned, window.mark)

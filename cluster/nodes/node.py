@@ -6,44 +6,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from cluster.backends import Backend
 from cluster.coordinator import Coordinator
 from cluster.metrics.board import Health
-from cluster.metrics.meter import Meter
 from cluster.metrics.reading import Reading
-from cluster.residency import Residency, Sums
+from cluster.nodes.course import Course, Plan
+from cluster.residency import Sums
 from cluster.summary import Tally, tally_of
-from cluster.timeline import Collected, Timeline
+from cluster.timeline import Collected
 from node.conservation import verify
 from node.deployment import Deployment
 from node.events import Ints
 from node.lane import NEVER
 from node.planned import Planned
-from node.request import Requests
 from node.runtime.admission import Reason, TurnedAway
 from node.simulation import Mark
 from node.units import Picoseconds
 
 Observe = Callable[[dict[int, Planned]], None]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a node is run and observed.
-
-    ``window`` (ps) and ``sockets_per_actor``: the coordinator's; ``experts``: those that are shown by themselves;
-    ``events``: most of its timeline; ``metered``: the experts that have metrics of their own, None without metrics;
-    ``exporter``: see ``Coordinator``.
-    """
-
-    window: Picoseconds
-    sockets_per_actor: int
-    experts: Ints
-    events: int
-    metered: Ints | None = None
-    exporter: tuple[str, str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,11 +57,6 @@ class Outcome:
         return cls(**{**message, **of_kind})
 
 
-def numbered(columns: Ints, first: int = 0) -> Requests:
-    """A node's requests, numbered from ``first`` on; ``columns``: those of ``Requests`` but for the numbers."""
-    return Requests(np.arange(first, first + columns.shape[1]), *columns)
-
-
 class State(NamedTuple):
     """How far a node is, or several together: time of the last event (ps), and requests.
 
@@ -100,39 +75,33 @@ class State(NamedTuple):
 
 
 class Node:
-    """Node ``number`` of equal ones, whose first ``requests`` are there.
+    """A node of ``deployment`` that goes on from ``course``.
 
     ``observe`` is given each window when it was done, and how far the node was then.
     """
 
     def __init__(
         self,
-        number: int,
         deployment: Deployment,
-        requests: Requests,
+        course: Course,
         backend: Backend,
         plan: Plan,
         observe: Callable[[dict[int, Planned], State], None] = lambda _planned, _state: None,
         health: Health | None = None,
     ) -> None:
-        self.simulation = deployment.planner(requests)
-        self._given = len(requests)
-        self._deployment = deployment
-        self._timeline = Timeline(deployment, plan.events, number)
-        self._residency = Residency(deployment, plan.experts)
-
-        self._meter = None if plan.metered is None else Meter(deployment, self.simulation, plan.metered)
+        self.simulation = course.simulation
+        self._deployment, self._course = deployment, course
 
         def observed(planned: dict[int, Planned], mark: Mark) -> None:
-            self._timeline.observe(planned)
-            self._residency.observe(planned)
-            if self._meter is not None:
-                self._meter.observe(planned, mark)
+            course.timeline.observe(planned)
+            course.residency.observe(planned)
+            if course.meter is not None:
+                course.meter.observe(planned, mark)
             observe(planned, State.at(mark))
 
         self._coordinator = Coordinator(
             deployment,
-            self.simulation,
+            course.simulation,
             backend,
             plan.window,
             plan.sockets_per_actor,
@@ -140,13 +109,19 @@ class Node:
             health or Health(),
             plan.exporter,
         )
-        self._coordinator.start()
+        self._coordinator.counters = course.counters
+        self._coordinator.windows = self._coordinator.checked = course.windows
+        self._coordinator.start(course.sockets)
 
     def feed(self, columns: Ints) -> None:
         """More requests, as ``numbered`` takes them."""
-        requests = numbered(columns, self._given)
-        self.simulation.feed(requests)
-        self._given += len(requests)
+        self._course.feed(columns)
+
+    def pause(self) -> bytes:
+        """Have done all that is planned: the course up to here, packed; from here the node can go on, too."""
+        self._course.sockets = self._coordinator.pause()
+        self._course.windows = self._coordinator.checked
+        return self._course.packed()
 
     def advance(self, until: Picoseconds) -> bool:
         """Let time pass up to (not including) ``until``; False where a window was full before, and more is to come."""
@@ -161,13 +136,13 @@ class Node:
     def outstanding(self) -> int:
         """Requests that it has and that have neither ended nor been turned away."""
         turned_away = sum(len(group.admission.turned_away) for group in self.simulation.groups)
-        return self._given - self.simulation.completed - turned_away
+        return self._course.given - self.simulation.completed - turned_away
 
     def reading(self) -> Reading | None:
         """Its metrics after the last window that was checked; None without any."""
-        if self._meter is None:
+        if self._course.meter is None:
             return None
-        return self._meter.reading(self._coordinator.checked, self._coordinator.counters)
+        return self._course.meter.reading(self._coordinator.checked, self._coordinator.counters)
 
     def end(self) -> Picoseconds:
         """Let it come to its end: the time of that."""
@@ -186,7 +161,7 @@ class Node:
             columns=columns,
             counters=counters,
             tally=tally_of(self._deployment, self.simulation),
-            residents=self._residency.sums(makespan),
-            timeline=self._timeline.collected(),
+            residents=self._course.residency.sums(makespan),
+            timeline=self._course.timeline.collected(),
             windows=self._coordinator.checked,
         )
