@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from cluster.backends import Backend, SocketLostError
-from cluster.coordinator import MAX_RECOVERIES
+from cluster.execution import MAX_RECOVERIES
 from cluster.front_end import FrontEnd, looks
-from cluster.nodes.node import Outcome, Plan, State
+from cluster.nodes.doing import Plan
+from cluster.nodes.node import Outcome, State
 from cluster.nodes.shell import NodeShell
 from cluster.wire import pack, unpack
 from node.deployment import Deployment

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cluster.backends import Backend
 from cluster.coordinator import Coordinator
-from cluster.residency import Residency, Sums
+from cluster.nodes.doing import Doing, DoingBeside, Observe, Plan
+from cluster.residency import Sums
 from cluster.summary import Tally, tally_of
-from cluster.timeline import Collected, Timeline
+from cluster.timeline import Collected
 from node.conservation import verify
 from node.deployment import Deployment
 from node.events import Ints
 from node.lane import NEVER
-from node.planned import Planned
 from node.request import Requests
 from node.runtime.admission import Reason, TurnedAway
 from node.units import Picoseconds
-
-Observe = Callable[[dict[int, Planned]], None]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a node is run and observed.
-
-    ``window`` (ps) and ``sockets_per_actor``: the coordinator's; ``experts``: those that are shown by themselves;
-    ``events``: most of its timeline.
-    """
-
-    window: Picoseconds
-    sockets_per_actor: int
-    experts: Ints
-    events: int
 
 
 @dataclass(frozen=True)
@@ -87,7 +72,10 @@ class State(NamedTuple):
 
 
 class Node:
-    """Node ``number`` of equal ones, whose first ``requests`` are there; ``observe`` is given each window when done."""
+    """Node ``number`` of equal ones, whose first ``requests`` are there; ``observe`` is given each window when done.
+
+    ``beside``: what its sockets do is done in a process of its own, where nobody else observes it.
+    """
 
     def __init__(
         self,
@@ -96,23 +84,17 @@ class Node:
         requests: Requests,
         backend: Backend,
         plan: Plan,
-        observe: Observe = lambda _planned: None,
+        observe: Observe | None = None,
+        *,
+        beside: bool = False,
     ) -> None:
-        self.simulation = deployment.planner(requests)
+        kinds = deployment.representatives()
+        make = partial(Doing, number, deployment, kinds, backend, plan, observe)
+        self._doing = DoingBeside(make) if beside else make()  # before there is much for it to have a copy of
+        self.simulation = deployment.planner(requests, kinds=kinds)
         self._given = len(requests)
         self._deployment = deployment
-        self._timeline = Timeline(deployment, plan.events, number)
-        self._residency = Residency(deployment, plan.experts)
-
-        def observed(planned: dict[int, Planned]) -> None:
-            self._timeline.observe(planned)
-            self._residency.observe(planned)
-            observe(planned)
-
-        self._coordinator = Coordinator(
-            deployment, self.simulation, backend, plan.window, plan.sockets_per_actor, observed
-        )
-        self._coordinator.start()
+        self._coordinator = Coordinator(self.simulation, plan.window, self._doing.do)
 
     def feed(self, columns: Ints) -> None:
         """More requests, as ``numbered`` takes them."""
@@ -142,18 +124,24 @@ class Node:
         while not self.advance(NEVER):
             pass
         self._coordinator.finish()
+        self._doing.finish()
         return self.simulation.now
+
+    def close(self) -> None:
+        """It is not needed any more, however it ended."""
+        if isinstance(self._doing, DoingBeside):
+            self._doing.close()
 
     def outcome(self, makespan: Picoseconds) -> Outcome:
         """What came of it, where all nodes together took ``makespan``; it must have ended."""
-        columns, counters = self.simulation.columns(), self._coordinator.counters
-        verify(self._deployment, self.simulation, counters, columns)
+        columns, seen = self.simulation.columns(), self._doing.seen(makespan)
+        verify(self._deployment, self.simulation, seen.counters, columns)
         return Outcome(
             served=self.simulation.served(),
             turned_away=self.simulation.turned_away,
             columns=columns,
-            counters=counters,
+            counters=seen.counters,
             tally=tally_of(self._deployment, self.simulation),
-            residents=self._residency.sums(makespan),
-            timeline=self._timeline.collected(),
+            residents=seen.residents,
+            timeline=seen.timeline,
         )

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from cluster.backends import Backend
+from cluster.backends import Backend, LocalBackend
 from cluster.config import Config
 from cluster.deploy import front_end_of, staleness_of, window_of
+from cluster.nodes.doing import Observe, Plan
 from cluster.nodes.fleet import Fleet
-from cluster.nodes.node import Node, Observe, Outcome, Plan, State
+from cluster.nodes.node import Node, Outcome, State
 from cluster.requests_table import columns_of
 from cluster.residency import most_asked
 from cluster.workload import Workload
 from node.deployment import Deployment
 from node.events import Ints
-from node.planned import Planned
+from node.lane import NEVER
 from node.request import Requests
 from node.runtime.admission import TurnedAway
+
+MANY = 50_000  # requests from which on a second process is worth its start, and what it compiles once more
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ def serve(
     backend: Backend,
     watch: Callable[[State], None],
     timeline_limit: int,
-    observe: Observe,
+    observe: Observe | None,
 ) -> Served:
     """Serve it; ``observe`` is given the windows of a single node."""
     deployment, workload = prepared
@@ -62,14 +66,15 @@ def _alone(
     backend: Backend,
     plan: Plan,
     watch: Callable[[State], None],
-    observe: Observe,
+    observe: Observe | None,
 ) -> Served:
-    def observed(planned: dict[int, Planned]) -> None:
-        observe(planned)
+    local = isinstance(backend, LocalBackend) and backend.cores > 1
+    beside = local and observe is None and len(requests) >= MANY
+    with contextlib.closing(Node(0, deployment, requests, backend, plan, observe, beside=beside)) as node:
+        while not node.advance(NEVER):
+            watch(node.state)
+        found = node.outcome(node.end())
         watch(node.state)
-
-    node = Node(0, deployment, requests, backend, plan, observed)
-    found = node.outcome(node.end())
     return Served(columns_of(requests.where(found.served), found.columns), found.turned_away, [found])
 
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 from cluster.backends import LocalBackend
 from cluster.cycles import no_search_for_cycles
-from cluster.nodes.node import Node, Plan, numbered
+from cluster.nodes.doing import Plan
+from cluster.nodes.node import Node, numbered
 from cluster.wire import pack, unpack
 from node.deployment import Deployment
 from node.errors import InputError

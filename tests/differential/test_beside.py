@@ -1,0 +1,107 @@
+"""A run whose sockets work in a process beside is the run of one process, its faults included."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from cluster.backends import LocalBackend, SocketLostError
+from cluster.config_file import read_config
+from cluster.disagreement import DisagreementError
+from cluster.nodes import doing
+from cluster.nodes import serve as serving
+from cluster.nodes.beside import Beside
+from cluster.runner import Run, prepare, run
+from node.errors import InvariantError
+from tests.differential.tampering import SETTINGS, Tampered, serve
+
+SHAPES = {
+    "many windows and checkpoints": {"cluster__window": "200 ms"},
+    "one window": {"cluster__window": "auto"},
+    "sockets by themselves": {"cluster__sockets_per_actor": 8},
+    "two groups": {
+        "sharding__tensor_parallel": 4,
+        "machine__hbm__capacity": "32 GiB",
+        "machine__ddr__capacity": "1 TiB",
+    },
+    "prefetch": {"runtime__prefetch": True},
+}
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Beside]:
+    """The processes that were made; however short, a run may have one."""
+    found: list[Beside] = []
+
+    def make(of):
+        found.append(Beside(of))
+        return found[-1]
+
+    monkeypatch.setattr(serving, "MANY", 1)
+    monkeypatch.setattr(doing, "Beside", make)
+    return found
+
+
+def everything(found: Run) -> list[object]:
+    columns = {name: column.tolist() for name, column in found.columns.items()}
+    residents = {name: np.asarray(value).tolist() for name, value in vars(found.residents).items()}
+    return [found.summary, columns, residents, found.timeline]
+
+
+@pytest.mark.parametrize("settings", SHAPES.values(), ids=SHAPES)
+def test_it_changes_no_result(made, settings):
+    alone, beside = (serve(LocalBackend(cores), **settings) for cores in (1, 2))
+    assert len(made) == 1
+    assert everything(beside) == everything(alone)
+
+
+def test_a_short_run_and_one_that_is_observed_have_none(made, monkeypatch):
+    config = read_config(None, SETTINGS.items())
+    windows: list[object] = []
+    run(config, LocalBackend(2), prepare(config), observe=windows.append)
+    assert windows and not made
+    monkeypatch.undo()
+    serve(LocalBackend(2))
+    assert not made
+
+
+def test_a_socket_that_does_something_else_is_found_all_the_same(made):
+    def late(window: int, columns):
+        columns[0, -1] += window == 2
+        return columns
+
+    texts = []
+    for cores in (1, 2):
+        backend = Tampered(result=late)
+        backend.cores = cores
+        with pytest.raises(DisagreementError) as error:
+            serve(backend)
+        texts.append(str(error.value))
+    assert len(made) == 1 and texts[0] == texts[1]
+
+
+def test_a_plan_that_its_representatives_do_not_keep_is_found_all_the_same(made, monkeypatch):
+    do = doing.Doing.do
+
+    def hasty(self, planned):
+        do(self, {group: plan._replace(ends=plan.ends - 1) for group, plan in planned.items()})
+
+    monkeypatch.setattr(doing.Doing, "do", hasty)
+    with pytest.raises(InvariantError, match="is planned to end at"):
+        serve(LocalBackend(2))
+    assert len(made) == 1
+
+
+def test_a_process_that_is_killed_ends_the_run(made, monkeypatch):
+    do = doing.DoingBeside.do
+
+    def killing(self, planned):
+        do(self, planned)
+        os.kill(made[0].pid, signal.SIGKILL)
+
+    monkeypatch.setattr(doing.DoingBeside, "do", killing)
+    with pytest.raises(SocketLostError, match="exit code -9"):
+        serve(LocalBackend(2))
