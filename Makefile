@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check bench model test-deps chromium lock format golden
+.PHONY: run test check bench model test-deps chromium prometheus kubectl lock format golden dashboards
 .DEFAULT_GOAL := run
 
 .venv/run.stamp: requirements.lock pyproject.toml
@@ -22,28 +22,38 @@ run: .venv/run.stamp  ## serve the default workload, then the same on DGX A100 a
 test: .venv/dev.stamp  ## all tests
 	$(BIN)/python -m pytest
 
-check: .venv/dev.stamp  ## lint, types, layers, lock
+check: .venv/dev.stamp  ## lint, types, layers, locks, Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/check_lock.py
+	$(BIN)/hadolint Dockerfile
 
 bench: .venv/dev.stamp  ## measurements, never asserts
 	$(BIN)/python -m tests.benchmarks.engine
 	$(BIN)/python -m tests.benchmarks.compile
 	$(BIN)/python -m tests.benchmarks.generate
 	$(BIN)/python -m tests.benchmarks.links
+	$(BIN)/python -m tests.benchmarks.metrics
 
 model: .venv/run.stamp  ## SmolLM2-135M-Instruct (Apache-2.0, 98 MB) into ~/.cache/samba-coe, once
 	$(BIN)/python -m cluster.checkpoints.smollm2
 
-test-deps: .venv-reference/stamp model chromium  ## what some tests need: a model, Chromium; PyTorch and transformers, in a venv of their own
+test-deps: .venv-reference/stamp model chromium prometheus kubectl  ## what some tests need: a model, Chromium, Prometheus, kubectl; PyTorch and transformers, in a venv of their own
 
 chromium:  ## Debian's, where there is none and we may; without it tests that open report.html are skipped
 	@command -v chromium chromium-browser google-chrome > /dev/null \
 		|| { apt-get update -qq && apt-get install -qq --no-install-recommends chromium; } \
 		|| echo "no Chromium, and none could be installed: tests that open report.html will be skipped"
+
+prometheus:  ## Debian's, with promtool, where there is none and we may; without it tests of rules and dashboards are skipped
+	@{ command -v prometheus && command -v promtool; } > /dev/null \
+		|| { apt-get update -qq && apt-get install -qq --no-install-recommends prometheus; } \
+		|| echo "no Prometheus, and none could be installed: tests of rules and dashboards will be skipped"
+
+kubectl:  ## one program from https://kubernetes.io/docs/tasks/tools; Debian's (kubernetes-client) is too old for k8s/
+	@command -v kubectl > /dev/null || echo "no kubectl, see https://kubernetes.io/docs/tasks/tools: tests of k8s/ will be skipped"
 
 .venv-reference/stamp: requirements-reference.lock
 	$(PYTHON) -m venv .venv-reference
@@ -60,3 +70,6 @@ format: .venv/dev.stamp
 golden: .venv/dev.stamp  ## write golden traces and the validation page anew; explain the change in the commit
 	$(BIN)/coe reproduce --write docs/validation.md
 	$(BIN)/python -m pytest tests/golden --write-golden
+
+dashboards: .venv/dev.stamp  ## write dashboards/*.json from the code there, and k8s/rules/ from dashboards/rules/
+	$(BIN)/python -m dashboards

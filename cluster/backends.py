@@ -20,6 +20,10 @@ class Shell(Protocol):
 
     def __init__(self, deployments: Deployments, checkpoint: bytes | None) -> None: ...
 
+    @staticmethod
+    def sockets(deployments: Deployments) -> int:
+        """How many sockets it is at work on at a time."""
+
     def execute(self, message: bytes) -> bytes:
         """The reply to a message."""
 
@@ -27,9 +31,8 @@ class Shell(Protocol):
 class Backend(Protocol):
     """Shells by number."""
 
-    @property
-    def cpus(self) -> int:
-        """How many shells can be at work at once."""
+    def places(self, sockets: int) -> int:
+        """How many shells can be at work at once, each on so many ``sockets`` at a time."""
 
     def start(
         self, actor: int, deployments: Deployments, checkpoint: bytes | None, shell: type[Shell] = SocketShell
@@ -56,8 +59,7 @@ class LocalBackend:
         self._shells: dict[int, Shell] = {}
         self._replies: dict[int, list[bytes]] = {}
 
-    @property
-    def cpus(self) -> int:
+    def places(self, sockets: int) -> int:
         """This process does one thing after another."""
         return 1
 

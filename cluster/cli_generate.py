@@ -20,8 +20,10 @@ from cluster.content import Start, local_members
 from cluster.content_actor import ray_members
 from cluster.dialog import Terminal, chosen, composition_of, expert_of, prompt_of, prompts_of
 from cluster.generate import KV_RESERVE, Asked, generate
+from cluster.metrics.of_sockets import Served
 from cluster.ray_backend import ray_session
 from cluster.routing.encoders import ENCODERS
+from node.errors import InputError
 from node.functional.serve import Sampling
 from node.options import RuntimeOptions
 
@@ -41,6 +43,7 @@ class _Said:
     backend: str
     address: str | None
     per_actor: int | None
+    metrics_port: int | None
     precision: str
 
 
@@ -78,6 +81,12 @@ class _Said:
 @click.option("--address", help="Ray cluster to use; without it one is started on this machine.")
 @click.option(
     "--sockets-per-actor", "per_actor", type=click.IntRange(1), help="Of Ray actors.  [default: one actor per core]"
+)
+@click.option(
+    "--socket-metrics-port",
+    "metrics_port",
+    type=click.IntRange(1, 65535),
+    help="Each actor serves its links' metrics, at the first free port of 127.0.0.1 from here on.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @machine_options
@@ -127,8 +136,11 @@ def generate_command(settings: tuple[str, ...], as_json: bool, **rest: object) -
 @contextlib.contextmanager
 def _started(said: _Said) -> Iterator[Start]:
     """How the sockets are made: in this process, or as actors of a Ray that is joined or started."""
+    exporter = None if said.metrics_port is None else Served("generate", "127.0.0.1", said.metrics_port)
     if said.backend == "local":
+        if exporter is not None:
+            raise InputError("--socket-metrics-port: has no effect with --backend local: there are no actors")
         yield local_members
         return
     with ray_session(said.address):
-        yield partial(ray_members, sockets_per_actor=said.per_actor)
+        yield partial(ray_members, sockets_per_actor=said.per_actor, exporter=exporter)

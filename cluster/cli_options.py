@@ -25,7 +25,9 @@ OUT, ERR = (
 COMPARED = "sn40l-node,dgx-a100,dgx-h100"
 
 
-def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
+def options_together(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Options that go together, in this order."""
+
     def apply(function: F) -> F:
         for option in reversed(options):
             function = option(function)
@@ -37,21 +39,21 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
 machine_options = click.option(
     "--set", "settings", multiple=True, metavar="machine.PATH=VALUE", help="Set one number; may be repeated."
 )
-config_options = _options(
+config_options = options_together(
     click.option("--config", "config_file", type=click.Path(path_type=Path), help="A TOML file of settings."),
     click.option("--set", "settings", multiple=True, metavar="TABLE.KEY=VALUE", help="Set one key; may be repeated."),
 )
-workload_options = _options(
+workload_options = options_together(
     click.option("--trace", help="A request trace: Azure or BurstGPT CSV, Mooncake or own JSONL."),
     click.option("--limit", type=int, help="Use only so many requests."),
     click.option("--rate-scale", type=float, help="Divide arrival times by this."),
     click.option("--seed", type=int, help="Seed of everything that is drawn."),
 )
-backend_options = _options(
+backend_options = options_together(
     click.option("--backend", help="ray or local."),
     click.option("--address", help="Ray cluster to use; without it one is started on this machine."),
 )
-model_options = _options(
+model_options = options_together(
     click.option(
         "--machine", "name", default="sn40l-node", show_default=True, help="A built-in machine or .toml file."
     ),

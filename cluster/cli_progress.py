@@ -16,7 +16,7 @@ from rich.progress import (
 )
 
 from cluster.cli_options import ERR
-from cluster.runner import Progress as RunProgress
+from cluster.nodes.node import State
 from cluster.runner import Watch
 from node.units import PS_PER_S, show_seconds
 
@@ -41,7 +41,7 @@ def watcher(progress: Progress, label: str, requests: int) -> Watch:
     """What moves a bar of ``progress`` as a run goes on."""
     task: TaskID = progress.add_task(label, total=requests, state="")
 
-    def watch(state: RunProgress) -> None:
+    def watch(state: State) -> None:
         served = state.hits + state.misses
         rate = f"hit rate {state.hits / served:.1%}" if served else ""
         text = f"virtual time {show_seconds(state.now / PS_PER_S)}  {rate}"

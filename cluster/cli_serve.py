@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import click
 
 from cluster import compare as comparing
 from cluster import show, show_run
+from cluster.cli_metrics import Followed, followed, live_options
 from cluster.cli_options import (
     COMPARED,
     ERR,
@@ -43,6 +44,7 @@ from cluster.service_levels import classes_by_id
 @click.option("--timeline", "timeline_limit", type=click.IntRange(0), default=50_000, show_default=True,
               help="Most events in timeline.json.")  # fmt: skip
 @click.option("--requests-format", type=click.Choice(["parquet", "csv"]), default="parquet", show_default=True)
+@live_options
 def run(
     config_file: Path | None,
     settings: tuple[str, ...],
@@ -52,21 +54,25 @@ def run(
     **options: object,
 ) -> None:
     """Serve a workload on a machine; print and write what happened."""
+    asked = Followed(**{field.name: options.pop(field.name) for field in fields(Followed)})  # type: ignore[arg-type]
+    asked.check()
     config = config_of(config_file, settings, options, _used_by_run)
     check_output(output)
     started = time.time()
     prepared = prepare(config)
-    with backends(config) as make_backend, progress_bar() as progress:
-        watch = watcher(progress, prepared[0].machine.name, len(prepared[1].requests))
-        result = run_workload(config, make_backend(), prepared, watch, timeline_limit)
-    with result_folder(output, "run") as folder:
-        told = notes(result, config.workload.over_context)
-        _write_run(folder.temporary, result, requests_format)
-        write_text(folder.temporary / "report.html", run_page(config, result, told))
-        write_json(folder.temporary / "run.json", _run_record(config, time.time() - started))
-    show_run.run_table(OUT, result)
-    _tell(told)
-    OUT.print(f"\nwritten to {folder.final}")
+    with followed(asked, config, prepared, output) as live:
+        with backends(config) as make_backend, progress_bar() as progress:
+            live.watch = watcher(progress, prepared[0].machine.name, len(prepared[1].requests))
+            live.pace.begin()
+            result = run_workload(config, make_backend(), prepared, live, timeline_limit)
+        with result_folder(output, "run") as folder:
+            told = notes(result, config.workload.over_context)
+            _write_run(folder.temporary, result, requests_format)
+            write_text(folder.temporary / "report.html", run_page(config, result, told))
+            write_json(folder.temporary / "run.json", _run_record(config, result, time.time() - started))
+        show_run.run_table(OUT, result)
+        _tell(told)
+        OUT.print(f"\nwritten to {folder.final}")
 
 
 def _write_run(folder: Path, result: Run, requests_format: str) -> None:
@@ -78,7 +84,7 @@ def _write_run(folder: Path, result: Run, requests_format: str) -> None:
     result.timeline.write(folder / "timeline.json")
 
 
-def _run_record(config: Config, wall_s: float) -> dict[str, object]:
+def _run_record(config: Config, result: Run, wall_s: float) -> dict[str, object]:
     packages = ("samba-coe", "ray", "numpy", "msgpack", "pyarrow")
     tree = {key: value for key, value in asdict(config).items() if key != "explicit"}
     return {
@@ -86,6 +92,8 @@ def _run_record(config: Config, wall_s: float) -> dict[str, object]:
         "config": tree,
         "seed": config.seed,
         "wall_s": round(wall_s, 3),
+        "windows": result.windows,
+        "restarts": result.restarts,
         "command": sys.argv,
     }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from cluster.backends import Backend
 from cluster.config import Config
 from cluster.deploy import machines_of
+from cluster.nodes.live import Live
 from cluster.requests_table import spent
 from cluster.runner import Watch, notes, prepare, run
 from cluster.summary import Summary
@@ -70,7 +71,7 @@ def compare(
     prepared = [(label, prepare(config, machine)) for label, machine in machines]
     columns = []
     for label, ready in prepared:
-        result = run(config, make_backend(), ready, watch(label, len(ready[1].requests)))
+        result = run(config, make_backend(), ready, Live(watch(label, len(ready[1].requests))))
         told = notes(result, config.workload.over_context)
         tokens_in = float(result.columns["input_tokens"].mean())
         columns.append(Column(label, result.summary, told, tokens_in, spent(result.columns)))

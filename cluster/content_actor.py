@@ -14,6 +14,9 @@ import ray.exceptions
 
 from cluster.backends import SocketLostError
 from cluster.content import Expert, Whole, agreed, apply, socket_of
+from cluster.metrics.of_sockets import Found, Served
+from cluster.metrics.of_sockets import serve as serve_metrics
+from cluster.metrics.samples import Sample
 from cluster.peer_links.drive import drive
 from cluster.peer_links.joining import Address, Listener, join
 from cluster.peer_links.links import Links
@@ -40,6 +43,21 @@ class ContentActor:
         whole = Whole(experts)
         self._sockets = [socket_of(whole, deployment, rank, Path(self._folder.name)) for rank in ranks]
         self._listener, self._links = Listener(), Links(ranks, len(ranks), {})
+
+    def export(self, where: Served) -> None:
+        """Serve metrics of its links from now on."""
+        serve_metrics(where, self._found)
+
+    def _found(self) -> Found:
+        links = self._links
+        by_pair = {"coe_link_bytes": links.sent, "coe_link_frames": links.frames}
+        found: dict[str, list[Sample]] = {
+            name: [(("0", str(rank), str(peer)), value) for (rank, peer), value in list(of.items())]
+            for name, of in by_pair.items()
+        }
+        refused = list(links.refused.items())
+        found["coe_link_refusals"] = [(("0", str(self._ranks[0]), reason), count) for reason, count in refused]
+        return found
 
     def address(self) -> Address:
         """Where its peers call."""
@@ -106,7 +124,11 @@ def got(references: Sequence[Any]) -> list[Any]:
 
 @contextlib.contextmanager
 def ray_members(
-    experts: Sequence[Expert], deployment: Deployment, sampling: Sampling, sockets_per_actor: int | None = None
+    experts: Sequence[Expert],
+    deployment: Deployment,
+    sampling: Sampling,
+    sockets_per_actor: int | None = None,
+    exporter: Served | None = None,
 ) -> Iterator[Members]:
     """Ray actors with so many sockets each, on the cluster that this process is connected to.
 
@@ -125,6 +147,8 @@ def ray_members(
         addresses = {rank: address for ranks, address in zip(shares, found, strict=True) for rank in ranks}
         secret = os.urandom(SECRET_BYTES)
         got([actor.join.remote(addresses, secret) for actor in actors])
+        if exporter is not None:
+            got([actor.export.remote(exporter) for actor in actors])
         yield RayMembers(actors)
         got([actor.stop.remote() for actor in actors])
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from node.simulation import Simulation
+from node.simulation import Mark, Simulation
 from node.stream import Plan
 from node.units import Picoseconds
 
@@ -14,11 +14,14 @@ MOST_COMMANDS = 2**16  # of a group in a window: it ends before its time when th
 
 @dataclass(frozen=True)
 class Coordinator:
-    """Runs ``simulation`` in windows of ``window`` ps of virtual time; ``do`` has each done, by group."""
+    """Runs ``simulation`` in windows of ``window`` ps of virtual time.
+
+    ``do`` has each of them done: is given it by group, and how far the simulation is.
+    """
 
     simulation: Simulation
     window: Picoseconds
-    do: Callable[[Mapping[int, Plan]], None]
+    do: Callable[[Mapping[int, Plan], Mark], None]
 
     def advance(self, until: Picoseconds) -> bool:
         """Plan what happens before ``until``, up to the end of a window, which is sent; False where more is to come.
@@ -43,4 +46,4 @@ class Coordinator:
     def _send(self) -> None:
         plans = self.simulation.plans()
         if plans:
-            self.do(plans)
+            self.do(plans, self.simulation.mark())

@@ -15,6 +15,7 @@ import numpy as np
 
 from cluster.backends import Backend, Deployments, SocketLostError
 from cluster.disagreement import compare
+from cluster.metrics.board import Health
 from cluster.socket_actor import share_out
 from cluster.wire import pack, unpack
 from node.deployment import Deployment
@@ -22,6 +23,7 @@ from node.events import COLUMNS, Ints
 from node.hardware.rdu import Rdu
 from node.hardware.tiers import Completion
 from node.planned import Planned, planned_of
+from node.simulation import Mark
 from node.stream import Plan
 
 CHECKPOINT_WINDOWS = 16
@@ -32,7 +34,7 @@ NOTHING = np.empty((len(Completion._fields), 0), dtype=np.int64)
 
 @dataclass
 class Actor:
-    """What the coordinator knows of one actor: its sockets, its last checkpoint, what it was sent since.
+    """What is known of one actor: its sockets, its last checkpoint, what it was sent since.
 
     ``recoveries``: how often it was lost since it last answered for a window.
     """
@@ -51,25 +53,30 @@ class Window:
     expected: dict[tuple[int, int], Ints]
     message: bytes
     checkpoint: bool
+    mark: Mark
 
 
 @dataclass
 class Execution:
     """Windows of ``deployment`` on ``backend``; ``kinds[group]``: the representatives of the group's kinds of socket.
 
-    ``observe`` is given each window, after it was checked. ``counters`` are the sockets' own, as last sent. ``sent``:
-    the last of so many ``windows``, which is checked once the next one is sent.
+    ``observe`` is given each window, after it was checked, and how far the simulation was when it was planned.
+    ``exporter``: where actors serve metrics of their own, if at all. ``counters`` are the sockets' own, as last sent.
+    ``sent``: the last of so many ``windows``, ``checked`` of them: each is once the next one is sent.
     """
 
     deployment: Deployment
     kinds: Sequence[Sequence[Rdu]]
     backend: Backend
     sockets_per_actor: int
-    observe: Callable[[dict[int, Planned]], None]
+    observe: Callable[[dict[int, Planned], Mark], None]
+    health: Health = field(default_factory=Health)
+    exporter: tuple[str, str, int] | None = None
     actors: list[Actor] = field(default_factory=list)
     counters: dict[int, dict[str, int]] = field(default_factory=dict)
     sent: Window | None = None
     windows: int = 0
+    checked: int = 0
 
     def start(self) -> None:
         """Make the sockets."""
@@ -78,11 +85,11 @@ class Execution:
             self.backend.start(len(self.actors), actor.sockets, None)
             self.actors.append(actor)
 
-    def do(self, plans: Mapping[int, Plan]) -> None:
-        """Have the sockets do what is planned, by group; meanwhile check the window before."""
+    def do(self, plans: Mapping[int, Plan], mark: Mark) -> None:
+        """Have the sockets do what was planned by ``mark``, by group; meanwhile check the window before."""
         self.windows += 1
         planned = {group: planned_of(plan, self.kinds[group]) for group, plan in plans.items()}
-        window = self._window(planned, self.windows % CHECKPOINT_WINDOWS == 0)
+        window = self._window(planned, self.windows % CHECKPOINT_WINDOWS == 0, mark)
         if self.sent is not None:
             self._check(self.sent)
         for number, actor in enumerate(self.actors):
@@ -96,18 +103,26 @@ class Execution:
         if self.sent is not None:
             self._check(self.sent)
 
-    def _window(self, planned: dict[int, Planned], checkpoint: bool) -> Window:
+    def _window(self, planned: dict[int, Planned], checkpoint: bool, mark: Mark) -> Window:
         streams = {group: plan.columns for group, plan in planned.items()}
         kinds = sorted(set(self.deployment.rank_kinds))
         expected = {
             (group, rank): plan.expected[kind] for group, plan in planned.items() for kind, rank in enumerate(kinds)
         }
-        return Window(planned, expected, pack({"streams": streams, "checkpoint": checkpoint}), checkpoint)
+        return Window(
+            planned,
+            expected,
+            pack({"streams": streams, "checkpoint": checkpoint, "exporter": self.exporter}),
+            checkpoint,
+            mark,
+        )
 
     def _check(self, window: Window) -> None:
         """Collect every actor's reply to ``window`` and compare it with the plan."""
         for number, actor in enumerate(self.actors):
             reply = self._reply(number, actor)
+            for socket in reply["refusals"]:
+                self.health.refusals[socket] = self.health.refusals.get(socket, 0) + 1
             for socket, first in reply["first"].items():
                 if socket == first:
                     self._compare(window, socket, reply)
@@ -115,7 +130,8 @@ class Execution:
             if window.checkpoint:
                 actor.checkpoint = reply["checkpoint"]
                 actor.journal.clear()
-        self.observe(window.planned)
+        self.checked += 1
+        self.observe(window.planned, window.mark)
 
     def _compare(self, window: Window, socket: int, reply: dict[str, Any]) -> None:
         group, rank = divmod(socket, self.deployment.degree)
@@ -132,15 +148,18 @@ class Execution:
                     self._restart(number, actor)
                 reply = unpack(self.backend.collect(number))
                 actor.recoveries = 0
+                self.health.down.difference_update(actor.sockets)
                 return reply
             except SocketLostError:
                 lost = True
                 actor.recoveries += 1
+                self.health.down.update(actor.sockets)
                 if actor.recoveries > MAX_RECOVERIES:
                     raise
 
     def _restart(self, number: int, actor: Actor) -> None:
         """A new actor from checkpoint and journal; what is left to collect is the reply to the journal's last."""
+        self.health.restarts += 1
         self.backend.start(number, actor.sockets, actor.checkpoint)
         for message in actor.journal:
             self.backend.submit(number, message)

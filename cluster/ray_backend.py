@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import ray
@@ -16,6 +16,7 @@ import ray.exceptions
 from ray._private import ray_constants
 
 from cluster.backends import Deployments, Shell, SocketLostError
+from cluster.offered_sockets import OfferedSockets
 from cluster.socket_actor import SocketShell
 from node.errors import InputError
 
@@ -31,21 +32,32 @@ class RayBackend:
     """Shells in Ray actors on the cluster that ``ray_session`` is connected to.
 
     Actors are never restarted by Ray: the coordinator makes a new one and gives it the checkpoint and the journal.
-    ``time_limit_s``: wall-clock seconds after which an actor that does not answer counts as hung.
+    ``time_limit_s``: wall-clock seconds after which an actor that does not answer counts as hung. One that is new must
+    find room within them; one that is made again, as its machine was lost, may wait for another machine.
     """
 
     def __init__(self, time_limit_s: float = 60.0) -> None:
         self._time_limit_s = time_limit_s
         self._actors: dict[int, Any] = {}
         self._pending: dict[int, list[Any]] = {}
+        self._ready: dict[int, Any] = {}
+        self._answered: set[int] = set()
         self._sent: bytes | None = None
         self._put: Any = None
         self._remote = cache(ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0))
+
+    @cached_property
+    def _offered(self) -> OfferedSockets:
+        return OfferedSockets.now()
 
     @property
     def cpus(self) -> int:
         """Those of the Ray cluster."""
         return max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+
+    def places(self, sockets: int) -> int:
+        """One for each CPU, where the cluster offers sockets as far as there is room."""
+        return max(1, min(self.cpus, self._offered.places(sockets))) if self._offered else self.cpus
 
     def start(
         self, actor: int, deployments: Deployments, checkpoint: bytes | None, shell: type[Shell] = SocketShell
@@ -56,8 +68,9 @@ class RayBackend:
                 ray.kill(old)
         once = {id(deployment): replace(deployment) for deployment in deployments.values()}  # without what it cached
         bare = {index: once[id(deployment)] for index, deployment in deployments.items()}
-        self._actors[actor] = self._remote(shell).remote(bare, checkpoint)
-        self._pending[actor] = []
+        resources = self._offered.ask(actor, shell.sockets(deployments))
+        self._actors[actor] = self._remote(shell).options(resources=resources).remote(bare, checkpoint)
+        self._pending[actor], self._ready[actor] = [], self._actors[actor].__ray_ready__.remote()
 
     def submit(self, actor: int, message: bytes) -> None:
         """See ``Backend``."""
@@ -69,11 +82,24 @@ class RayBackend:
         """See ``Backend``."""
         try:
             reply: bytes = ray.get(self._pending[actor].pop(0), timeout=self._time_limit_s)
-        except ray.exceptions.RayTaskError:
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, InputError):  # the user's mistake, found in the actor
+                raise error.cause from None
             raise
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError, ray.exceptions.ObjectLostError) as error:
+            self._check_placed(actor)
             raise SocketLostError(f"actor {actor}: {type(error).__name__}") from error
+        self._answered.add(actor)
         return reply
+
+    def _check_placed(self, actor: int) -> None:
+        """``InputError`` for an actor that never was anywhere, where the cluster has to have sockets for it."""
+        if not self._offered or actor in self._answered or ray.wait([self._ready[actor]], timeout=0)[0]:
+            return
+        raise InputError(
+            f"no machine of the Ray cluster had sockets free for actor {actor} within {self._time_limit_s:g} s; wait "
+            "until other runs are over, or set cluster.sockets_per_actor so that actors fit into what is left"
+        )
 
     def stop(self) -> None:
         """See ``Backend``."""

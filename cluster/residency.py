@@ -83,10 +83,10 @@ def joined(parts: Sequence[Sums]) -> Sums:
     return Sums(first.width_us, first.end_us, first.experts, time, activations, evictions, peaks)
 
 
-def most_asked(requested: Ints) -> Ints:
+def most_asked(requested: Ints, most: int) -> Ints:
     """The experts that are shown by themselves, most asked for first; ``requested``: of each request its expert."""
     uses = np.bincount(requested)
-    order = np.argsort(-uses, kind="stable")[:SHOWN]
+    order = np.argsort(-uses, kind="stable")[:most]
     return order[uses[order] > 0]
 
 
@@ -113,7 +113,7 @@ class Residency:
             weights = np.flatnonzero(symbol < self._count)
             kind, in_hbm = plan.columns[ROW["kind"], weights], plan.columns[ROW["tier"], weights] == HBM
             copied = weights[kind == COPY]
-            came, left = weights[(kind == COPY) | ((kind == LOAD) & in_hbm)], weights[kind == FREE]
+            came, left = weights[(kind == COPY) | ((kind == LOAD) & in_hbm)], weights[(kind == FREE) & in_hbm]
             self._grow(max(int(issued[-1]), int(plan.ends[came].max(initial=0))) // PS_PER_US)
             self._occupancy(group, plan)
             self._move(symbol[came], plan.ends[came], 1)

@@ -11,9 +11,9 @@ from cluster.backends import Backend, LocalBackend
 from cluster.config import Config
 from cluster.cycles import no_search_for_cycles
 from cluster.deploy import check_routing, deployment_of, window_of, workload_of
-from cluster.nodes.doing import Observe
+from cluster.nodes.live import Live
 from cluster.nodes.node import State
-from cluster.nodes.serve import serve
+from cluster.nodes.serve import Observe, serve
 from cluster.not_served import NotServed
 from cluster.residency import Residents, joined
 from cluster.summary import Summary, summarise
@@ -28,19 +28,11 @@ from node.units import PS_PER_S, show_seconds
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a run is, in virtual time (ps) and requests; ``completed``: served or turned away."""
-
-    now: int
-    completed: int
-    requests: int
-    hits: int
-    misses: int
-
-
-@dataclass(frozen=True)
 class Run:
-    """What came of a run: ``columns`` of the requests served, in order of arrival, and the ``others``."""
+    """What came of a run: ``columns`` of the requests served, in order of arrival, and the ``others``.
+
+    It was done in so many ``windows``, of all nodes, with so many ``restarts`` of actors.
+    """
 
     deployment: Deployment
     workload: Workload
@@ -49,10 +41,12 @@ class Run:
     others: NotServed
     timeline: Collected
     residents: Residents
+    windows: int
+    restarts: int
 
 
 OVERLOAD, OVERLOAD_REQUESTS = 1.05, 100  # makespan over the span of arrivals, and how many requests it takes to say
-Watch = Callable[[Progress], None]
+Watch = Callable[[State], None]
 
 
 @contextlib.contextmanager
@@ -106,24 +100,21 @@ def run(
     config: Config,
     backend: Backend,
     prepared: tuple[Deployment, Workload],
-    watch: Watch = lambda _progress: None,
+    live: Live | None = None,
     timeline_limit: int = 0,
     observe: Observe | None = None,
 ) -> Run:
     """Run the workload on ``backend``, check every conservation law, and sum up. The backend is stopped.
 
-    ``observe`` is given the commands of each window, by group, once the sockets have done them.
+    ``live`` says who follows it while it goes on; ``observe`` is given the commands of each window, by group, once the
+    sockets have done them.
     """
     deployment, workload = prepared
     deployment.check_lengths(workload.requests)
-    count = len(workload.requests)
-
-    def watched(state: State) -> None:
-        watch(Progress(**state._asdict(), requests=count))
-
+    live = live or Live()
     try:
         with no_search_for_cycles():
-            found = serve(config, prepared, backend, watched, timeline_limit, observe)
+            found = serve(config, prepared, backend, live, timeline_limit, observe)
     finally:
         backend.stop()
     columns, outcomes = found.columns, found.outcomes
@@ -140,6 +131,8 @@ def run(
         others,
         together([one.timeline for one in outcomes]),
         joined([one.residents for one in outcomes]).residents(),
+        sum(one.windows for one in outcomes),
+        live.health.restarts,
     )
 
 

@@ -34,15 +34,29 @@ class SocketShell:
         if checkpoint is not None:
             for name, state in unpack(checkpoint).items():
                 self._sockets[int(name)].restore(state)
+        self._machine = next(iter(deployments.values())).machine
+        self._counters: dict[int, dict[str, int]] = {}  # of each socket after the last window, for who asks meanwhile
+        self._exporting = False
+
+    @staticmethod
+    def sockets(deployments: Mapping[int, Deployment]) -> int:
+        """Each of them."""
+        return len(deployments)
 
     def execute(self, message: bytes) -> bytes:
-        """A window (``cluster.wire``): ``streams`` by group, ``checkpoint``: whether to send the state after it.
+        """A window (``cluster.wire``): ``streams`` by group, ``checkpoint``: whether to send the state after it, and
+        ``exporter``: where to serve metrics of these sockets from now on, if at all (``cluster.metrics.of_sockets``).
 
         The reply has the ``first`` equal of each socket, and of each of those its ``results`` (a row per field of
         ``Completion``), its ``refusals`` of the command after the last result, its ``counters``, and the checkpoint, to
         be passed back as it is.
         """
         window = unpack(message)
+        if window["exporter"] is not None and not self._exporting:
+            from cluster.metrics.of_sockets import Served, of_counters, serve  # noqa: PLC0415  else nobody needs it
+
+            serve(Served(*window["exporter"]), lambda: of_counters(self._machine, self._counters))
+            self._exporting = True
         results, refusals, counters = {}, {}, {}
         for index, socket in self._sockets.items():
             columns = window["streams"].get(self._group[index])
@@ -52,6 +66,7 @@ class SocketShell:
                 except RefusedError as refusal:
                     results[index], refusals[index] = refusal.done, str(refusal)
             counters[index] = socket.counters()
+        self._counters = {index: counters[first] for index, first in self._first.items()}
         reply: dict[str, object] = {
             "first": self._first, "results": results, "refusals": refusals, "counters": counters,
         }  # fmt: skip

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from cluster.measured import measured, spread
 from cluster.not_served import TURNED_AWAY, NotServed
 from cluster.service_levels import asked, service_levels
 from cluster.workload import Workload
 from node.deployment import Deployment
 from node.events import Ints
+from node.hardware.rdu import MOVED
 from node.runtime.group import Group
+from node.runtime.ledger import CHARGES
 from node.runtime.programs import ProgramGroup
 from node.runtime.references import fewest_misses
 from node.simulation import Simulation
+from node.spec import Machine
 from node.units import PS_PER_S, exact_sum
 
 Summary = dict[str, object]
-Tally = dict[str, list[int]]  # what a node's groups counted, by group
+Tally = dict[str, list[int]]  # what a node's groups counted, by group, and by expert
+OF_EXPERTS = ("activations_of", "evictions_of", "hits_of", "misses_of")
 S_PER_HOUR = 3600
 
 
@@ -33,7 +39,8 @@ def summarise(
     """The summary of nodes, one or several, that counted ``tallies``; ``others`` were not served.
 
     The first ``warmup`` requests to arrive are left out of ttft, tpot and e2e. Percentiles are by nearest rank.
-    ``switch_s_mean`` is the mean time of an activation, DDR to HBM, waited for or not. Hits and misses are requests:
+    ``time_s``: what all requests spent on each charge. ``switch_s_mean`` is the mean time of an activation, DDR to HBM,
+    waited for or not, ``switch_s`` that of all. ``experts``: counts by expert. Hits and misses are requests:
     a miss has a copy begun for it, or waits for what is left of a prefetch; where that is complete, whoever is served
     is a hit. ``prefetches`` are the activations ahead of use, of which ``prefetches_late`` were waited for, and
     ``prefetches_wasted`` never used. ``held_s``: how long groups were idle with requests waiting, because experts had
@@ -65,11 +72,16 @@ def summarise(
         "e2e_s": spread(e2e, exact_sum(e2e)),
         "throughput_requests_per_s": len(columns["e2e"]) / makespan,
         "throughput_tokens_per_s": int(columns["output_tokens"].sum()) / makespan,
+        "input_tokens": exact_sum(columns["input_tokens"]),
+        "output_tokens": exact_sum(columns["output_tokens"]),
+        "time_s": {charge: exact_sum(columns[charge]) / PS_PER_S for charge in CHARGES},
         "expert_activations": activations,
+        "expert_evictions": in_all["evictions_of"],
         "expert_hits": hits,
         "hit_rate": hits / (hits + misses),
         **_yardstick(deployment, hits, misses, in_all["fewest_misses"]),
         "switch_s_mean": in_all["switching_ps"] / activations / PS_PER_S if activations else 0.0,
+        "switch_s": in_all["switching_ps"] / PS_PER_S,
         "bytes_ddr_to_hbm": sum(counters[socket]["copied"] for socket in sorted(counters)),
     }
     if deployment.options.prefetch:
@@ -99,7 +111,13 @@ def summarise(
         summary["nodes"] = [
             _node(tally, makespan, ttft[columns["node"][counted] == n]) for n, tally in enumerate(tallies)
         ]
-    summary["sockets"] = [_socket(counters[socket]) for socket in sorted(counters)]
+    summary["experts"] = {
+        what.removesuffix("_of"): [
+            sum(of_expert) for of_expert in zip(*(tally[what] for tally in tallies), strict=True)
+        ]
+        for what in OF_EXPERTS
+    }
+    summary["sockets"] = [_socket(deployment.machine, counters[socket]) for socket in sorted(counters)]
     return summary
 
 
@@ -119,6 +137,7 @@ def tally_of(deployment: Deployment, simulation: Simulation) -> Tally:
         "prefetches": [group.cache.prefetches for group in groups],
         "wasted": [group.cache.wasted + len(group.cache.unused) for group in groups],
         "activations": [group.activations.total() for group in groups],
+        **_of_experts(deployment.catalogue.count, groups),
         "switching_ps": [
             sum(deployment.activation_ps(expert) * count for expert, count in group.activations.items())
             for group in groups
@@ -133,6 +152,20 @@ def tally_of(deployment: Deployment, simulation: Simulation) -> Tally:
             fewest_misses(group.cache.references.experts(), sizes, group.layout.experts.size, group.layout.pinned)
             for group in groups
         ],
+    }
+
+
+def _of_experts(count: int, groups: Sequence[Group]) -> Tally:
+    """Counts by expert, over all groups; what came to HBM and is not there any more was evicted, or moved away."""
+    came = [
+        [group.activations[expert] + (expert in group.layout.pinned) for expert in range(count)] for group in groups
+    ]
+    there = [[int(group.cache.resident(expert)) for expert in range(count)] for group in groups]
+    return {
+        "activations_of": [sum(group.activations[expert] for group in groups) for expert in range(count)],
+        "evictions_of": (np.sum(came, axis=0) - np.sum(there, axis=0)).tolist(),
+        "hits_of": [sum(group.hits_of[expert] for group in groups) for expert in range(count)],
+        "misses_of": [sum(group.misses_of[expert] for group in groups) for expert in range(count)],
     }
 
 
@@ -175,8 +208,12 @@ def _yardstick(deployment: Deployment, hits: int, misses: int, fewest: int) -> S
     }
 
 
-def _socket(found: Mapping[str, int]) -> dict[str, float]:
+def _socket(machine: Machine, found: Mapping[str, int]) -> dict[str, float]:
+    """One socket. ``bytes``: what DMA moved; ``bytes_collectives``: sent over its peer links, at their bandwidth."""
     return {
+        "commands": found["commands"],
+        **{f"bytes_{what}": found[what] for what in MOVED},
+        "bytes_collectives": round(found["link_busy"] * machine.peer.bandwidth / PS_PER_S),
         "hbm_peak_bytes": found["hbm_peak"],
         "ddr_used_bytes": found["ddr_used"],
         "dma_busy_s": found["dma_busy"] / PS_PER_S,

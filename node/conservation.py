@@ -97,8 +97,8 @@ def _verify_socket(
     _same(f"bytes of programs loaded by {name}", found["loaded"], programs.loaded if programs is not None else 0)
     _at_most(f"HBM peak of {name}", found["hbm_peak"], deployment.machine.hbm.capacity)
     _at_most(f"DDR peak of {name}", found["ddr_peak"], deployment.machine.ddr.capacity)
-    _same(f"bytes swapped by {name}", found["swapped"], group.swapped)
-    _same(f"bytes moved by {name}", found["moved"], group.memory.moved)
+    _same(f"bytes swapped by {name}", found["swapped_out"] + found["swapped_in"], group.swapped)
+    _same(f"bytes moved by {name}", found["sent"] + found["received"], group.memory.moved)
     dma, tile = found["dma_busy"], found["tile_busy"]
     busy = dma + tile
     if deployment.options.prefetch or deployment.options.partial:

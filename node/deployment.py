@@ -200,18 +200,12 @@ class Deployment:
             for group in range(self.groups)
         ]
 
-    def planner(
-        self, requests: Requests, perform: Perform | None = None, kinds: Sequence[Sequence[Rdu]] | None = None
-    ) -> Simulation:
-        """The planner of a run of ``requests``, maybe none, and of those that it is fed later, all checked already.
-
-        ``kinds``: its ``representatives``, where they are there already.
-        """
+    def planner(self, requests: Requests, perform: Perform | None = None) -> Simulation:
+        """The planner of a run of ``requests``, maybe none, and of those that it is fed later, all checked already."""
         settings = self.settings
         if perform is not None and settings.images is not None:
             raise InputError("runtime.switching = 'program': runs with content have no images; set it to 'expert'")
         if self.options.eviction == "belady":
             order = order_of(requests, settings.services, settings.fairness)
             settings = replace(settings, future=keys_by_expert(requests, order, self.catalogue.count))
-        kinds = self.representatives() if kinds is None else kinds
-        return Simulation(self.layouts, settings, kinds, Host(self.machine), requests, perform)
+        return Simulation(self.layouts, settings, self.representatives(), Host(self.machine), requests, perform)

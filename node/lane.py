@@ -275,9 +275,7 @@ class Lane:
 
     def _ended_now(self, ended: Sequence[Running], now: Picoseconds) -> None:
         if ended:
-            number, noted = self._ledger.moment(now, self._clock), self._ledger.ended
-            for one in ended:
-                noted[one[REQUEST]] = number
+            self._ledger.end([one[REQUEST] for one in ended], now, self._clock)
             self.completed += len(ended)
 
     def _copy(self, task: Task, now: Picoseconds) -> Picoseconds:

@@ -8,7 +8,9 @@ newcomers come in through one door (``node.exchange``), before all other events 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,6 +38,22 @@ from node.units import Picoseconds
 
 MOST_ROWS = 2**62
 DOOR = -1  # in place of a group: whose newcomers wait for no group's own
+
+
+class Mark(NamedTuple):
+    """How far a node is: the time of its last event, and requests since the beginning.
+
+    ``arrived`` by then; ``completed``: the first so many of ``Simulation.ended``; ``running``: served but not complete;
+    ``turned_away`` by group; ``hits`` and ``misses`` by expert.
+    """
+
+    now: Picoseconds
+    arrived: int
+    completed: int
+    running: int
+    turned_away: Sequence[int]
+    hits: Sequence[int]
+    misses: Sequence[int]
 
 
 class Simulation:
@@ -199,8 +217,28 @@ class Simulation:
 
         The run must be over.
         """
-        served = self.served()
-        return self._ledger.columns(self.requests.where(served), served, routed=self._routed)
+        return self.columns_of(self.served())
+
+    def columns_of(self, numbers: Ints) -> dict[str, Ints]:
+        """``columns`` of requests that have ended; their ``numbers`` must be in order."""
+        return self._ledger.columns(self.requests.where(numbers), numbers, routed=self._routed)
+
+    def mark(self) -> Mark:
+        """How far it is."""
+        groups, now = self.groups, self.now
+        return Mark(
+            now,
+            bisect_right(self._known.arrival, now),
+            len(self._ledger.order),
+            sum(group.members for group in groups),
+            [len(group.admission.turned_away) for group in groups],
+            [sum(of_expert) for of_expert in zip(*(group.hits_of for group in groups), strict=True)],
+            [sum(of_expert) for of_expert in zip(*(group.misses_of for group in groups), strict=True)],
+        )
+
+    def ended(self, first: int, upto: int) -> Ints:
+        """The numbers of those who ended, in order: from the ``first`` of them to end up to that of place ``upto``."""
+        return np.sort(np.array(self._ledger.order[first:upto], dtype=np.int64))
 
     def _hand_over(self, routed: Sequence[int], now: Picoseconds) -> None:
         """Requests whose expert is known now go to the groups that hold it, in order."""

@@ -8,7 +8,11 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LOCKS = {"requirements.lock": [], "requirements-dev.lock": ["--extra", "dev"]}
+LOCKS = {
+    "requirements.lock": [],
+    "requirements-image.lock": ["--extra", "jobs"],
+    "requirements-dev.lock": ["--extra", "dev"],
+}
 
 
 def compiled(lock: str, extras: list[str], keep_pins: bool) -> str:

@@ -7,7 +7,7 @@ side by side. Neither how many workers there are nor which has which node change
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,9 @@ import numpy as np
 from cluster.backends import Backend, SocketLostError
 from cluster.execution import MAX_RECOVERIES
 from cluster.front_end import FrontEnd, looks
+from cluster.metrics.reading import Reading
 from cluster.nodes.doing import Plan
+from cluster.nodes.live import Live
 from cluster.nodes.node import Outcome, State
 from cluster.nodes.shell import NodeShell
 from cluster.wire import pack, unpack
@@ -30,14 +32,14 @@ from node.units import Picoseconds
 
 @dataclass(frozen=True)
 class Fleet:
-    """``count`` nodes of ``deployment``, on so many ``workers`` of ``backend``; ``watch`` is told how far they are."""
+    """``count`` nodes of ``deployment``, on so many ``workers`` of ``backend``; ``live`` is told how far they are."""
 
     deployment: Deployment
     count: int
     backend: Backend
     workers: int
     plan: Plan
-    watch: Callable[[State], None]
+    live: Live
 
     def run(self, requests: Requests, front_end: FrontEnd, staleness: Picoseconds | None) -> tuple[Ints, list[Outcome]]:
         """The node of each request, and what came of each node. ``staleness``: None where nobody looks at nodes."""
@@ -80,14 +82,20 @@ class _Going:
                 feed = {node: given[node] for node in nodes if node in given}
                 messages[worker] = {"feed": feed, "until": until}
         while messages:
-            for worker, reply in self._ask(messages).items():
+            replies = self._ask(messages)
+            for worker, reply in replies.items():
                 for node, state in reply["nodes"].items():
                     self._states[node] = state
                 if all(state["there"] for state in reply["nodes"].values()):
                     del messages[worker]
                 else:
                     messages[worker] = {"feed": {}, "until": until}
-            self._fleet.watch(self._together())
+            live, together = self._fleet.live, self._together()
+            live.pace.hold(together.now)
+            for reply in replies.values():
+                for node, state in reply["nodes"].items():
+                    self._post(node, state.get("reading"))
+            live.watch(together)
         return [state["outstanding"] for state in self._states]
 
     def outcomes(self) -> list[Outcome]:
@@ -95,7 +103,14 @@ class _Going:
         message = {"makespan": self._together().now}
         replies = self._ask(dict.fromkeys(range(len(self._nodes)), message))
         found = {node: one for reply in replies.values() for node, one in reply["outcomes"].items()}
+        for reply in replies.values():
+            for node, reading in reply["readings"].items():
+                self._post(node, reading)
         return [Outcome.of_message(found[node]) for node in range(self._fleet.count)]
+
+    def _post(self, node: int, reading: Mapping[str, Any] | None) -> None:
+        if reading is not None:
+            self._fleet.live.post(node, Reading.of_message(reading))
 
     def _together(self) -> State:
         return State(
@@ -118,9 +133,15 @@ class _Going:
 
     def _reply(self, worker: int, message: Mapping[str, Any]) -> dict[str, Any]:
         """The worker's reply; one that was lost is made again, and told once more."""
+        health, per_node = self._fleet.live.health, self._fleet.deployment.machine.sockets
+        sockets = [node * per_node + socket for node in self._nodes[worker] for socket in range(per_node)]
         for _ in range(MAX_RECOVERIES):
             with contextlib.suppress(SocketLostError):
-                return self._collect(worker)
+                reply = self._collect(worker)
+                health.down.difference_update(sockets)
+                return reply
+            health.down.update(sockets)
+            health.restarts += 1
             with contextlib.suppress(SocketLostError):
                 self._start(worker)
                 self._backend.submit(worker, pack({**message, **({"feed": {}} if "feed" in message else {})}))

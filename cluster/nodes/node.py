@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,7 +11,10 @@ import numpy as np
 
 from cluster.backends import Backend
 from cluster.coordinator import Coordinator
-from cluster.nodes.doing import Doing, DoingBeside, Observe, Plan
+from cluster.metrics.board import Health
+from cluster.metrics.meter import Meter
+from cluster.metrics.reading import Reading
+from cluster.nodes.doing import Doing, DoingBeside, Plan
 from cluster.residency import Sums
 from cluster.summary import Tally, tally_of
 from cluster.timeline import Collected
@@ -19,8 +22,10 @@ from node.conservation import verify
 from node.deployment import Deployment
 from node.events import Ints
 from node.lane import NEVER
+from node.planned import Planned
 from node.request import Requests
 from node.runtime.admission import Reason, TurnedAway
+from node.simulation import Mark
 from node.units import Picoseconds
 
 
@@ -28,7 +33,7 @@ from node.units import Picoseconds
 class Outcome:
     """What came of a node's run: numbers of those who were ``served``, and who was not; ``columns`` of the former.
 
-    ``counters`` are by socket, ``tally`` by group.
+    ``counters`` are by socket, ``tally`` by group; it was done in so many ``windows``.
     """
 
     served: Ints
@@ -38,6 +43,7 @@ class Outcome:
     tally: Tally
     residents: Sums
     timeline: Collected
+    windows: int
 
     def as_message(self) -> dict[str, Any]:
         """For the wire."""
@@ -70,11 +76,16 @@ class State(NamedTuple):
     hits: int
     misses: int
 
+    @classmethod
+    def at(cls, mark: Mark) -> State:
+        """Of a node that came so far."""
+        return cls(mark.now, mark.completed + sum(mark.turned_away), sum(mark.hits), sum(mark.misses))
+
 
 class Node:
-    """Node ``number`` of equal ones, whose first ``requests`` are there; ``observe`` is given each window when done.
+    """Node ``number`` of equal ones, whose first ``requests`` are there.
 
-    ``beside``: what its sockets do is done in a process of its own, where nobody else observes it.
+    ``observe`` is given each window when it was done, and how far the node was then; see ``DoingBeside``.
     """
 
     def __init__(
@@ -84,17 +95,24 @@ class Node:
         requests: Requests,
         backend: Backend,
         plan: Plan,
-        observe: Observe | None = None,
-        *,
-        beside: bool = False,
+        observe: Callable[[dict[int, Planned], State], None] = lambda _planned, _state: None,
+        health: Health | None = None,
     ) -> None:
-        kinds = deployment.representatives()
-        make = partial(Doing, number, deployment, kinds, backend, plan, observe)
-        self._doing = DoingBeside(make) if beside else make()  # before there is much for it to have a copy of
-        self.simulation = deployment.planner(requests, kinds=kinds)
+        self._observe, self._meter = observe, None
+        make = partial(Doing, number, deployment, backend, plan, health or Health())
+        # a process beside has a copy of all that there is when it begins, so it begins first
+        self._doing = DoingBeside(make, self._observed) if plan.beside else make(self._observed)
+        self.simulation = deployment.planner(requests)
         self._given = len(requests)
         self._deployment = deployment
+        if plan.metered is not None:
+            self._meter = Meter(deployment, self.simulation, plan.metered)
         self._coordinator = Coordinator(self.simulation, plan.window, self._doing.do)
+
+    def _observed(self, planned: dict[int, Planned], mark: Mark) -> None:
+        if self._meter is not None:
+            self._meter.observe(planned, mark)
+        self._observe(planned, State.at(mark))
 
     def feed(self, columns: Ints) -> None:
         """More requests, as ``numbered`` takes them."""
@@ -109,15 +127,20 @@ class Node:
     @property
     def state(self) -> State:
         """How far it is."""
-        groups = self.simulation.groups
-        hits, misses = (sum(getattr(group, what) for group in groups) for what in ("hits", "misses"))
-        return State(self.simulation.now, self._given - self.outstanding, hits, misses)
+        return State.at(self.simulation.mark())
 
     @property
     def outstanding(self) -> int:
         """Requests that it has and that have neither ended nor been turned away."""
         turned_away = sum(len(group.admission.turned_away) for group in self.simulation.groups)
         return self._given - self.simulation.completed - turned_away
+
+    def reading(self) -> Reading | None:
+        """Its metrics after the last window that was checked; None without any."""
+        if self._meter is None:
+            return None
+        assert isinstance(self._doing, Doing)
+        return self._meter.reading(self._doing.execution.checked, self._doing.execution.counters)
 
     def end(self) -> Picoseconds:
         """Let it come to its end: the time of that."""
@@ -129,8 +152,7 @@ class Node:
 
     def close(self) -> None:
         """It is not needed any more, however it ended."""
-        if isinstance(self._doing, DoingBeside):
-            self._doing.close()
+        self._doing.close()
 
     def outcome(self, makespan: Picoseconds) -> Outcome:
         """What came of it, where all nodes together took ``makespan``; it must have ended."""
@@ -144,4 +166,5 @@ class Node:
             tally=tally_of(self._deployment, self.simulation),
             residents=seen.residents,
             timeline=seen.timeline,
+            windows=seen.windows,
         )

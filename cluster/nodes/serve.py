@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cluster.backends import Backend, LocalBackend
 from cluster.config import Config
 from cluster.deploy import front_end_of, staleness_of, window_of
-from cluster.nodes.doing import Observe, Plan
+from cluster.nodes.doing import Plan
 from cluster.nodes.fleet import Fleet
+from cluster.nodes.live import Live
 from cluster.nodes.node import Node, Outcome, State
 from cluster.requests_table import columns_of
-from cluster.residency import most_asked
+from cluster.residency import SHOWN, most_asked
 from cluster.workload import Workload
 from node.deployment import Deployment
 from node.events import Ints
-from node.lane import NEVER
+from node.planned import Planned
 from node.request import Requests
 from node.runtime.admission import TurnedAway
 
+Observe = Callable[[dict[int, Planned]], None]
 MANY = 50_000  # requests from which on a second process is worth its start, and what it compiles once more
 
 
@@ -43,7 +45,7 @@ def serve(
     config: Config,
     prepared: tuple[Deployment, Workload],
     backend: Backend,
-    watch: Callable[[State], None],
+    live: Live,
     timeline_limit: int,
     observe: Observe | None,
 ) -> Served:
@@ -52,12 +54,20 @@ def serve(
     nodes, per_actor = config.routing.nodes, config.cluster.sockets_per_actor
     if per_actor is None:
         per_actor = 1 if config.cluster.backend == "ray" and nodes == 1 else deployment.machine.sockets
-    plan = Plan(window_of(config), per_actor, most_asked(workload.requests.expert), timeline_limit // nodes)
+    window, paced = window_of(config), live.pace.window()
+    if paced is not None and config.cluster.window == "auto":
+        window = paced
+    shown = most_asked(workload.requests.expert, SHOWN)
+    plan = Plan(window, per_actor, shown, timeline_limit // nodes, live.metered, live.exporter)
     if nodes == 1:
-        return _alone(deployment, workload.requests, backend, plan, watch, observe)
-    workers = min(config.cluster.node_workers or backend.cpus, nodes)
-    fleet = Fleet(deployment, nodes, backend, workers, plan, watch)
-    return _together(workload.requests, *fleet.run(workload.requests, front_end_of(config), staleness_of(config)))
+        followed = observe is not None or live.metered is not None or live.pace.factor is not None
+        cores = backend.cores if isinstance(backend, LocalBackend) else 1
+        plan = replace(plan, beside=cores > 1 and not followed and len(workload.requests) >= MANY)
+        return _alone(deployment, workload.requests, backend, plan, live, observe)
+    workers = min(config.cluster.node_workers or backend.places(deployment.machine.sockets), nodes)
+    fleet = Fleet(deployment, nodes, backend, workers, plan, live)
+    looks_every = staleness_of(config) or paced
+    return _together(workload.requests, *fleet.run(workload.requests, front_end_of(config), looks_every))
 
 
 def _alone(
@@ -65,16 +75,19 @@ def _alone(
     requests: Requests,
     backend: Backend,
     plan: Plan,
-    watch: Callable[[State], None],
+    live: Live,
     observe: Observe | None,
 ) -> Served:
-    local = isinstance(backend, LocalBackend) and backend.cores > 1
-    beside = local and observe is None and len(requests) >= MANY
-    with contextlib.closing(Node(0, deployment, requests, backend, plan, observe, beside=beside)) as node:
-        while not node.advance(NEVER):
-            watch(node.state)
+    def observed(planned: dict[int, Planned], state: State) -> None:
+        if observe is not None:
+            observe(planned)
+        live.pace.hold(state.now)
+        if (reading := node.reading()) is not None:
+            live.post(0, reading)
+        live.watch(state)
+
+    with contextlib.closing(Node(0, deployment, requests, backend, plan, observed, live.health)) as node:
         found = node.outcome(node.end())
-        watch(node.state)
     return Served(columns_of(requests.where(found.served), found.columns), found.turned_away, [found])
 
 

@@ -34,11 +34,17 @@ class NodeShell:
             for number, deployment in deployments.items()
         }
 
+    @staticmethod
+    def sockets(deployments: Mapping[int, Deployment]) -> int:
+        """Those of one node: it takes one after another."""
+        return next(iter(deployments.values())).machine.sockets
+
     def execute(self, message: bytes) -> bytes:
         """What each node is given more, ``feed``, and the time ``until`` which all are to come, or a ``makespan`` (ps).
 
         To the former the reply has of each node whether it is ``there`` yet, or was kept by a full window and must be
-        told once more, and how far it is. To the latter it has their outcomes. ``wrong``: the user's mistake.
+        told once more, how far it is, and its metrics if it has any. To the latter it has their outcomes, and metrics.
+        ``wrong``: the user's mistake.
         """
         told = unpack(message)
         with no_search_for_cycles():
@@ -50,7 +56,9 @@ class NodeShell:
     def _end(self, makespan: Picoseconds) -> dict[str, object]:
         for node in self._nodes.values():
             node.end()
-        return {"outcomes": {number: node.outcome(makespan).as_message() for number, node in self._nodes.items()}}
+        outcomes = {number: node.outcome(makespan).as_message() for number, node in self._nodes.items()}
+        readings = {number: reading.as_message() for number, node in self._nodes.items() if (reading := node.reading())}
+        return {"outcomes": outcomes, "readings": readings}
 
     def _advance(self, feed: Mapping[int, Ints], until: Picoseconds) -> dict[str, object]:
         for number, columns in feed.items():
@@ -58,6 +66,7 @@ class NodeShell:
         return {"nodes": {number: self._go_on(node, until) for number, node in self._nodes.items()}}
 
     @staticmethod
-    def _go_on(node: Node, until: Picoseconds) -> dict[str, int]:
-        there = node.advance(until)
-        return {"there": there, "outstanding": node.outstanding, **node.state._asdict()}
+    def _go_on(node: Node, until: Picoseconds) -> dict[str, object]:
+        there, reading = node.advance(until), node.reading()
+        found = {"there": there, "outstanding": node.outstanding, **node.state._asdict()}
+        return found if reading is None else {**found, "reading": reading.as_message()}

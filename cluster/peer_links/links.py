@@ -37,8 +37,9 @@ Received = dict[int, Array]
 class Links:
     """Of a group of ``members`` the ranks ``here``; ``connections`` by (rank here, rank elsewhere).
 
-    ``sent``: payload bytes by (rank here, peer). ``refused``: frames refused, by reason. ``limit_s``: wall-clock
-    seconds after which a peer that sends nothing, or does not take what it is sent, counts as hung.
+    ``sent``: payload bytes by (rank here, peer), in so many ``frames``. ``refused``: frames refused, by reason.
+    ``limit_s``: wall-clock seconds after which a peer that sends nothing, or does not take what it is sent, counts as
+    hung.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Links:
     ) -> None:
         self.here, self.members = tuple(here), members
         self.sent: Counter[Pair] = Counter()
+        self.frames: Counter[Pair] = Counter()
         self.refused: Counter[str] = Counter() if refused is None else refused
         self._connections, self._limit_s = connections, limit_s
 
@@ -65,6 +67,7 @@ class Links:
             packed: dict[int, Parcel] = {}  # by array: all peers may get the same
             for peer, array in post.outgoing.items():
                 self.sent[rank, peer] += array.nbytes
+                self.frames[rank, peer] += 1
                 if peer in self.here:
                     local[rank, peer] = Frame(post.label, array)
                     continue

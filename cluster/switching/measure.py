@@ -8,6 +8,7 @@ import numpy as np
 
 from cluster.backends import LocalBackend
 from cluster.config import Config
+from cluster.nodes.live import Live
 from cluster.runner import Run, Watch, prepare, run
 from cluster.summary import Summary
 from cluster.switching.activation import Named
@@ -69,7 +70,7 @@ def measure(config: Config, named: Named, call: Call, watch: Watch) -> Switching
     label, machine = named
     prepared = prepare(config, machine)
     evictions = Evictions(prepared[0].catalogue.count)
-    result = run(config, LocalBackend(), prepared, watch, observe=evictions.observe)
+    result = run(config, LocalBackend(), prepared, Live(watch), observe=evictions.observe)
     return _switching(label, config, result, evictions, probe(config, prepared[0], call))
 
 

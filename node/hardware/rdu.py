@@ -13,7 +13,7 @@ import numpy as np
 
 from node.dataflow.program import Program
 from node.errors import HardwareError, RefusedError
-from node.events import ROW, TRANSFERS, Command, Ints, Kind
+from node.events import ROW, TRANSFERS, Command, Ints, Kind, Tier
 from node.hardware.at_once import Spans
 from node.hardware.costs import Costs, in_order
 from node.hardware.overlap import Copying
@@ -24,6 +24,8 @@ from node.units import Picoseconds
 
 RUN_KINDS = frozenset((Kind.PREFILL, Kind.DECODE))
 AT_ONCE = 64  # commands from which on a window is done all at once, which costs about as much as so many by themselves
+# what DMA moves: experts and compiled programs from DDR to HBM, KV cache both ways, home copies over peer links
+MOVED = ("copied", "loaded", "swapped_out", "swapped_in", "sent", "received")
 _MEMORY_KINDS = frozenset((Kind.ALLOCATE, Kind.LOAD, Kind.FREE))
 
 
@@ -42,7 +44,8 @@ class Rdu:
         self.tiers, self.tile = Tiers(name, machine), Tile(name, self.costs)
         self._sizes = np.array([program.weight_bytes for program in programs], dtype=np.int64)
         self.dma_free = self.dma_busy = 0
-        self.copied = self.swapped = self.moved = self.loaded = self.commands = 0
+        self.moved = dict.fromkeys(MOVED, 0)  # bytes
+        self.commands = 0
 
     def replay(self, columns: Ints) -> Ints:
         """A window of commands as columns -> int64 array (4, commands): the fields of ``Completion``.
@@ -69,7 +72,7 @@ class Rdu:
             return self._one_by_one(legal, spans, reason)
         self.commands += len(kind)
         self.dma_busy += int((ends[copies] - starts[copies]).sum())
-        self.copied += int(self._sizes[legal[ROW["program"], copies]].sum())
+        self.moved["copied"] += int(self._sizes[legal[ROW["program"], copies]].sum())
         return np.concatenate([ends[None], table])
 
     def _one_by_one(self, columns: Ints, spans: Spans, reason: str | None) -> Ints:
@@ -115,32 +118,27 @@ class Rdu:
         if command.kind in (Kind.SWAP, Kind.SEND, Kind.RECEIVE):
             self.dma_busy += end - start
             if command.kind == Kind.SWAP:
-                self.swapped += command.size
+                self.moved["swapped_out" if command.tier == Tier.DDR else "swapped_in"] += command.size
             else:
-                self.moved += command.size
+                self.moved["sent" if command.kind == Kind.SEND else "received"] += command.size
             return self.tiers.transfer(command, start, end)
         if command.kind not in (Kind.COPY, Kind.IMAGE):
             raise HardwareError(f"{self.name} knows no such kind")
         copying = command.kind == Kind.COPY
         completion = self.tiers.copy(command, size if copying else command.size, start, end)
         self.dma_busy += end - start
-        if copying:
-            self.copied += size
-        else:
-            self.loaded += command.size
+        self.moved["copied" if copying else "loaded"] += size if copying else command.size
         return completion
 
     def counters(self) -> dict[str, int]:
-        """What the socket did so far: busy ps by engine; bytes copied, swapped, loaded; used and peak of tiers."""
+        """What the socket did so far: busy ps by engine, and until when; bytes ``MOVED``; used and peak of tiers."""
         ddr, hbm = self.tiers.ddr, self.tiers.hbm
         return {
             "dma_busy": self.dma_busy,
             "tile_busy": self.tile.busy,
             "link_busy": self.tile.sending,
-            "copied": self.copied,
-            "swapped": self.swapped,
-            "moved": self.moved,
-            "loaded": self.loaded,
+            "clock": max(self.dma_free, self.tile.free),
+            **self.moved,
             "commands": self.commands,
             "hbm_used": hbm.used,
             "hbm_peak": hbm.peak,
@@ -155,7 +153,7 @@ class Rdu:
             "free": [self.dma_free, self.tile.free],
             "copies": [list(copy) for copy in self.tile.copies_ahead()],
             "busy": [self.dma_busy, self.tile.busy, self.tile.sending],
-            "counts": [self.copied, self.swapped, self.moved, self.loaded, self.commands],
+            "counts": [*self.moved.values(), self.commands],
         }
 
     def restore(self, state: Mapping[str, object]) -> None:
@@ -167,4 +165,5 @@ class Rdu:
         self.dma_free, tile_free = free
         self.tile.restore(tile_free, (Copying(*copy) for copy in copies))
         self.dma_busy, self.tile.busy, self.tile.sending = busy
-        self.copied, self.swapped, self.moved, self.loaded, self.commands = counts
+        *moved, self.commands = counts
+        self.moved = dict(zip(MOVED, moved, strict=True))

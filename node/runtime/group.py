@@ -59,7 +59,19 @@ class Group(Queues):
         self.batch_left = 0
         self.steps = 0  # of decode, since the beginning
         self._offsets = 0  # of the running batch, in all
-        self.hits = self.misses = self.late = 0  # requests; a miss waits for a copy, of late ones begun before
+        # requests by expert; a miss waits for a copy, of ``late`` ones begun before
+        self.hits_of, self.misses_of = ([0] * len(settings.sizes) for _ in range(2))
+        self.late = 0
+
+    @property
+    def hits(self) -> int:
+        """Requests that found their expert in HBM."""
+        return sum(self.hits_of)
+
+    @property
+    def misses(self) -> int:
+        """Requests that waited for a copy."""
+        return sum(self.misses_of)
 
     def next(self, now: Picoseconds) -> Decision:
         """What the scheduler wants."""
@@ -221,9 +233,9 @@ class Group(Queues):
         self.batch_left -= count
         self.members += count
         miss = not self.cache.resident(expert)
-        self.misses += miss
+        self.misses_of[expert] += miss
         self.late += expert == self.cache.copying
-        self.hits += count - miss
+        self.hits_of[expert] += count - miss
         self.active, self.routed = expert, False
         overhead, inputs = settings.call_overhead, self._known.input_tokens
         calls = count if overhead == "per_request" else int(serve.opens_batch and overhead == "per_batch")

@@ -25,12 +25,13 @@ class Ledger:
     """Notes of requests, by their places in the workload; of ``count`` at first.
 
     ``routed``, ``served``, ``ended``: of each request the number of the router's run, of the task that began it and of
-    the moment at which it ended. A group's decode clock is the time that it has spent in decode steps so far;
-    ``missed``: by request how much of it passed while it had to make room.
+    the moment at which it ended; ``order``: those that have ended, as they did. A group's decode clock is the time that
+    it has spent in decode steps so far; ``missed``: by request how much of it passed while it had to make room.
     """
 
     def __init__(self, count: int = 0) -> None:
         self.routed, self.served, self.ended = (array("q", bytes(8 * count)) for _ in range(3))
+        self.order = array("q")
         self.missed: dict[int, Picoseconds] = {}
         # rows of numbers, and how many rows: runs of the router (start, end of the call, end); tasks (group, start,
         # end of the copy, of the calls, of the prefill, decode clock then); moments (time, decode clock)
@@ -54,18 +55,22 @@ class Ledger:
         self._tasks += 1
         return self._tasks - 1
 
-    def moment(self, time: Picoseconds, clock: Picoseconds) -> int:
-        """Note a moment at which requests end; its number."""
+    def end(self, requests: list[int], time: Picoseconds, clock: Picoseconds) -> None:
+        """Note that ``requests`` end, and the decode clock of their group then."""
+        number, ended = self._moments, self.ended
         self._rows[2].extend(_moment(time, clock))
         self._moments += 1
-        return self._moments - 1
+        for request in requests:
+            ended[request] = number
+        self.order.fromlist(requests)
 
     def columns(self, requests: Requests, served: Ints, *, routed: bool) -> dict[str, Ints]:
-        """Of every request: its ``group``, all ``CHARGES``, ``e2e`` and ``ttft``, in ps; all must have ended.
+        """Of ``requests``: the ``group`` of each, all ``CHARGES``, ``e2e`` and ``ttft``, in ps; all must have ended.
 
-        ``served``: the places of ``requests`` in the workload; ``routed``: whether the router ran for them. Raises
+        ``served``: their places in the workload, in order; ``routed``: whether the router ran for them. Raises
         ``InvariantError`` where charges do not add up.
         """
+        # views of what may still grow: none of them must outlive the call
         runs, tasks, moments = (
             np.frombuffer(rows, dtype=np.int64).reshape(-1, width).T
             for rows, width in zip(self._rows, (3, 6, 2), strict=True)
@@ -75,7 +80,8 @@ class Ledger:
         arrival, decode = requests.arrival, clock_at_end - clock
         if self.missed:
             away = np.array(list(self.missed.items()), dtype=np.int64).T
-            decode[np.searchsorted(served, away[0])] -= away[1]
+            here = np.isin(away[0], served)
+            decode[np.searchsorted(served, away[0, here])] -= away[1, here]
         charges = {
             "queue": start - arrival,
             "switch": copied - start,

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
 import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,12 +19,12 @@ os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 import ray
 
 from cluster.__main__ import main
-from cluster.output import write_json
-from cluster.requests_table import write_requests
 from cluster.runner import Run
+from tests.listening import Address, listening_at
+from tests.written import hashes_of
 
 Hashes = dict[str, str]
-Addresses = set[IPv4Address | IPv6Address]
+Addresses = set[Address]
 COMMAND = Path(sys.executable).with_name("coe")
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
@@ -55,13 +52,7 @@ def ray_cluster() -> Iterator[None]:
 def hashes(tmp_path: Path) -> Callable[[Run], Hashes]:
     """The SHA-256 of what a run writes of its results, by name."""
 
-    def write(result: Run) -> Hashes:
-        write_json(tmp_path / "summary.json", result.summary)
-        write_requests(result.columns, result.others, tmp_path / "requests.parquet")
-        names = ("summary.json", "requests.parquet")
-        return {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in names}
-
-    return write
+    return lambda result: hashes_of(result, tmp_path)
 
 
 @pytest.fixture
@@ -105,31 +96,7 @@ def over_ray(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, str, Path, 
         )
         limit = time.monotonic() + 60
         while running.poll() is None and time.monotonic() < limit:
-            listening |= addresses(running.pid)
+            listening |= {address for address, _ in listening_at(running.pid)}
             time.sleep(0.2)
         running.kill()  # no effect on one that has ended
     return running.wait(), (folder / "err").read_text(), folder / "ray", listening
-
-
-def addresses(pid: int) -> Addresses:
-    """Where a process or one of its offspring listens, by /proc."""
-    parents, sockets = {}, set()
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-    family, size = {pid}, 0
-    while size < len(family):
-        size = len(family)
-        family |= {child for child, parent in parents.items() if parent in family}
-    for member in family:
-        with contextlib.suppress(OSError):
-            sockets |= {str(entry.readlink()) for entry in Path(f"/proc/{member}/fd").iterdir()}
-    found: Addresses = set()
-    for table, kind in (("tcp", IPv4Address), ("tcp6", IPv6Address)):
-        for row in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            _, local, _, state, *rest = row.split()
-            if state == "0A" and f"socket:[{rest[5]}]" in sockets:  # 0A: it listens
-                words = bytes.fromhex(local.partition(":")[0])  # each of 4 bytes, the last one first
-                address = kind(b"".join(words[i : i + 4][::-1] for i in range(0, len(words), 4)))
-                found.add(getattr(address, "ipv4_mapped", None) or address)
-    return found

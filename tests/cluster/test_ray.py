@@ -18,8 +18,10 @@ from cluster.backends import Deployments, LocalBackend
 from cluster.config import Config
 from cluster.config_file import read_config
 from cluster.disagreement import DisagreementError
+from cluster.nodes.live import Live
+from cluster.nodes.node import State
 from cluster.ray_backend import RayBackend, ray_session
-from cluster.runner import Progress, Run, backends, prepare, run
+from cluster.runner import Run, backends, prepare, run
 from cluster.wire import pack, unpack
 
 AZURE_2023 = Path(__file__).resolve().parents[3] / "shared/traces/azure_llm_2023_conv.csv"
@@ -34,9 +36,9 @@ def config(**settings: object) -> Config:
 
 
 def serve(
-    settings: Config, backend: LocalBackend | RayBackend, watch: Callable[[Progress], None] = lambda _state: None
+    settings: Config, backend: LocalBackend | RayBackend, watch: Callable[[State], None] = lambda _state: None
 ) -> Run:
-    return run(settings, backend, prepare(settings), watch)
+    return run(settings, backend, prepare(settings), Live(watch))
 
 
 def pid_of(backend: RayBackend, actor: int) -> int:
@@ -151,7 +153,7 @@ class Strike:
         self.backend, self.actor, self.what, self.window = backend, actor, what, window
         self.windows, self.pid = 0, 0
 
-    def __call__(self, _state: Progress) -> None:
+    def __call__(self, _state: State) -> None:
         self.windows += 1
         if self.windows == self.window:
             self.pid = pid_of(self.backend, self.actor)
@@ -192,7 +194,7 @@ def test_an_actor_that_hangs_changes_nothing(expected: Hashes, hashes: Callable[
     backend = Patient()
     strike = Strike(backend, 0, signal.SIGSTOP)
 
-    def watch(state: Progress) -> None:
+    def watch(state: State) -> None:
         strike(state)
         if strike.windows == 3:
             backend._time_limit_s = 2.0

@@ -15,8 +15,10 @@ import ray
 from cluster.backends import LocalBackend
 from cluster.config import Config
 from cluster.config_file import read_config
+from cluster.nodes.live import Live
+from cluster.nodes.node import State
 from cluster.ray_backend import RayBackend
-from cluster.runner import Progress, Run, prepare, run
+from cluster.runner import Run, prepare, run
 from node.errors import InputError
 
 Hashes = dict[str, str]
@@ -31,9 +33,9 @@ def config(**settings: object) -> Config:
 
 
 def serve(
-    settings: Config, backend: LocalBackend | RayBackend, watch: Callable[[Progress], None] = lambda _state: None
+    settings: Config, backend: LocalBackend | RayBackend, watch: Callable[[State], None] = lambda _state: None
 ) -> Run:
-    return run(settings, backend, prepare(settings), watch)
+    return run(settings, backend, prepare(settings), Live(watch))
 
 
 class Pids(RayBackend):
@@ -74,7 +76,7 @@ def test_a_worker_that_is_killed_changes_nothing(policy: str, window: str, hashe
     local = replace(settings, cluster=replace(settings.cluster, backend="local"))
     backend, killed = Pids(), list[int]()
 
-    def strike(state: Progress) -> None:
+    def strike(state: State) -> None:
         if state.completed > 70 and not killed:
             killed.append(backend.pids()[1])
             os.kill(killed[0], signal.SIGKILL)

@@ -14,6 +14,9 @@ from cluster.disagreement import DisagreementError
 from cluster.nodes import doing
 from cluster.nodes import serve as serving
 from cluster.nodes.beside import Beside
+from cluster.nodes.live import Live
+from cluster.nodes.node import State
+from cluster.pace import Pace
 from cluster.runner import Run, prepare, run
 from node.errors import InvariantError
 from tests.differential.tampering import SETTINGS, Tampered, serve
@@ -58,11 +61,23 @@ def test_it_changes_no_result(made, settings):
     assert everything(beside) == everything(alone)
 
 
-def test_a_short_run_and_one_that_is_observed_have_none(made, monkeypatch):
+def test_how_far_it_is_is_told_by_window(made):
+    config = read_config(None, SETTINGS.items())
+    told: dict[int, list[State]] = {}
+    for cores in (1, 2):
+        run(config, LocalBackend(cores), prepare(config), Live(watch=told.setdefault(cores, []).append))
+    assert len(told[1]) > 3 and told[2] == told[1] and len(made) == 1
+
+
+def test_a_short_run_and_one_that_is_followed_have_none(made, monkeypatch):
     config = read_config(None, SETTINGS.items())
     windows: list[object] = []
     run(config, LocalBackend(2), prepare(config), observe=windows.append)
-    assert windows and not made
+    readings: list[object] = []
+    metered = Live(metered=np.arange(3), post=lambda _node, reading: readings.append(reading))
+    run(config, LocalBackend(2), prepare(config), metered)
+    run(config, LocalBackend(2), prepare(config), Live(pace=Pace(1e9)))
+    assert windows and readings and not made
     monkeypatch.undo()
     serve(LocalBackend(2))
     assert not made
@@ -86,8 +101,8 @@ def test_a_socket_that_does_something_else_is_found_all_the_same(made):
 def test_a_plan_that_its_representatives_do_not_keep_is_found_all_the_same(made, monkeypatch):
     do = doing.Doing.do
 
-    def hasty(self, planned):
-        do(self, {group: plan._replace(ends=plan.ends - 1) for group, plan in planned.items()})
+    def hasty(self, planned, mark):
+        do(self, {group: plan._replace(ends=plan.ends - 1) for group, plan in planned.items()}, mark)
 
     monkeypatch.setattr(doing.Doing, "do", hasty)
     with pytest.raises(InvariantError, match="is planned to end at"):
@@ -98,8 +113,8 @@ def test_a_plan_that_its_representatives_do_not_keep_is_found_all_the_same(made,
 def test_a_process_that_is_killed_ends_the_run(made, monkeypatch):
     do = doing.DoingBeside.do
 
-    def killing(self, planned):
-        do(self, planned)
+    def killing(self, planned, mark):
+        do(self, planned, mark)
         os.kill(made[0].pid, signal.SIGKILL)
 
     monkeypatch.setattr(doing.DoingBeside, "do", killing)

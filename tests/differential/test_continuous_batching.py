@@ -299,4 +299,4 @@ def test_the_cases_drawn_are_such_that_requests_make_room(deploy, simulate, pree
     (group,) = outcome.simulation.groups
     assert group.preemptions == plain.preempted >= 3
     assert (group.swapped > 0) == (preemption == "swap") and (group.recomputed > 0) == (preemption == "recompute")
-    assert outcome.counters[0]["swapped"] == group.swapped
+    assert outcome.counters[0]["swapped_out"] + outcome.counters[0]["swapped_in"] == group.swapped

@@ -20,6 +20,7 @@ from cluster.backends import LocalBackend
 from cluster.front_end import POLICIES, FrontEnd, View
 from cluster.nodes.doing import Plan
 from cluster.nodes.fleet import Fleet
+from cluster.nodes.live import Live
 from cluster.nodes.node import Outcome
 from node.deployment import Deployment
 from node.request import Request, Requests
@@ -42,7 +43,7 @@ def serve(
 ) -> tuple[list[int], list[int]]:
     """Of each request its node, and when it ended."""
     columns = Requests.of(requests)
-    fleet = Fleet(deployment, nodes, LocalBackend(), workers, NOTHING, lambda _state: None)
+    fleet = Fleet(deployment, nodes, LocalBackend(), workers, NOTHING, Live())
     chosen, outcomes = fleet.run(columns, FrontEnd(POLICIES[policy], View([0] * nodes, bound)), staleness)
     return chosen.tolist(), ends(columns, chosen, outcomes)
 

@@ -26,7 +26,7 @@ PROGRAMS = [compile_graph(decoder(shape, 2), MACHINE, 2, "fused", "ho") for shap
 SIZES = [PROGRAMS[expert % 2].weight_bytes for expert in range(4)]  # experts 0 to 3; 10 to 13 are KV ranges
 SLOT = 2**20
 IMAGES = (30, 31)  # symbols
-MOVED = {Kind.COPY: "copied", Kind.SWAP: "swapped", Kind.IMAGE: "loaded"}
+MOVED = {Kind.COPY: "copied", Kind.SWAP: "swapped_out", Kind.IMAGE: "loaded"}
 SHARE = MACHINE.hbm_share(2)
 
 
@@ -82,7 +82,8 @@ class Account:
             end = self.free["dma"] = start + MACHINE.copy_ps(size, 2)
             if command.kind != Kind.SWAP or command.tier == Tier.DDR:
                 self.valid[command.symbol] = end
-            self.counts[MOVED[command.kind]] += size
+            back = command.kind == Kind.SWAP and command.tier == Tier.HBM
+            self.counts["swapped_in" if back else MOVED[command.kind]] += size
             self.counts["dma_busy"] += end - start
             self.copies.append((start, end))
         elif command.kind == Kind.PREFILL:
@@ -131,7 +132,7 @@ class Account:
         return [cut for cut in range(len(commands) + 1) if apart(cut)]
 
     def counters(self) -> dict[str, int]:
-        used = {"ddr_used": self.used(Tier.DDR), "hbm_used": self.used(Tier.HBM)}
+        used = {"ddr_used": self.used(Tier.DDR), "hbm_used": self.used(Tier.HBM), "clock": max(self.free.values())}
         return {**dict.fromkeys(rdu().counters(), 0), **self.counts, **used}
 
 

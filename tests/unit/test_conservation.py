@@ -74,7 +74,7 @@ def test_the_run_is_over_when_the_last_request_ends(outcome):
 
 @pytest.mark.parametrize("group", [0, 1])
 def test_every_request_is_a_hit_or_a_miss(outcome, group):
-    outcome.simulation.groups[group].hits += 1
+    outcome.simulation.groups[group].hits_of[0] += 1
     with pytest.raises(InvariantError, match="hits and misses: 13, but it must be 12"):
         check(outcome)
 
@@ -87,8 +87,8 @@ def test_an_activation_not_counted_is_missed(outcome):
 
 def test_a_miss_counted_as_a_hit_is_missed_in_the_activations(outcome):
     group = outcome.simulation.groups[1]
-    group.misses -= 1
-    group.hits += 1
+    group.misses_of[0] -= 1
+    group.hits_of[0] += 1
     with pytest.raises(InvariantError, match="misses and prefetches of group 1: "):
         check(outcome)
 
@@ -104,7 +104,7 @@ def test_a_request_is_charged_each_picosecond_once_or_it_is_a_defect(called, clo
     """Copied until 131, prefilled until 150; ends at 170 with 25 ps more on the decode clock than there were."""
     ledger = Ledger(1)
     ledger.served[0] = ledger.task((0, 130, 131, called, 150, 1_000))
-    ledger.ended[0] = ledger.moment(170, 1_000 + clock)
+    ledger.end([0], 170, 1_000 + clock)
     requests = Requests.of([Request(7, 100, 5, 5, 0)])
     if (called, clock) == (131, 0):
         columns = ledger.columns(requests, np.array([0]), routed=False)

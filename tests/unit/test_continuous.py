@@ -119,7 +119,8 @@ def test_who_is_last_makes_room_and_waits_in_ddr(clockwork, simulate, requests):
     assert outcome.row(1).charges["decode"] == 4 * MS and outcome.row(0).charges["stall"] == moved
     swaps = [(plan.command.tier, plan.command.size) for plan in outcome.of_kind(Kind.SWAP)]
     assert swaps == [(Tier.DDR, size), (Tier.HBM, size)]
-    assert outcome.counters[0]["swapped"] == outcome.simulation.groups[0].swapped == 2 * size
+    assert outcome.simulation.groups[0].swapped == 2 * size
+    assert [outcome.counters[0][way] for way in ("swapped_out", "swapped_in")] == [size, size]
 
 
 def test_an_expert_is_prefetched_when_dma_is_done_with_swapping(clockwork, simulate, requests):

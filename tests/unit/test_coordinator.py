@@ -89,7 +89,7 @@ def coordinate() -> Iterator[Callable[..., tuple[Coordinator, Execution, list[in
         lengths: list[int] = []
         made = Execution(
             deployment, simulation.kinds, backend, 1,
-            lambda _planned: lengths.append(len(made.actors[3].journal)),
+            lambda _planned, _mark: lengths.append(len(made.actors[3].journal)),
         )  # fmt: skip
         return Coordinator(simulation, window_of(settings), made.do), made, lengths
 
@@ -196,7 +196,7 @@ def test_checkpoints_are_asked_for_every_sixteenth_window_and_do_not_grow(coordi
     backend = MortalBackend()
     coordinator, execution, _ = coordinate(backend, config(workload__requests=200, experts__count=5))
     sizes = []
-    execution.observe = lambda _planned: sizes.append(len(execution.actors[0].checkpoint or b""))
+    execution.observe = lambda _planned, _mark: sizes.append(len(execution.actors[0].checkpoint or b""))
     to_the_end(coordinator, execution)
     asked = [unpack(given)["checkpoint"] for (operation, actor, _), given in backend.log
              if (operation, actor) == ("submit", 0)]  # fmt: skip

@@ -17,9 +17,11 @@ from cluster.backends import Deployments, LocalBackend, Shell, SocketLostError
 from cluster.config import Config
 from cluster.config_file import read_config
 from cluster.execution import MAX_RECOVERIES
+from cluster.nodes.live import Live
+from cluster.nodes.node import State
 from cluster.nodes.shell import NodeShell
 from cluster.requests_table import write_requests
-from cluster.runner import Progress, Run, notes, prepare, run
+from cluster.runner import Run, notes, prepare, run
 from cluster.show_run import run_table
 from cluster.socket_actor import SocketShell
 from cluster.sweep.tasks import solve
@@ -43,9 +45,9 @@ def config(**settings: object) -> Config:
 
 
 def serve(
-    settings: Config, backend: LocalBackend | None = None, watch: Callable[[Progress], None] = lambda _state: None
+    settings: Config, backend: LocalBackend | None = None, watch: Callable[[State], None] = lambda _state: None
 ) -> Run:
-    return run(settings, backend or LocalBackend(), prepare(settings), watch, timeline_limit=400)
+    return run(settings, backend or LocalBackend(), prepare(settings), Live(watch), timeline_limit=400)
 
 
 def of_workers(settings: Config, workers: int) -> Config:
@@ -172,10 +174,10 @@ def test_a_message_takes_a_node_no_further_than_it_says(undisturbed: Run) -> Non
 
 
 def test_progress_is_that_of_all_nodes() -> None:
-    seen: list[Progress] = []
+    seen: list[State] = []
     found = serve(of_workers(config(), 2), watch=seen.append)
     assert [state.completed for state in seen] == sorted(state.completed for state in seen)
-    assert seen[-1].completed == seen[-1].requests == 150 == seen[-1].hits + seen[-1].misses
+    assert seen[-1].completed == 150 == seen[-1].hits + seen[-1].misses
     assert seen[-1].now == round(float(str(found.summary["makespan_s"])) * 10**12)
     assert all(state.completed < 150 for state in seen[:3])
 

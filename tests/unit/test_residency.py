@@ -47,7 +47,7 @@ def deployment(clockwork: Callable[..., Deployment]) -> Deployment:
 
 
 def observed(deployment: Deployment, makespan_us: int, *windows: Sequence[Row]) -> Residents:
-    residency = Residency(deployment, most_asked(np.array([1, 1, 0])))
+    residency = Residency(deployment, most_asked(np.array([1, 1, 0]), 2))
     for rows in windows:
         residency.observe(window(rows))
     return residency.sums(makespan_us * US).residents()

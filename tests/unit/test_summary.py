@@ -16,6 +16,7 @@ from cluster.config_file import read_config
 from cluster.not_served import NotServed
 from cluster.runner import Run, prepare, run
 from cluster.summary import summarise, tally_of
+from node.hardware.rdu import MOVED
 from node.request import Requests
 
 SMALL = {"cluster.backend": "local", "workload.requests": 90, "workload.rate": 3.0, "experts.count": 60}
@@ -49,7 +50,7 @@ def again(result: Run, warmup: int = 0, **columns: list[int]) -> dict[str, Any]:
     length = len(next(iter(columns.values())))
     made = {name: np.array(columns.get(name, [1] * length), dtype=np.int64) for name in result.columns}
     made["request"] = np.arange(length)
-    counted = ("hbm_peak", "ddr_used", "dma_busy", "tile_busy", "link_busy", "copied")
+    counted = ("hbm_peak", "ddr_used", "dma_busy", "tile_busy", "link_busy", *MOVED, "commands")
     counters = {socket: {name: 10 * socket + n for n, name in enumerate(counted)} for socket in range(8)}
     tallies = [tally_of(result.deployment, simulation)]
     return summarise(result.deployment, result.workload, tallies, made, counters, NOBODY, warmup)
@@ -126,6 +127,29 @@ def test_the_work_is_that_of_the_requests(result: Run) -> None:
     assert summary["bytes_ddr_to_hbm"] == activations * EXPERT
 
 
+def test_the_experts_did_what_their_requests_were_told(result: Run) -> None:
+    """Counted anew from the table: one request is served at a time, and a copy has its time charged to it."""
+    summary, table, experts = result.summary, rows(result), result.deployment.catalogue.count
+    found: Any = summary["experts"]
+    asked, copied = [0] * experts, [0] * experts
+    for row in table:
+        asked[row["expert"]] += 1
+        copied[row["expert"]] += row["switch"] > 0
+    assert found["activations"] == found["misses"] == copied
+    assert found["hits"] == [of - missed for of, missed in zip(asked, copied, strict=True)]
+    left = [came - gone for came, gone in zip(copied, found["evictions"], strict=True)]
+    assert set(left) == {0, 1} and summary["expert_evictions"] == sum(found["evictions"]) == sum(copied) - sum(left)
+    held = result.deployment.layouts[0].experts.size // (EXPERT // 4)
+    for group in (0, 1):  # which the experts with even numbers are at home in, and those with odd ones
+        assert sum(left[group::2]) == min(held, sum(count > 0 for count in asked[group::2]))
+    assert summary["switch_s"] == pytest.approx(sum(row["switch"] for row in table) / 1e12, rel=1e-12)
+    spent: Any = summary["time_s"]
+    assert sum(spent.values()) == pytest.approx(sum(row["e2e"] for row in table) / 1e12, rel=1e-12)
+    assert spent["queue"] == pytest.approx(sum(row["queue"] for row in table) / 1e12, rel=1e-12)
+    for kind in ("input_tokens", "output_tokens"):
+        assert summary[kind] == sum(row[kind] for row in table)
+
+
 def optimum(string: list[int], slots: int) -> int:
     """Hits of whoever evicts the one that is used farthest ahead, looked for every time."""
     there: set[int] = set()
@@ -194,10 +218,14 @@ def test_the_sockets_are_listed_in_order_with_what_they_did(result: Run) -> None
     assert len(sockets) == 8
     assert sockets[0] == sockets[3] != sockets[4] == sockets[7]  # two groups of four
     for socket in sockets:
-        assert set(socket) == {"hbm_peak_bytes", "ddr_used_bytes", "dma_busy_s", "tile_busy_s", "link_busy_s"}
+        assert {name for name, value in socket.items() if not value} == {
+            "bytes_loaded", "bytes_swapped_out", "bytes_swapped_in", "bytes_sent", "bytes_received"
+        }  # fmt: skip
+        assert socket["bytes_collectives"] == pytest.approx(socket["link_busy_s"] * 400e9, abs=1)
         assert socket["ddr_used_bytes"] == 30 * EXPERT // 4  # the home copies of the group's experts
         assert EXPERT // 4 < socket["hbm_peak_bytes"] <= 64 * 2**30
         assert 0 < socket["link_busy_s"] < socket["tile_busy_s"] < makespan
+    assert sum(socket["bytes_copied"] for socket in sockets) == result.summary["bytes_ddr_to_hbm"]
     switching = sum(row["switch"] for row in rows(result)) / 1e12
     assert sockets[0]["dma_busy_s"] + sockets[4]["dma_busy_s"] == pytest.approx(switching, rel=1e-12)
 
