@@ -125,6 +125,15 @@ def test_every_variable_has_the_values_that_there_are(live: Live, variable: str,
     assert set(found) == values
 
 
+def test_what_is_by_the_virtual_second_is_what_the_workload_has_whatever_the_pace(live: Live) -> None:
+    panels = {panel["title"]: panel for path in DASHBOARDS for panel in json.loads(path.read_text())["panels"]}
+    arrived, busy = (panels[title]["targets"][0]["expr"] for title in ("Requests in a virtual second", "Tile busy"))
+    ((_, rates),) = live.prometheus.numbers(substituted(arrived), live.end - 6, live.end)
+    assert 2 < sum(rates) / len(rates) < 8  # 4, more or less by chance; 20 in a second of wall time
+    shares = live.prometheus.numbers(substituted(busy), live.end - 6, live.end)
+    assert len(shares) == 8 and all(0 < sum(share) / len(share) < 1.3 for _, share in shares)
+
+
 def test_every_recording_rule_is_recorded(live: Live) -> None:
     groups = yaml.safe_load(RULES.read_text())["groups"]
     records = {rule["record"] for group in groups for rule in group["rules"] if "record" in rule}

@@ -93,16 +93,17 @@ def listening(pod: Pods) -> set[int]:
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_names_are_asked_of_the_clusters_dns_and_of_nobody_else(name: str) -> None:
-    rules = [
-        rule
-        for policy in of_kind("NetworkPolicy", rendered(name))
-        for rule in policy["spec"].get("egress", [])
-        if any("namespaceSelector" in peer for peer in rule["to"])
-    ]
-    (rule,) = rules
+    manifests = rendered(name)
+    policies = {one["metadata"]["name"]: one["spec"] for one in of_kind("NetworkPolicy", manifests)}
+    of_all = policies.pop("samba-coe")
+    assert all(selected(of_all["podSelector"], pod.labels) for pod in [*pods(manifests), *pods(rendered("reader"))])
+    assert of_all["policyTypes"] == ["Ingress", "Egress"] and "ingress" not in of_all
+    (rule,) = of_all["egress"]
     assert rule["ports"] == [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]
     (peer,) = rule["to"]
     assert peer["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}
+    others = [peer for spec in policies.values() for rule in spec.get("egress", []) for peer in rule["to"]]
+    assert not [peer for peer in others if "namespaceSelector" in peer or "ipBlock" in peer]
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

@@ -243,12 +243,31 @@ def test_the_job_runs_a_command_that_there_is_where_results_are_kept() -> None:
     assert given["linger"] >= 3 * float(every.removesuffix("s"))  # the last numbers are scraped, too
 
 
-def test_every_dashboard_is_in_the_kustomization() -> None:
-    there = {path.name for path in (ROOT / "dashboards").glob("*.json")}
-    maps = [one for one in rendered("overlays/single-node") if one["kind"] == "ConfigMap"]
-    rendered_ones = [one for one in maps if one["metadata"].get("labels") == {"grafana_dashboard": "1"}]
-    assert {name for one in rendered_ones for name in one["data"]} == there
-    assert all(len(one["data"]) == 1 and len(json.dumps(one)) < 256 << 10 for one in rendered_ones)
+def dashboards(manifests: list[Manifest]) -> list[Manifest]:
+    """ConfigMaps that Grafana's sidecar takes."""
+    label = {"grafana_dashboard": "1"}
+    return [one for one in of_kind("ConfigMap", manifests) if one["metadata"].get("labels") == label]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_dashboard_is_in_every_overlay(name: str) -> None:
+    there = {path.name: path.read_text() for path in (ROOT / "dashboards").glob("*.json")}
+    found = dashboards(rendered(name))
+    assert all(len(one["data"]) == 1 and len(json.dumps(one)) < 256 << 10 for one in found)
+    assert {file: text for one in found for file, text in one["data"].items()} == there
+
+
+def test_a_dashboard_is_two_lines_in_the_kustomization(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
+    (tmp_path / "dashboards").mkdir()
+    text = (ROOT / "dashboards/kustomization.yaml").read_text()
+    example = [line.removeprefix("#") for line in text.splitlines() if line.startswith(("#   - name", "#     files"))]
+    listed = "\n".join([text.partition("configMapGenerator:")[0], "configMapGenerator:", *example])
+    (tmp_path / "dashboards/kustomization.yaml").write_text(listed)
+    (tmp_path / "dashboards/fleet-overview.json").write_text('{"title": "Fleet"}')
+    (one,) = dashboards(rendered("overlays/job", tmp_path))
+    assert one["metadata"]["name"] == "samba-coe-fleet-overview"
+    assert one["data"] == {"fleet-overview.json": '{"title": "Fleet"}'}
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
