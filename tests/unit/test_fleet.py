@@ -19,6 +19,7 @@ from cluster.config_file import read_config
 from cluster.execution import MAX_RECOVERIES
 from cluster.nodes.live import Live
 from cluster.nodes.node import State
+from cluster.nodes.pauses import Pauses
 from cluster.nodes.shell import NodeShell
 from cluster.requests_table import write_requests
 from cluster.runner import Run, notes, prepare, run
@@ -136,6 +137,17 @@ def test_workers_that_are_lost_change_nothing(deaths: list[Died], undisturbed: R
     backend = Losing(*deaths)
     assert outcome(serve(of_workers(config(), 3), backend), tmp_path) == outcome(undisturbed, tmp_path)
     assert sum(count for (what, _), count in backend.done.items() if what == "start") >= 3 + len(deaths)
+
+
+@pytest.mark.parametrize("death", [("collect", 1, 8), ("collect", 1, 9), ("submit", 0, 12), ("collect", 2, 20)])
+def test_a_worker_that_is_lost_after_a_pause_goes_on_from_it(death: Died, undisturbed: Run, tmp_path: Path) -> None:
+    settings, states, backend = of_workers(config(), 3), list[bytes](), Losing(death)
+    live = Live(pauses=Pauses(lambda: True, states.append))
+    found = run(settings, backend, prepare(settings), live, timeline_limit=400)
+    assert outcome(found, tmp_path) == outcome(undisturbed, tmp_path)
+    assert len(states) > 5 and backend.done["start", death[1]] == 2
+    again = Live(pauses=Pauses(begun=states[-3]))  # what was kept after it was lost is whole, too
+    assert outcome(run(settings, LocalBackend(), prepare(settings), again), tmp_path) == outcome(undisturbed, tmp_path)
 
 
 def test_a_worker_that_is_lost_when_all_is_done_changes_nothing(undisturbed: Run, tmp_path: Path) -> None:
