@@ -7,11 +7,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
+from cluster.__main__ import main
+from node.errors import InputError
 from tests.cluster.conftest import COMMAND, ENVIRONMENT
 from tests.dashboard import OURS, ROOT, Head, head
 
@@ -226,3 +228,22 @@ def test_the_address_may_come_from_the_environment(cluster: Head, tmp_path: Path
     dashboard = {**cluster.environment, "RAY_ADDRESS": cluster.address}
     said = Head(cluster.address, dashboard, cluster.folder).said(COMMAND, "run", at=tmp_path)
     assert said.returncode == 2 and f"RAY_ADDRESS '{cluster.address}': is a dashboard's; allowed" in said.stderr
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), InputError("the results are not whole")])
+def test_a_fetch_that_is_interrupted_leaves_nothing(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(_jobs: object, _job: str, _source: object, target: Path) -> None:
+        (target / "summary.json").write_text("{")
+        raise error
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cluster.cli_jobs.ClusterJobs", lambda _address: None)
+    monkeypatch.setattr("cluster.cli_jobs.results_of", lambda _jobs, _job: PurePosixPath("/there/a"))
+    monkeypatch.setattr("cluster.cli_jobs.fetch", half)
+    monkeypatch.setattr("sys.argv", ["coe", "fetch", "job"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == (130 if isinstance(error, KeyboardInterrupt) else 2)
+    assert [path.name for path in tmp_path.rglob("*")] == ["runs"]
