@@ -50,9 +50,12 @@ class Backend(Protocol):
 
 
 class LocalBackend:
-    """Shells in this process."""
+    """Shells in this process. ``cores``: how many of them a run that is alone with it may use."""
 
-    def __init__(self) -> None:
+    cores = 1
+
+    def __init__(self, cores: int = 1) -> None:
+        self.cores = cores
         self._shells: dict[int, Shell] = {}
         self._replies: dict[int, list[bytes]] = {}
 

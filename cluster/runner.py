@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -11,8 +12,8 @@ from cluster.config import Config
 from cluster.cycles import no_search_for_cycles
 from cluster.deploy import check_routing, deployment_of, window_of, workload_of
 from cluster.nodes.live import Live
-from cluster.nodes.node import Observe, State
-from cluster.nodes.serve import serve
+from cluster.nodes.node import State
+from cluster.nodes.serve import Observe, serve
 from cluster.not_served import NotServed
 from cluster.residency import Residents, joined
 from cluster.summary import Summary, summarise
@@ -52,7 +53,8 @@ Watch = Callable[[State], None]
 def backends(config: Config) -> Iterator[Callable[[], Backend]]:
     """A maker of backends of the configured kind; a Ray cluster is joined or started once, and left at the end."""
     if config.cluster.backend == "local":
-        yield LocalBackend
+        cores = len(os.sched_getaffinity(0))
+        yield lambda: LocalBackend(cores)
         return
     from cluster.ray_backend import RayBackend, ray_session  # noqa: PLC0415  takes as long as all else to import
 
@@ -100,7 +102,7 @@ def run(
     prepared: tuple[Deployment, Workload],
     live: Live | None = None,
     timeline_limit: int = 0,
-    observe: Observe = lambda _planned: None,
+    observe: Observe | None = None,
 ) -> Run:
     """Run the workload on ``backend``, check every conservation law, and sum up. The backend is stopped.
 

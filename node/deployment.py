@@ -193,16 +193,19 @@ class Deployment:
         self.check_lengths(requests)
         return self.planner(Requests.of(requests), perform)
 
-    def planner(self, requests: Requests, perform: Perform | None = None) -> Simulation:
-        """The planner of a run of ``requests``, maybe none, and of those that it is fed later, all checked already."""
-        kinds = [
+    def representatives(self) -> list[list[Rdu]]:
+        """By group, a new socket of each of its kinds."""
+        return [
             [self._rdu(f"group {group}, rank {rank}", programs) for rank, programs in self._by_kind.items()]
             for group in range(self.groups)
         ]
+
+    def planner(self, requests: Requests, perform: Perform | None = None) -> Simulation:
+        """The planner of a run of ``requests``, maybe none, and of those that it is fed later, all checked already."""
         settings = self.settings
         if perform is not None and settings.images is not None:
             raise InputError("runtime.switching = 'program': runs with content have no images; set it to 'expert'")
         if self.options.eviction == "belady":
             order = order_of(requests, settings.services, settings.fairness)
             settings = replace(settings, future=keys_by_expert(requests, order, self.catalogue.count))
-        return Simulation(self.layouts, settings, kinds, Host(self.machine), requests, perform)
+        return Simulation(self.layouts, settings, self.representatives(), Host(self.machine), requests, perform)

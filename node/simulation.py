@@ -33,7 +33,7 @@ from node.runtime.programs import ProgramGroup
 from node.runtime.queues import Known
 from node.runtime.settings import Settings
 from node.runtime.sharding import Layout
-from node.stream import Perform
+from node.stream import Perform, Plan
 from node.units import Picoseconds
 
 MOST_ROWS = 2**62
@@ -196,6 +196,11 @@ class Simulation:
     def take(self, group: int) -> Planned:
         """The group's commands that will not change any more, in order, each once."""
         return planned_of(self._lanes[group].group.stream.take(), self.kinds[group])
+
+    def plans(self) -> dict[int, Plan]:
+        """By group what ``take`` has the representatives do, of groups with anything to do."""
+        found = {index: lane.group.stream.take() for index, lane in enumerate(self._lanes)}
+        return {group: plan for group, plan in found.items() if len(plan.ends)}
 
     @property
     def turned_away(self) -> list[TurnedAway]:

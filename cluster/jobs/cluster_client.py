@@ -10,9 +10,8 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import cast
 
 import requests
 from ray.exceptions import AuthenticationError
@@ -25,7 +24,7 @@ GIVEN, CLUSTER = "RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"
 NOISY = ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging",
          "_private.runtime_env.working_dir")  # fmt: skip
 ID = re.compile(r"[A-Za-z0-9_.-]+")
-_CAUSE = re.compile(r"^\w*(?:Error|Exception): ", re.MULTILINE)
+_CAUSE = re.compile(r"^[\w.]*(?:Error|Exception): ", re.MULTILINE)
 
 
 class ClusterJobs:
@@ -73,19 +72,18 @@ class ClusterJobs:
 
     def follow(self, job: str) -> Iterator[str]:
         """What a job prints, from its beginning to its end, piece by piece."""
-        pieces = cast(AsyncGenerator[str, None], self.client.tail_job_logs(job))
-        loop = asyncio.new_event_loop()
-        try:
+        pieces = self.client.tail_job_logs(job)
+
+        async def more() -> str | None:
+            return await anext(pieces, None)
+
+        with asyncio.Runner() as runner:  # which ends what is under way where Ctrl-C does
             while True:
                 with self.told():
-                    try:
-                        piece: str = loop.run_until_complete(anext(pieces))
-                    except StopAsyncIteration:
-                        return
+                    piece = runner.run(more())
+                if piece is None:
+                    return
                 yield piece
-        finally:
-            loop.run_until_complete(pieces.aclose())
-            loop.close()
 
 
 def gist(text: str) -> str:

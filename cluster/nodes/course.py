@@ -3,63 +3,47 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from cluster.metrics.meter import Meter
-from cluster.residency import Residency
-from cluster.timeline import Timeline
+from cluster.nodes.record import Plan, Record
 from node.deployment import Deployment
 from node.events import Ints
 from node.request import Requests
 from node.simulation import Simulation
-from node.units import Picoseconds
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a node is run and observed.
-
-    ``window`` (ps) and ``sockets_per_actor``: the coordinator's; ``experts``: those that are shown by themselves;
-    ``events``: most of its timeline; ``metered``: the experts that have metrics of their own, None without metrics;
-    ``exporter``: see ``Coordinator``.
-    """
-
-    window: Picoseconds
-    sockets_per_actor: int
-    experts: Ints
-    events: int
-    metered: Ints | None = None
-    exporter: tuple[str, str, int] | None = None
 
 
 @dataclass
 class Course:
-    """A node that was ``given`` so many requests, and what was observed of it.
+    """A node that was ``given`` so many requests: its planning, and the ``record`` of its sockets, packed or not.
 
-    As of when it was packed: ``sockets`` by number, as ``Rdu.snapshot`` has them (None: new), their ``counters``, and
-    how many ``windows`` they did.
+    ``first``: the requests of one whose planning is yet to begin.
     """
 
-    simulation: Simulation
     given: int
-    timeline: Timeline
-    residency: Residency
-    meter: Meter | None
-    sockets: Mapping[int, Any] | None = None
-    counters: dict[int, dict[str, int]] = field(default_factory=dict)
-    windows: int = 0
+    record: Record | bytes
+    first: Requests | None = None
+    simulation: Simulation | None = None
+    meter: Meter | None = None
 
     @classmethod
     def beginning(cls, number: int, deployment: Deployment, requests: Requests, plan: Plan) -> Course:
         """Of node ``number`` of equal ones, whose first ``requests`` are there."""
-        simulation = deployment.planner(requests)
-        timeline, residency = Timeline(deployment, plan.events, number), Residency(deployment, plan.experts)
-        meter = None if plan.metered is None else Meter(deployment, simulation, plan.metered)
-        return cls(simulation, len(requests), timeline, residency, meter)
+        return cls(len(requests), Record.beginning(number, deployment, plan), requests)
+
+    def planning(self, deployment: Deployment, metered: Ints | None) -> Simulation:
+        """The simulation, which is made now where the node is new; ``metered``: see ``Plan``."""
+        if self.simulation is None:
+            assert self.first is not None
+            self.simulation, self.first = deployment.planner(self.first), None
+            self.meter = None if metered is None else Meter(deployment, self.simulation, metered)
+        return self.simulation
+
+    def recorded(self) -> Record:
+        """The record of its sockets."""
+        return Record.unpacked(self.record) if isinstance(self.record, bytes) else self.record
 
     def packed(self) -> bytes:
         """For a checkpoint: only the same code and packages can make anything of it."""
@@ -75,6 +59,7 @@ class Course:
     def feed(self, columns: Ints) -> None:
         """More requests, as ``numbered`` takes them."""
         requests = numbered(columns, self.given)
+        assert self.simulation is not None
         self.simulation.feed(requests)
         self.given += len(requests)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from cluster.backends import Backend
 from cluster.coordinator import Coordinator
 from cluster.metrics.board import Health
 from cluster.metrics.reading import Reading
-from cluster.nodes.course import Course, Plan
+from cluster.nodes.course import Course
+from cluster.nodes.doing import Doing, DoingBeside
+from cluster.nodes.record import Plan
 from cluster.residency import Sums
 from cluster.summary import Tally, tally_of
 from cluster.timeline import Collected
@@ -22,8 +25,6 @@ from node.planned import Planned
 from node.runtime.admission import Reason, TurnedAway
 from node.simulation import Mark
 from node.units import Picoseconds
-
-Observe = Callable[[dict[int, Planned]], None]
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class State(NamedTuple):
 class Node:
     """A node of ``deployment`` that goes on from ``course``.
 
-    ``observe`` is given each window when it was done, and how far the node was then.
+    ``observe`` is given each window when it was done, and how far the node was then; see ``DoingBeside``.
     """
 
     def __init__(
@@ -89,29 +90,17 @@ class Node:
         observe: Callable[[dict[int, Planned], State], None] = lambda _planned, _state: None,
         health: Health | None = None,
     ) -> None:
-        self.simulation = course.simulation
-        self._deployment, self._course = deployment, course
+        self._deployment, self._course, self._observe = deployment, course, observe
+        make = partial(Doing, deployment, backend, plan, course.recorded(), health or Health())
+        # a process beside has a copy of all that there is when it begins, so it begins first
+        self._doing = DoingBeside(make, self._observed) if plan.beside else make(self._observed)
+        self.simulation = course.planning(deployment, plan.metered)
+        self._coordinator = Coordinator(self.simulation, plan.window, self._doing.do)
 
-        def observed(planned: dict[int, Planned], mark: Mark) -> None:
-            course.timeline.observe(planned)
-            course.residency.observe(planned)
-            if course.meter is not None:
-                course.meter.observe(planned, mark)
-            observe(planned, State.at(mark))
-
-        self._coordinator = Coordinator(
-            deployment,
-            course.simulation,
-            backend,
-            plan.window,
-            plan.sockets_per_actor,
-            observed,
-            health or Health(),
-            plan.exporter,
-        )
-        self._coordinator.counters = course.counters
-        self._coordinator.windows = self._coordinator.checked = course.windows
-        self._coordinator.start(course.sockets)
+    def _observed(self, planned: dict[int, Planned], mark: Mark) -> None:
+        if self._course.meter is not None:
+            self._course.meter.observe(planned, mark)
+        self._observe(planned, State.at(mark))
 
     def feed(self, columns: Ints) -> None:
         """More requests, as ``numbered`` takes them."""
@@ -119,8 +108,7 @@ class Node:
 
     def pause(self) -> bytes:
         """Have done all that is planned: the course up to here, packed; from here the node can go on, too."""
-        self._course.sockets = self._coordinator.pause()
-        self._course.windows = self._coordinator.checked
+        self._course.record = self._doing.pause(self.simulation.plans(), self.simulation.mark())
         return self._course.packed()
 
     def advance(self, until: Picoseconds) -> bool:
@@ -142,26 +130,32 @@ class Node:
         """Its metrics after the last window that was checked; None without any."""
         if self._course.meter is None:
             return None
-        return self._course.meter.reading(self._coordinator.checked, self._coordinator.counters)
+        assert isinstance(self._doing, Doing)
+        return self._course.meter.reading(self._doing.execution.checked, self._doing.execution.counters)
 
     def end(self) -> Picoseconds:
         """Let it come to its end: the time of that."""
         while not self.advance(NEVER):
             pass
         self._coordinator.finish()
+        self._doing.finish()
         return self.simulation.now
+
+    def close(self) -> None:
+        """It is not needed any more, however it ended."""
+        self._doing.close()
 
     def outcome(self, makespan: Picoseconds) -> Outcome:
         """What came of it, where all nodes together took ``makespan``; it must have ended."""
-        columns, counters = self.simulation.columns(), self._coordinator.counters
-        verify(self._deployment, self.simulation, counters, columns)
+        columns, seen = self.simulation.columns(), self._doing.seen(makespan)
+        verify(self._deployment, self.simulation, seen.counters, columns)
         return Outcome(
             served=self.simulation.served(),
             turned_away=self.simulation.turned_away,
             columns=columns,
-            counters=counters,
+            counters=seen.counters,
             tally=tally_of(self._deployment, self.simulation),
-            residents=self._course.residency.sums(makespan),
-            timeline=self._course.timeline.collected(),
-            windows=self._coordinator.checked,
+            residents=seen.residents,
+            timeline=seen.timeline,
+            windows=seen.windows,
         )

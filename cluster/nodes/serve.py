@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cluster.backends import Backend
+from cluster.backends import Backend, LocalBackend
 from cluster.config import Config
 from cluster.deploy import front_end_of, staleness_of, window_of
-from cluster.nodes.course import Course, Plan
+from cluster.nodes.course import Course
 from cluster.nodes.fleet import Fleet
 from cluster.nodes.live import Live
-from cluster.nodes.node import Node, Observe, Outcome, State
+from cluster.nodes.node import Node, Outcome, State
+from cluster.nodes.record import Plan
 from cluster.requests_table import columns_of
 from cluster.residency import SHOWN, most_asked
 from cluster.workload import Workload
@@ -23,6 +25,9 @@ from node.lane import NEVER
 from node.planned import Planned
 from node.request import Requests
 from node.runtime.admission import TurnedAway
+
+Observe = Callable[[dict[int, Planned]], None]
+MANY = 50_000  # requests from which on a second process is worth its start, and what it compiles once more
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ def serve(
     backend: Backend,
     live: Live,
     timeline_limit: int,
-    observe: Observe,
+    observe: Observe | None,
 ) -> Served:
     """Serve it; ``observe`` is given the windows of a single node."""
     deployment, workload = prepared
@@ -57,6 +62,9 @@ def serve(
     shown = most_asked(workload.requests.expert, SHOWN)
     plan = Plan(window, per_actor, shown, timeline_limit // nodes, live.metered, live.exporter)
     if nodes == 1:
+        followed = observe is not None or live.metered is not None or live.pace.factor is not None
+        cores = backend.cores if isinstance(backend, LocalBackend) else 1
+        plan = replace(plan, beside=cores > 1 and not followed and len(workload.requests) >= MANY)
         return _alone(deployment, workload.requests, backend, plan, live, observe)
     workers = min(config.cluster.node_workers or backend.places(deployment.machine.sockets), nodes)
     fleet = Fleet(deployment, nodes, backend, workers, plan, live)
@@ -70,10 +78,11 @@ def _alone(
     backend: Backend,
     plan: Plan,
     live: Live,
-    observe: Observe,
+    observe: Observe | None,
 ) -> Served:
     def observed(planned: dict[int, Planned], state: State) -> None:
-        observe(planned)
+        if observe is not None:
+            observe(planned)
         live.pace.hold(state.now)
         if (reading := node.reading()) is not None:
             live.post(0, reading)
@@ -82,12 +91,12 @@ def _alone(
     begun, pauses = live.pauses.begun, live.pauses
     course = Course.beginning(0, deployment, requests, plan) if begun is None else Course.unpacked(begun)
     if begun is not None:
-        live.pace.begin(course.simulation.now)
-    node = Node(deployment, course, backend, plan, observed, live.health)
-    while not node.advance(NEVER):
-        if pauses.due():
-            pauses.keep(node.pause())
-    found = node.outcome(node.end())
+        live.pace.begin(course.planning(deployment, live.metered).now)
+    with contextlib.closing(Node(deployment, course, backend, plan, observed, live.health)) as node:
+        while not node.advance(NEVER):
+            if pauses.due():
+                pauses.keep(node.pause())
+        found = node.outcome(node.end())
     return Served(columns_of(requests.where(found.served), found.columns), found.turned_away, [found])
 
 

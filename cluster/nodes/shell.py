@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 from cluster.backends import LocalBackend
 from cluster.cycles import no_search_for_cycles
-from cluster.nodes.course import Course, Plan, numbered
+from cluster.nodes.course import Course, numbered
 from cluster.nodes.node import Node
+from cluster.nodes.record import Plan
 from cluster.wire import pack, unpack
 from node.deployment import Deployment
 from node.errors import InputError

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from cluster.backends import Backend, SocketLostError
-from cluster.coordinator import MAX_RECOVERIES
+from cluster.execution import MAX_RECOVERIES
 from cluster.metrics.reading import Reading
-from cluster.nodes.course import Plan
 from cluster.nodes.live import Live
 from cluster.nodes.node import Outcome, State
+from cluster.nodes.record import Plan
 from cluster.nodes.shell import NodeShell
 from cluster.wire import pack, unpack
 from node.deployment import Deployment

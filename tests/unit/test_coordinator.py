@@ -12,13 +12,15 @@ import pytest
 from cluster.backends import Deployments, LocalBackend, SocketLostError
 from cluster.config import Config
 from cluster.config_file import read_config
-from cluster.coordinator import CHECKPOINT_WINDOWS, MAX_RECOVERIES, Coordinator
+from cluster.coordinator import Coordinator
 from cluster.deploy import window_of
+from cluster.execution import CHECKPOINT_WINDOWS, MAX_RECOVERIES, Execution
 from cluster.runner import Run, prepare, run
 from cluster.socket_actor import share_out
 from cluster.wire import pack, unpack
 from node.errors import InvariantError
 from node.events import ROW, Kind
+from node.lane import NEVER
 
 Step = tuple[str, int, int]  # an operation on an actor, the how-manieth of its kind: start, submit, collect
 
@@ -78,20 +80,28 @@ def undisturbed() -> Run:
 
 
 @pytest.fixture
-def coordinate() -> Iterator[Callable[..., tuple[Coordinator, list[int]]]]:
-    """A coordinator of its own, not yet run; after each window it notes the length of actor 3's journal."""
+def coordinate() -> Iterator[Callable[..., tuple[Coordinator, Execution, list[int]]]]:
+    """A coordinator of its own, not yet run; after each window the length of actor 3's journal is noted."""
 
-    def make(backend: MortalBackend, settings: Config) -> tuple[Coordinator, list[int]]:
+    def make(backend: MortalBackend, settings: Config) -> tuple[Coordinator, Execution, list[int]]:
         deployment, workload = prepare(settings)
         simulation = deployment.simulation(workload.requests)
         lengths: list[int] = []
-        made = Coordinator(
-            deployment, simulation, backend, window_of(settings), 1,
+        made = Execution(
+            deployment, simulation.kinds, backend, 1,
             lambda _planned, _mark: lengths.append(len(made.actors[3].journal)),
         )  # fmt: skip
-        return made, lengths
+        return Coordinator(simulation, window_of(settings), made.do), made, lengths
 
     yield make
+
+
+def to_the_end(coordinator: Coordinator, execution: Execution) -> None:
+    execution.start()
+    while not coordinator.advance(NEVER):
+        pass
+    coordinator.finish()
+    execution.finish()
 
 
 # Recovery
@@ -175,19 +185,19 @@ def test_sockets_that_miscount_break_a_law_of_conservation() -> None:
 
 
 def test_the_journal_is_cut_at_each_checkpoint(coordinate: Callable[..., Any]) -> None:
-    coordinator, lengths = coordinate(MortalBackend(), config())
-    coordinator.run()
+    coordinator, execution, lengths = coordinate(MortalBackend(), config())
+    to_the_end(coordinator, execution)
     assert len(lengths) > 2 * LAST  # windows
     assert lengths == [(window + 1) % LAST for window in range(len(lengths))]
-    assert all(actor.checkpoint is not None for actor in coordinator.actors)
+    assert all(actor.checkpoint is not None for actor in execution.actors)
 
 
 def test_checkpoints_are_asked_for_every_sixteenth_window_and_do_not_grow(coordinate: Callable[..., Any]) -> None:
     backend = MortalBackend()
-    coordinator, _ = coordinate(backend, config(workload__requests=200, experts__count=5))
+    coordinator, execution, _ = coordinate(backend, config(workload__requests=200, experts__count=5))
     sizes = []
-    coordinator.observe = lambda _planned, _mark: sizes.append(len(coordinator.actors[0].checkpoint or b""))
-    coordinator.run()
+    execution.observe = lambda _planned, _mark: sizes.append(len(execution.actors[0].checkpoint or b""))
+    to_the_end(coordinator, execution)
     asked = [unpack(given)["checkpoint"] for (operation, actor, _), given in backend.log
              if (operation, actor) == ("submit", 0)]  # fmt: skip
     assert asked == [(window + 1) % LAST == 0 for window in range(len(asked))]
@@ -197,7 +207,7 @@ def test_checkpoints_are_asked_for_every_sixteenth_window_and_do_not_grow(coordi
 
 def test_a_window_is_planned_while_the_one_before_it_executes(coordinate: Callable[..., Any]) -> None:
     backend = MortalBackend()
-    coordinator, _ = coordinate(backend, config())
+    coordinator, execution, _ = coordinate(backend, config())
     planned: list[int] = []  # of each window, the virtual time of the plan when its reply is asked for
 
     def collect(actor: int) -> bytes:
@@ -206,7 +216,7 @@ def test_a_window_is_planned_while_the_one_before_it_executes(coordinate: Callab
         return LocalBackend.collect(backend, actor)
 
     backend.collect = collect  # type: ignore[method-assign]
-    coordinator.run()
+    to_the_end(coordinator, execution)
     issued = [max(unpack(given)["streams"][0][3]) for (operation, actor, _), given in backend.log
               if (operation, actor) == ("submit", 0)]  # fmt: skip
     assert len(issued) == len(planned) > 20
@@ -216,8 +226,8 @@ def test_a_window_is_planned_while_the_one_before_it_executes(coordinate: Callab
 def test_every_command_is_decided_in_its_window(coordinate: Callable[..., Any]) -> None:
     """A task's later stages are issued beyond it, but nothing is decided there: KV ranges begin with a task."""
     backend = MortalBackend()
-    coordinator, _ = coordinate(backend, config())
-    coordinator.run()
+    coordinator, execution, _ = coordinate(backend, config())
+    to_the_end(coordinator, execution)
     windows = [unpack(given)["streams"][0] for (operation, actor, _), given in backend.log
                if (operation, actor) == ("submit", 0)]  # fmt: skip
     decided = [columns[ROW["issued"]][columns[ROW["kind"]] <= Kind.FREE].tolist() for columns in windows]
@@ -229,8 +239,8 @@ def test_every_command_is_decided_in_its_window(coordinate: Callable[..., Any]) 
 def test_spans_in_which_nothing_happens_are_passed_over(coordinate: Callable[..., Any]) -> None:
     backend = MortalBackend()
     sparse = config(workload__rate=1e-5, workload__requests=3, workload__arrivals="fixed", workload__output_tokens=2)
-    coordinator, _ = coordinate(backend, sparse)
-    coordinator.run()
+    coordinator, execution, _ = coordinate(backend, sparse)
+    to_the_end(coordinator, execution)
     assert coordinator.simulation.now > 2 * 10**5 * 10**12 - 10**12
     assert 3 <= backend.done["submit", 0] <= 6
 

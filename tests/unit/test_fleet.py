@@ -16,7 +16,7 @@ from rich.console import Console
 from cluster.backends import Deployments, LocalBackend, Shell, SocketLostError
 from cluster.config import Config
 from cluster.config_file import read_config
-from cluster.coordinator import MAX_RECOVERIES
+from cluster.execution import MAX_RECOVERIES
 from cluster.nodes.live import Live
 from cluster.nodes.node import State
 from cluster.nodes.shell import NodeShell

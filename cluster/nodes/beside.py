@@ -1,0 +1,95 @@
+"""A second process for one object, so that what it is told to do is done while this one goes on.
+
+It is a fork: it begins as a copy of this process, so nothing is made or imported twice. It does integer arithmetic and
+takes no lock that another thread may have held, and it ends when this process does, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import traceback
+import warnings
+from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+
+from cluster.backends import SocketLostError
+from node.errors import HardwareError, RefusedError
+
+
+class Beside:
+    """An object that ``make`` makes in a process of its own: ``tell`` it, without waiting, or ``ask`` it.
+
+    What it raises is raised here by what is said to it next; it does nothing more then. ``SocketLostError`` where the
+    process is gone.
+    """
+
+    def __init__(self, make: Callable[[], object]) -> None:
+        context = get_context("fork")
+        self._here, there = context.Pipe()
+        self._process = context.Process(target=_serve, args=(make, there, self._here), daemon=True)
+        with warnings.catch_warnings():  # Python 3.12 warns of numpy's threads, which do nothing here
+            warnings.simplefilter("ignore", DeprecationWarning)
+            # a terminal's interrupt comes to both; the process does not hear it, for this one says when it is over
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                self._process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        there.close()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process."""
+        return self._process.pid
+
+    def tell(self, method: str, *values: object) -> None:
+        """Have it do something."""
+        if self._here.poll():
+            self._answer()
+        with contextlib.suppress(ConnectionError):  # why, is said next
+            self._here.send((False, method, values))
+
+    def ask(self, method: str, *values: object) -> object:
+        """Have it do something when all before is done: what came of it."""
+        with contextlib.suppress(ConnectionError):
+            self._here.send((True, method, values))
+        return self._answer()
+
+    def end(self) -> None:
+        """It is not needed any more."""
+        self._here.close()
+        self._process.join()
+
+    def _answer(self) -> object:
+        try:
+            error, answer = self._here.recv()
+        except (EOFError, ConnectionError):
+            self._process.join()
+            raise SocketLostError(
+                f"the process that does the work of the sockets is gone, with exit code {self._process.exitcode}"
+            ) from None
+        if error is not None:
+            raise error
+        return answer
+
+
+def _serve(make: Callable[[], object], there: Connection, here: Connection) -> None:
+    here.close()  # or nobody would notice that the other process is gone
+    with contextlib.suppress(EOFError, ConnectionError):
+        try:
+            made = make()
+            while True:
+                asked, method, values = there.recv()
+                found = getattr(made, method)(*values)
+                if asked:
+                    there.send((None, found))
+        except (EOFError, ConnectionError):
+            raise
+        except Exception as error:
+            told = HardwareError(str(error)) if isinstance(error, RefusedError) else error  # without all that was done
+            told.add_note(traceback.format_exc())
+            there.send((told, None))
+            while True:  # until the other has heard of it
+                there.recv_bytes()
