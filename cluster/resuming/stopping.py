@@ -24,9 +24,10 @@ class Stop:
 def told_to_stop() -> Iterator[Stop]:
     """Note the first of ``SIGNALS`` that comes within the block; the second does what it did before.
 
-    Entered after Ray has been joined, which sets handlers of its own.
+    Entered after Ray has been joined, which sets handlers of its own. Ray sends a job's signal to all its processes: one
+    that is forked within the block lets the first pass, for it is needed to the end of the window.
     """
-    stop, before = Stop(), {number: signal.getsignal(number) for number in SIGNALS}
+    own, stop, before = os.getpid(), Stop(), {number: signal.getsignal(number) for number in SIGNALS}
 
     def restore() -> None:
         for number, handler in before.items():
@@ -35,7 +36,8 @@ def told_to_stop() -> Iterator[Stop]:
     def note(number: int, _frame: object) -> None:
         stop.by = signal.Signals(number)
         restore()
-        os.write(sys.stderr.fileno(), NOTE)  # a handler may come in the middle of a print
+        if os.getpid() == own:
+            os.write(sys.stderr.fileno(), NOTE)  # a handler may come in the middle of a print
 
     for number in SIGNALS:
         signal.signal(number, note)

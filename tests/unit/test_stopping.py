@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -33,3 +34,22 @@ def test_afterwards_signals_do_what_they_did() -> None:
     with told_to_stop():
         assert [signal.getsignal(number) for number in SIGNALS] != before
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_a_process_that_is_forked_lets_the_first_pass_and_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    read, write = os.pipe()
+    with told_to_stop() as stop:
+        child = os.fork()
+        if not child:
+            os.write(write, b"there")
+            while stop.by is None:
+                time.sleep(0.01)
+            os.write(write, b"still")
+            time.sleep(60)
+            os._exit(0)
+        assert os.read(read, 5) == b"there"
+        os.kill(child, signal.SIGTERM)
+        assert os.read(read, 5) == b"still"
+        os.kill(child, signal.SIGTERM)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
+        assert stop.by is None and capfd.readouterr().err == ""
