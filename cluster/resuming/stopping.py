@@ -24,7 +24,7 @@ class Stop:
 def told_to_stop() -> Iterator[Stop]:
     """Note the first of ``SIGNALS`` that comes within the block; the second does what it did before.
 
-    Entered after Ray has been joined, which sets handlers of its own. Ray sends a job's signal to all its processes:
+    Entered after Ray has been joined, which sets handlers of its own. Ray sends a job's signal to all its processes;
     one that is forked within the block lets the first pass, for it is needed to the end of the window.
     """
     own, stop, before = os.getpid(), Stop(), {number: signal.getsignal(number) for number in SIGNALS}
