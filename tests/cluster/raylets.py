@@ -98,11 +98,16 @@ def _machine(cluster: Cluster, sockets: int) -> Any:
 
 
 class Seen(RayBackend):
-    """Knows on which machine each shell is and was."""
+    """Knows on which machine each shell is and was.
 
-    def __init__(self, time_limit_s: float, before_the_last: Callable[[], None]) -> None:
+    ``sought``: a shell that does not get much time to answer; when it is started the last time that way, ``found`` is
+    called.
+    """
+
+    def __init__(self, time_limit_s: float, found: Callable[[], None]) -> None:
         super().__init__(time_limit_s)
-        self.before_the_last = before_the_last
+        self.patience_s, self.found = time_limit_s, found
+        self.sought: int | None = None
         self.machines: dict[int, list[str]] = {}
         self.starts = Counter[int]()
 
@@ -110,11 +115,13 @@ class Seen(RayBackend):
         self, actor: int, deployments: Deployments, checkpoint: bytes | None, shell: type[Shell] = SocketShell
     ) -> None:
         self.starts[actor] += 1
-        if self.starts[actor] == SOUGHT:
-            self.before_the_last()
+        if actor == self.sought and self.starts[actor] >= SOUGHT:
+            self.sought = None
+            self.found()
         super().start(actor, deployments, checkpoint, shell)
 
     def collect(self, actor: int) -> bytes:
+        self._time_limit_s = 2.0 if actor == self.sought else self.patience_s
         reply = super().collect(actor)
         call = self.__dict__["_actors"][actor].__ray_call__
         machine = ray.get(call.remote(lambda _shell: ray.get_runtime_context().get_node_id()))
@@ -149,11 +156,10 @@ def _serve(
             where = backend.machines[lost][-1]
             gone.extend(one for one in machines if one.node_id == where)
             cluster.remove_node(gone[0], allow_graceful=False)
-            backend._time_limit_s = 2.0
+            backend.sought = lost
 
     def another() -> None:
         machines[machines.index(gone[0])] = _machine(cluster, 1)
-        backend._time_limit_s = time_limit_s
 
     backend = Seen(time_limit_s, another)
     try:

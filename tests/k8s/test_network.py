@@ -29,6 +29,7 @@ EXPECTED = {
     ("operator", "head"): {8265},
     ("operator, as its Helm chart labels it", "head"): {8265},
 }
+OF_OVERLAY = {("overlays/socket-per-pod", "prometheus", "sockets"): {9464}}  # coe run --socket-metrics-port
 
 
 def ports(rule: Manifest) -> Iterator[int]:
@@ -70,7 +71,7 @@ def test_who_may_call_whom(name: str) -> None:
     for source, from_labels in (ours | STRANGERS).items():
         for target, to_labels in (ours | STRANGERS).items():
             if source in ours or target in ours:
-                expected = EXPECTED.get((source, target), set())
+                expected = EXPECTED.get((source, target), set()) | OF_OVERLAY.get((name, source, target), set())
                 assert may(manifests, from_labels, to_labels) == expected, (source, target)
 
 
@@ -117,5 +118,6 @@ def test_prometheus_scrapes_ports_that_there_are_and_that_it_may_call(name: str)
                 if endpoint["port"] in pod.ports:
                     scraped.add((pod.component, endpoint["port"]))
                     assert pod.ports[endpoint["port"]] in may(manifests, STRANGERS["prometheus"], pod.labels)
-    assert scraped == {("head", "metrics"), ("head", "coe-metrics"), ("sockets", "metrics")}
+    of_sockets = {("sockets", "coe-metrics")} if name == "overlays/socket-per-pod" else set()
+    assert scraped == {("head", "metrics"), ("head", "coe-metrics"), ("sockets", "metrics")} | of_sockets
     assert all(monitor["spec"]["jobLabel"] in pod.labels for pod in pods(manifests))

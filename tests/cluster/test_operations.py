@@ -1,9 +1,16 @@
-"""Does every panel, and every recording rule, say something of a real run that a real Prometheus reads?"""
+"""A rehearsal with real programs: a Ray cluster, a paced job, Prometheus, dashboards and alerts, a socket that dies.
+
+Tests go in order, on one job.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import secrets
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,18 +24,21 @@ from prometheus_client import CollectorRegistry
 
 from cluster.metrics.exporter import served
 from cluster.metrics.of_sockets import ActorCollector, Found
-from tests.cluster.conftest import COMMAND, ENVIRONMENT
+from tests.cluster.conftest import COMMAND
+from tests.dashboard import Head, head
 from tests.prometheus_server import Prometheus, needs_prometheus, scraping
 
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARDS = sorted((ROOT / "dashboards").glob("*.json"))
 RULES = ROOT / "dashboards" / "rules" / "samba-coe.rules.yml"
+LIMIT_S = 90
+TOKEN = secrets.token_hex(32)
 FOR_S = 12  # so long it is read before anything is asked
 CHOSEN = {"$run": "live", "$node": ".*", "$socket": ".*", "$__rate_interval": "5s", "$__range": "10s"}
 # more experts than fit, each as likely; promises that are not all kept; a queue that is full at times
 RUN = """
 [workload]
-requests = 4000
+requests = 1100
 rate = 4.0
 popularity = "uniform"
 [runtime]
@@ -53,45 +63,52 @@ class Links:
 
 
 class Live(NamedTuple):
-    """A run that Prometheus has read for a while, up to ``end``."""
+    """A ``job`` that Prometheus has read for a while, up to ``end``; its files are in ``folder``."""
 
     prometheus: Prometheus
     end: float
+    job: subprocess.Popen[bytes]
+    folder: Path
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A run at a pace, of which no one waits for the end."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    with head(tmp_path_factory.mktemp("cluster"), TOKEN) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def live(cluster: Head, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """The job, as Prometheus has read it for a while."""
     folder = tmp_path_factory.mktemp("live")
     (folder / "run.toml").write_text(RUN)
-    line = "run --config run.toml --backend local --pace 5 --metrics-port 0 --output live"
-    with (folder / "err").open("w") as err:
-        run = subprocess.Popen(
-            [COMMAND, *line.split()], cwd=folder, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=err
-        )
+    line = f"run --config {folder}/run.toml --pace 5 --metrics-port 0 --output {folder}/live"
+    command = [COMMAND, "submit", "--address", cluster.address, "--working-dir", ROOT, "--", *line.split()]
+    with (folder / "said").open("w") as said:
+        job = subprocess.Popen(command, cwd=folder, env=cluster.environment, stdout=said, stderr=subprocess.STDOUT)
     try:
         registry = CollectorRegistry()
         registry.register(ActorCollector("live", Links().found))
         with (
             served(registry, "127.0.0.1", 0) as links,
-            scraping([_target(run, folder / "err"), urlsplit(links).netloc], RULES, folder) as prometheus,
+            scraping([_target(job, folder / "said"), urlsplit(links).netloc], RULES, folder) as prometheus,
         ):
             prometheus.wait_for("coe_expert_evictions_total > 0")
             time.sleep(FOR_S)
-            assert run.poll() is None, (folder / "err").read_text()
-            yield Live(prometheus, time.time())
+            assert job.poll() is None, (folder / "said").read_text()
+            yield Live(prometheus, time.time(), job, folder)
     finally:
-        run.kill()
-        run.wait()
+        job.kill()
+        job.wait()
 
 
-def _target(run: subprocess.Popen[bytes], err: Path) -> str:
+def _target(job: subprocess.Popen[bytes], said: Path) -> str:
     """Where the run says that it serves its metrics, as host:port."""
-    limit = time.monotonic() + 60
-    while "/metrics" not in (said := err.read_text()):
-        assert run.poll() is None and time.monotonic() < limit, said
+    limit = time.monotonic() + LIMIT_S
+    while "/metrics" not in (text := said.read_text()):
+        assert job.poll() is None and time.monotonic() < limit, text
         time.sleep(0.1)
-    return said.partition("http://")[2].partition("/metrics")[0]
+    return text.partition("metrics: http://")[2].partition("/metrics")[0]
 
 
 def substituted(query: str) -> str:
@@ -145,3 +162,44 @@ def test_every_rule_of_the_file_is_evaluated_without_a_mistake(live: Live) -> No
     groups = live.prometheus.get("rules")["groups"]
     health = {(rule["name"], rule["health"], rule.get("lastError")) for group in groups for rule in group["rules"]}
     assert len(health) > 10 and {(state, error) for _, state, error in health} == {("ok", None)}
+
+
+def sockets_of(token: str) -> dict[int, int]:
+    """The processes of socket actors of the cluster that wants the token, by pid, and their parents."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            environment, name = (entry / "environ").read_bytes(), (entry / "cmdline").read_bytes()
+            if token.encode() in environment and name.startswith(b"ray::SocketShell"):
+                found[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    return found
+
+
+def firing(prometheus: Prometheus) -> dict[str, set[str]]:
+    """Alerts that are firing, by name, and of which sockets."""
+    found: dict[str, set[str]] = {}
+    for alert in prometheus.get("alerts")["alerts"]:
+        if alert["state"] == "firing":
+            found.setdefault(alert["labels"]["alertname"], set()).add(alert["labels"].get("socket", ""))
+    return found
+
+
+def test_a_socket_that_dies_is_an_alert_until_it_is_back_and_the_job_ends_with_results(live: Live) -> None:
+    prometheus, limit = live.prometheus, time.monotonic() + LIMIT_S
+    sockets = sockets_of(TOKEN)
+    assert len(sockets) == 8 and "CoeSocketDown" not in firing(prometheus)
+    os.kill(min(sockets), signal.SIGKILL)
+    while "CoeSocketDown" not in (found := firing(prometheus)):
+        assert time.monotonic() < limit and live.job.poll() is None
+        time.sleep(0.1)
+    (socket,) = found["CoeSocketDown"]
+    while "CoeSocketDown" in firing(prometheus) or not prometheus.now(f'coe_socket_up{{socket="{socket}"}} == 1'):
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+    assert "CoeSocketRestarted" in firing(prometheus)
+    assert live.job.wait(LIMIT_S) == 0, (live.folder / "said").read_text()
+    summary, record = (json.loads((live.folder / "live" / name).read_text()) for name in ("summary.json", "run.json"))
+    assert record["restarts"] == 1
+    assert summary["completed"] + summary["queue_full"] == summary["requests"] == 1100
+    last = prometheus.numbers("coe_requests_arrived_total", live.end, time.time())
+    assert max(max(values) for _, values in last) <= 1100
