@@ -1,38 +1,26 @@
-"""``python -m cluster`` is ``coe``: users' mistakes end with one line and exit code 2."""
+"""``python -m cluster`` is ``coe``, where the packages are that it takes."""
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
-import click
-
-from cluster.backends import SocketLostError
-from cluster.cli import coe
-from cluster.disagreement import DisagreementError
-from cluster.peer_links.connection import LinkError
-from node.errors import InputError
+HOW = (
+    "pip install -r requirements.lock, or in a job: coe submit --pip, or ray job submit --runtime-env-json "
+    """'{"pip": "requirements.lock"}'"""
+)
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; what is not installed is one line, too."""
     try:
-        coe(prog_name="coe", standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
-    except click.Abort:
-        sys.exit(130)
-    except click.exceptions.NoArgsIsHelpError as help_text:
-        print(help_text.format_message(), file=sys.stderr)
+        import_module("cluster.command_line").main()
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if package in ("None", "cluster", "node"):
+            raise
+        print(f"coe: error: the package {package} is not installed here: {HOW}", file=sys.stderr)
         sys.exit(2)
-    except click.ClickException as error:
-        print(f"coe: error: {error.format_message()}", file=sys.stderr)
-        sys.exit(2)
-    except InputError as error:
-        print(f"coe: error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-    except (DisagreementError, SocketLostError, LinkError) as error:
-        print(f"coe: {error}", file=sys.stderr)
-        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 
 import click
 
-COMMANDS = {  # name -> where it is: a command imports what it needs, and no other does
-    "run": "cli_serve:run",
-    "compare": "cli_serve:compare",
-    "sweep": "cli_sweep:sweep",
-    "plan": "cli_plan:plan",
-    "generate": "cli_generate:generate_command",
-    "estimate": "cli_model:estimate",
-    "kernels": "cli_model:kernels",
-    "footprint": "cli_ask:footprint",
-    "switching": "cli_switching:switching",
-    "sensitivity": "cli_sensitivity:sensitivity",
-    "reproduce": "cli_ask:reproduce",
-    "router": "cli_router:router",
-    "machines": "cli_ask:machines",
-}
+from cluster import __version__
+from cluster.commands import COMMANDS
 
 
 class Lazy(click.Group):
@@ -42,6 +28,6 @@ class Lazy(click.Group):
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(version("samba-coe"), prog_name="coe")
+@click.version_option(__version__, prog_name="coe")
 def coe() -> None:
     """Emulate SambaNova SN40L nodes that serve a Composition of Experts."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,12 +13,14 @@ from rich.console import Console
 
 from cluster.config import Config
 from cluster.config_file import parse_setting, read_config
+from cluster.output import shown
 from node.dataflow.fusion import LEVELS
 from node.errors import InputError
 from node.spec import Machine
 from node.spec_file import MOST_SOCKETS, load_machine
 
 F = TypeVar("F", bound=Callable[..., object])
+D = TypeVar("D")
 OUT, ERR = (
     Console(stderr=stderr, width=None if sys.stdout.isatty() else 120, markup=False) for stderr in (False, True)
 )
@@ -51,7 +53,10 @@ workload_options = options_together(
 )
 backend_options = options_together(
     click.option("--backend", help="ray or local."),
-    click.option("--address", help="Ray cluster to use; without it one is started on this machine."),
+    click.option(
+        "--address",
+        help="Ray cluster to join.  [default: RAY_ADDRESS, which a job has; else a new one on this machine]",
+    ),
 )
 model_options = options_together(
     click.option(
@@ -79,9 +84,21 @@ def config_of(
     settings: Sequence[str],
     options: dict[str, object],
     used: Callable[[str], bool],
+    base: Config | None = None,
 ) -> Config:
-    """The config of a file, ``--set`` and options; ``used`` says which keys the command reads."""
-    return read_config(config_file, [parse_setting(text) for text in settings], used, named(options))
+    """The config of a file, ``--set`` and options, over ``base``; ``used`` says which keys the command reads."""
+    return read_config(config_file, [parse_setting(text) for text in settings], used, named(options), base)
+
+
+def taken(kind: Callable[..., D], options: dict[str, object]) -> D:
+    """A dataclass of the options that are its fields, which are no more among the others."""
+    return kind(**{field.name: options.pop(field.name) for field in fields(kind)})  # type: ignore[arg-type]
+
+
+def tell_written(path: Path | None) -> None:
+    """Where results are, on one line: ``coe fetch`` reads it."""
+    assert path is not None
+    OUT.print(f"\nwritten to {shown(path)}", soft_wrap=True, highlight=False)
 
 
 def named(options: Mapping[str, object]) -> list[tuple[str, object, str]]:

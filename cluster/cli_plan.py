@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from cluster.cli_options import ERR, OUT, backend_options, config_options, machine_list, named
+from cluster.cli_options import ERR, OUT, backend_options, config_options, machine_list, named, tell_written
 from cluster.cli_progress import search_bar
 from cluster.config_file import config_of_values, parse_setting, values_of
 from cluster.deploy import MOST_NODES
@@ -94,7 +94,7 @@ def plan(  # noqa: PLR0913 - one argument an option
         write_json(folder.temporary / "plan.json", as_json(report))
         write_text(folder.temporary / "plan.svg", picture(report))
     plan_table(OUT, report)
-    OUT.print(f"\nwritten to {folder.final}")
+    tell_written(folder.final)
     if not complete:
         ERR.print("coe: ended before the search was over: what is written is as far as it came")
         sys.exit(INTERRUPTED)

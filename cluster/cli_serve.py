@@ -6,14 +6,14 @@ import platform
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, fields
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import click
 
+from cluster import __version__, show, show_run
 from cluster import compare as comparing
-from cluster import show, show_run
 from cluster.cli_metrics import Followed, followed, live_options
 from cluster.cli_options import (
     COMPARED,
@@ -23,13 +23,17 @@ from cluster.cli_options import (
     config_of,
     config_options,
     machine_list,
+    taken,
+    tell_written,
     workload_options,
 )
 from cluster.cli_progress import progress_bar, watcher
+from cluster.cli_resume import checkpoints, only_how_it_runs, partial_of, resume_options, resumed
 from cluster.config import Config
-from cluster.output import check_output, result_folder, write_json, write_text
+from cluster.output import EVENTS, Written, check_output, result_folder, write_json, write_text
 from cluster.report.page import compare_page, run_page
 from cluster.requests_table import write_requests
+from cluster.resuming.partial_run import Begun
 from cluster.runner import Run, backends, notes, prepare
 from cluster.runner import run as run_workload
 from cluster.service_levels import classes_by_id
@@ -41,38 +45,50 @@ from cluster.service_levels import classes_by_id
 @backend_options
 @click.option("--machine", help="A built-in machine or a .toml file.")
 @click.option("--output", help="Folder for the results; it must not exist.  [default: a new one under runs/]")
-@click.option("--timeline", "timeline_limit", type=click.IntRange(0), default=50_000, show_default=True,
-              help="Most events in timeline.json.")  # fmt: skip
-@click.option("--requests-format", type=click.Choice(["parquet", "csv"]), default="parquet", show_default=True)
+@click.option("--timeline", "events", type=click.IntRange(0),
+              help=f"Most events in timeline.json.  [default: {EVENTS}]")  # fmt: skip
+@click.option("--requests-format", type=click.Choice(["parquet", "csv"]), help="[default: parquet]")
 @live_options
+@resume_options
 def run(
     config_file: Path | None,
     settings: tuple[str, ...],
-    output: str | None,
-    timeline_limit: int,
-    requests_format: str,
+    every_s: float | None,
+    resume: str | None,
     **options: object,
 ) -> None:
     """Serve a workload on a machine; print and write what happened."""
-    asked = Followed(**{field.name: options.pop(field.name) for field in fields(Followed)})  # type: ignore[arg-type]
+    asked = taken(Followed, options)
     asked.check()
-    config = config_of(config_file, settings, options, _used_by_run)
-    check_output(output)
-    started = time.time()
-    prepared = prepare(config)
-    with followed(asked, config, prepared, output) as live:
-        with backends(config) as make_backend, progress_bar() as progress:
-            live.watch = watcher(progress, prepared[0].machine.name, len(prepared[1].requests))
+    written, started = taken(Written, options), time.time()
+    metered = asked.metrics_experts if asked.metered else None
+    if resume is None:
+        config, partial = config_of(config_file, settings, options, _used_by_run), partial_of(written.output)
+        begun = Begun(config, prepare(config), written, metered)
+    else:
+        begun, partial = resumed(resume, written, metered), Path(resume)
+        config = config_of(config_file, settings, options, only_how_it_runs, begun.config)
+        begun = replace(begun, config=config)
+    prepared, written = begun.prepared, begun.written
+    with followed(asked, config, prepared, written.output) as live:
+        with (
+            backends(config) as make_backend,
+            progress_bar() as progress,
+            checkpoints(begun, partial, every_s) as kept,
+        ):
+            live.watch = kept.watching(watcher(progress, prepared[0].machine.name, len(prepared[1].requests)))
+            live.pauses, live.pace.hurry = kept.pauses, kept.stopping
             live.pace.begin()
-            result = run_workload(config, make_backend(), prepared, live, timeline_limit)
-        with result_folder(output, "run") as folder:
+            result = run_workload(config, make_backend(), prepared, live, written.most_events)
+        with result_folder(written.output, "run") as folder:
             told = notes(result, config.workload.over_context)
-            _write_run(folder.temporary, result, requests_format)
+            _write_run(folder.temporary, result, written.table)
             write_text(folder.temporary / "report.html", run_page(config, result, told))
             write_json(folder.temporary / "run.json", _run_record(config, result, time.time() - started))
+        kept.remove()
         show_run.run_table(OUT, result)
         _tell(told)
-        OUT.print(f"\nwritten to {folder.final}")
+        tell_written(folder.final)
 
 
 def _write_run(folder: Path, result: Run, requests_format: str) -> None:
@@ -85,10 +101,10 @@ def _write_run(folder: Path, result: Run, requests_format: str) -> None:
 
 
 def _run_record(config: Config, result: Run, wall_s: float) -> dict[str, object]:
-    packages = ("samba-coe", "ray", "numpy", "msgpack", "pyarrow")
+    packages = {"samba-coe": __version__} | {name: version(name) for name in ("ray", "numpy", "msgpack", "pyarrow")}
     tree = {key: value for key, value in asdict(config).items() if key != "explicit"}
     return {
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "versions": {"python": platform.python_version(), **packages},
         "config": tree,
         "seed": config.seed,
         "wall_s": round(wall_s, 3),
@@ -121,7 +137,7 @@ def compare(
         write_text(folder.temporary / "report.html", compare_page(config, variants, columns, told))
     show.compare_table(OUT, columns)
     _tell(told)
-    OUT.print(f"\nwritten to {folder.final}")
+    tell_written(folder.final)
 
 
 def _used_by_run(key: str) -> bool:

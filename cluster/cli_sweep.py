@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from cluster.cli_options import ERR, OUT
+from cluster.cli_options import ERR, OUT, tell_written
 from cluster.cli_progress import points_bar
 from cluster.config import Config
 from cluster.output import RUNS, write_json, write_text
@@ -56,7 +56,7 @@ def sweep(
         write_json(path / "sweep.json", as_json(results))
         write_text(path / "front.svg", picture(results))
     sweep_table(OUT, results)
-    OUT.print(f"\nwritten to {path}")
+    tell_written(path)
 
 
 def _complete(folder: SweepFolder, found: Sequence[Config | InputError], solve: Solver) -> dict[int, Found]:

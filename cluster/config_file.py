@@ -76,14 +76,16 @@ def read_config(
     settings: Iterable[tuple[str, object]],
     used: Callable[[str], bool] = lambda _key: True,
     options: Iterable[tuple[str, object, str]] = (),
+    base: Config | None = None,
 ) -> Config:
     """The config of a file (None: defaults) with ``settings`` (key, value) on top, then ``options`` (and their names).
 
+    All of it is on top of ``base``, where that is given.
     ``used`` says which keys the command reads. Relative paths in the file are taken from its folder. Raises
     ``InputError`` naming key, value, what is allowed and where.
     """
     values = values_of({} if path is None else read_toml(path), str(path), settings, options)
-    return config_of_values(values, used)
+    return config_of_values(values, used, base)
 
 
 def values_of(
@@ -101,10 +103,13 @@ def values_of(
 
 
 def config_of_values(
-    values: Mapping[str, tuple[object, str]], used: Callable[[str], bool] = lambda _key: True
+    values: Mapping[str, tuple[object, str]],
+    used: Callable[[str], bool] = lambda _key: True,
+    base: Config | None = None,
 ) -> Config:
     """The config of values by key, each with where it was set: a file's path or an option; raises ``InputError``."""
-    config = Config(explicit={key: where for key, (_, where) in values.items()})
+    base = base or Config()
+    config = replace(base, explicit={**base.explicit, **{key: where for key, (_, where) in values.items()}})
     with config.naming_origins():
         for key, (value, where) in values.items():
             config = _with(config, key, value, where)

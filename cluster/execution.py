@@ -36,11 +36,13 @@ NOTHING = np.empty((len(Completion._fields), 0), dtype=np.int64)
 class Actor:
     """What is known of one actor: its sockets, its last checkpoint, what it was sent since.
 
-    ``recoveries``: how often it was lost since it last answered for a window.
+    ``recoveries``: how often it was lost since it last answered for a window. ``first`` of equals, by socket: whose
+    state in a checkpoint is its own.
     """
 
     sockets: Deployments
     checkpoint: bytes | None = None
+    first: Mapping[int, int] = field(default_factory=dict)
     journal: list[bytes] = field(default_factory=list)
     recoveries: int = 0
 
@@ -78,18 +80,35 @@ class Execution:
     windows: int = 0
     checked: int = 0
 
-    def start(self) -> None:
-        """Make the sockets."""
+    def start(self, states: Mapping[int, Any] | None = None) -> None:
+        """Make the sockets: new, or in the ``states`` of ``pause``, however they were shared out then."""
         for sockets in share_out(self.deployment.machine.sockets, self.sockets_per_actor):
-            actor = Actor(dict.fromkeys(sockets, self.deployment))
-            self.backend.start(len(self.actors), actor.sockets, None)
+            checkpoint = None if states is None else pack({str(socket): states[socket] for socket in sockets})
+            actor = Actor(dict.fromkeys(sockets, self.deployment), checkpoint)
+            self.backend.start(len(self.actors), actor.sockets, checkpoint)
             self.actors.append(actor)
 
-    def do(self, plans: Mapping[int, Plan], mark: Mark) -> None:
-        """Have the sockets do what was planned by ``mark``, by group; meanwhile check the window before."""
+    def pause(self, plans: Mapping[int, Plan], mark: Mark) -> dict[int, Any]:
+        """``do``, though nothing may be planned, and ``finish``: the state of each socket, which can go on then."""
+        self.do(plans, mark, checkpoint=True)
+        self.finish()
+        self.sent = None
+        states: dict[int, Any] = {}
+        for actor in self.actors:
+            assert actor.checkpoint is not None
+            found = unpack(actor.checkpoint)
+            states |= {socket: found[str(first)] for socket, first in actor.first.items()}
+        return states
+
+    def do(self, plans: Mapping[int, Plan], mark: Mark, *, checkpoint: bool = False) -> None:
+        """Have the sockets do what was planned by ``mark``, by group; meanwhile check the window before.
+
+        ``checkpoint``: they send their state, too, as they do with every so many windows.
+        """
         self.windows += 1
         planned = {group: planned_of(plan, self.kinds[group]) for group, plan in plans.items()}
-        window = self._window(planned, self.windows % CHECKPOINT_WINDOWS == 0, mark)
+        checkpoint = checkpoint or self.windows % CHECKPOINT_WINDOWS == 0
+        window = self._window(planned, checkpoint, mark)
         if self.sent is not None:
             self._check(self.sent)
         for number, actor in enumerate(self.actors):
@@ -128,7 +147,7 @@ class Execution:
                     self._compare(window, socket, reply)
                 self.counters[socket] = reply["counters"][first]
             if window.checkpoint:
-                actor.checkpoint = reply["checkpoint"]
+                actor.checkpoint, actor.first = reply["checkpoint"], reply["first"]
                 actor.journal.clear()
         self.checked += 1
         self.observe(window.planned, window.mark)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from importlib.metadata import version
 
+from cluster import __version__
 from cluster.config import Config
 from cluster.deploy import deployment_of
 from cluster.footprint import capacity, row
@@ -41,7 +41,7 @@ def board_of(
         run=run,
         machine=deployment.machine,
         backend=config.cluster.backend,
-        version=version("samba-coe"),
+        version=__version__,
         nodes=config.routing.nodes,
         requests=len(workload.requests),
         refused=len(workload.refused),

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,27 @@ from pathlib import Path
 from node.errors import InputError
 
 RUNS = Path("runs")
+EVENTS = 50_000
+IN_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the entrypoint of a job
+
+
+@dataclass(frozen=True)
+class Written:
+    """How a run's results are to be written, where the user says so."""
+
+    output: str | None = None
+    requests_format: str | None = None
+    events: int | None = None
+
+    @property
+    def table(self) -> str:
+        """The format of the table of requests."""
+        return self.requests_format or "parquet"
+
+    @property
+    def most_events(self) -> int:
+        """Of the timeline."""
+        return EVENTS if self.events is None else self.events
 
 
 def check_output(output: str | None) -> None:
@@ -67,18 +88,36 @@ def result_folder(output: str | None, command: str) -> Iterator[ResultFolder]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def shown(path: Path) -> Path:
+    """A path as the user is told it: absolute in a Ray job, whose log is read elsewhere."""
+    return path.absolute() if IN_JOB in os.environ else path
+
+
+def new_folder(command: str, suffix: str = "") -> Path:
+    """Make a new folder under ``runs/``."""
+    return _first_free(_new_names(command, suffix))
+
+
 def _named(temporary: Path, output: str | None, command: str) -> Path:
-    """Rename to the first name that is free; a name is taken by making the folder, which two cannot both do."""
+    return temporary.rename(_first_free([Path(output)] if output else _new_names(command)))
+
+
+def _new_names(command: str, suffix: str = "") -> list[Path]:
     stem = f"{datetime.now():%Y%m%d-%H%M%S}-{command}"
-    names = [Path(output)] if output else [RUNS / (stem if n == 0 else f"{stem}-{n}") for n in range(1000)]
+    return [RUNS / (f"{stem}{suffix}" if n == 0 else f"{stem}-{n}{suffix}") for n in range(1000)]
+
+
+def _first_free(names: Sequence[Path]) -> Path:
+    """The first name that is free; a name is taken by making the folder, which two cannot both do."""
     for name in names:
         try:
+            name.parent.mkdir(parents=True, exist_ok=True)
             name.mkdir()
         except FileExistsError:
             continue
         except OSError as error:
             raise InputError(f"--output {str(name)!r}: cannot be made: {error.strerror}") from None
-        return temporary.rename(name)
+        return name
     raise InputError(f"--output {str(names[0])!r}: came into being while the command ran; nothing was written")
 
 

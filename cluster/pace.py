@@ -28,16 +28,21 @@ def factor_of(text: str) -> float | None:
     return found
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass
 class Pace:
     """``factor``: see ``factor_of``. ``lag_s``: by how much the run is late, in wall time.
 
-    ``passed``: the virtual time that it has waited for so far.
+    ``passed``: the virtual time that it has waited for so far. It waits no more where it is to ``hurry``.
     """
 
     factor: float | None = None
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    hurry: Callable[[], bool] = _never
     lag_s: float = 0.0
     passed: Picoseconds = 0
     _began: float = field(init=False)
@@ -46,9 +51,11 @@ class Pace:
     def __post_init__(self) -> None:
         self._began = self.clock()
 
-    def begin(self) -> None:
-        """Virtual time 0 is now."""
-        self._began = self.clock()
+    def begin(self, at: Picoseconds = 0) -> None:
+        """Virtual time ``at`` is now."""
+        self._began, self.passed = self.clock(), at
+        if self.factor is not None:
+            self._began -= at / PS_PER_S / self.factor
 
     def end(self) -> None:
         """The run is over, and so is its time."""
@@ -67,7 +74,7 @@ class Pace:
         if self.factor is None:
             return
         due = self._began + now / PS_PER_S / self.factor
-        while (left := due - self.clock()) > 0:
+        while (left := due - self.clock()) > 0 and not self.hurry():
             self.lag_s = 0.0
             self.passed = max(self.passed, now - round(left * self.factor * PS_PER_S))
             self.sleep(min(left, AT_ONCE_S))

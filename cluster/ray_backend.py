@@ -20,6 +20,7 @@ from cluster.offered_sockets import OfferedSockets
 from cluster.socket_actor import SocketShell
 from node.errors import InputError
 
+RAY_ADDRESS = "RAY_ADDRESS"
 CONNECT_LIMIT_S = 5.0
 INLINE = 100_000  # bytes up to which Ray sends an argument along with a call
 # What an HTTP/2 client, and so a gRPC one, says first: the preface and an empty SETTINGS frame (RFC 9113, 3.4 and 6.5).
@@ -110,19 +111,34 @@ class RayBackend:
 
 @contextlib.contextmanager
 def ray_session(address: str | None) -> Iterator[None]:
-    """Join the cluster at ``address``, or start one on this machine, on loopback only; one already joined is kept."""
+    """Join the cluster at ``address``, else that of ``RAY_ADDRESS``, which Ray sets in a job.
+
+    Where neither says one, or it is ``local``, one is started on this machine, on loopback only. One that is joined
+    already is kept.
+    """
     if ray.is_initialized():
         yield
         return
+    where = "--address"
+    if address is None and os.environ.get(RAY_ADDRESS):
+        address, where = os.environ[RAY_ADDRESS], RAY_ADDRESS
     try:
-        _connect(address)
+        if address in (None, "local"):
+            _start()
+        else:
+            _join(address, f"{where} {address!r}")
         yield
     finally:
         ray.shutdown()
 
 
-def _check_reachable(address: str) -> None:
+def _check_reachable(address: str, where: str) -> None:
     """``InputError`` where no gRPC server answers at a host:port; Ray itself would retry for minutes, and loudly."""
+    if address.startswith(("http://", "https://")):
+        raise InputError(
+            f"{where}: is a dashboard's; allowed: host:port of the cluster itself, as ray start tells it (6379 by "
+            "default), or ray://host:10001; coe submit takes a dashboard's"
+        )
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon:
         return
@@ -134,20 +150,21 @@ def _check_reachable(address: str) -> None:
             answer = connection.recv(HEADER)
     except (OSError, ValueError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"--address {address!r}: nothing can be reached there: {reason}") from None
+        raise InputError(f"{where}: nothing can be reached there: {reason}") from None
     if len(answer) < HEADER or answer[3] != SETTINGS:
-        raise InputError(f"--address {address!r}: what listens there is no Ray")
+        raise InputError(f"{where}: what listens there is no Ray")
 
 
-def _connect(address: str | None) -> None:
-    if address is not None:
-        _check_reachable(address)
-        try:
-            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise InputError(f"--address {address!r}: no Ray cluster can be reached there: {reason}") from None
-        return
+def _join(address: str, where: str) -> None:
+    _check_reachable(address, where)
+    try:
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{where}: no Ray cluster can be reached there: {reason}") from None
+
+
+def _start() -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     with _loopback_only():
         ray.init(

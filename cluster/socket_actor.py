@@ -32,8 +32,9 @@ class SocketShell:
                 self._sockets[index] = deployment.socket(index)
         self._group = {index: index // deployments[index].degree for index in self._sockets}
         if checkpoint is not None:
-            for name, state in unpack(checkpoint).items():
-                self._sockets[int(name)].restore(state)
+            states = unpack(checkpoint)
+            for index, socket in self._sockets.items():
+                socket.restore(states[str(index)])
         self._machine = next(iter(deployments.values())).machine
         self._counters: dict[int, dict[str, int]] = {}  # of each socket after the last window, for who asks meanwhile
         self._exporting = False

@@ -8,7 +8,7 @@ from dashboards.promql import gauge, increase, rate, total
 from dashboards.titles import EMULATOR, SOCKETS
 
 LATE_S = 5  # as in the alert CoeEmulatorLag
-OF_THE_PROCESS = f"on (job, instance) group_left (run) {gauge('coe_run')}"
+OF_THE_PROCESS = f"on (job, instance) {gauge('coe_run')}"
 
 NOW = [
     number(
@@ -21,8 +21,8 @@ NOW = [
         About(
             "Workload done, in the time shown",
             "percentunit",
-            """Requests that ended, as a share of the whole workload. It is how far the run is where the time shown
-            has its beginning.""",
+            """Requests that ended, as a share of the whole workload. It is how far the run is where the time shown has
+            its beginning.""",
         ),
         Query(f"{total(increase('coe_requests_finished'))} / scalar(max({gauge('coe_run_requests')}))", "done"),
     ),
@@ -30,8 +30,8 @@ NOW = [
         About(
             "Actors lost, in the time shown",
             "short",
-            """Actors that were lost and made anew, and sockets that are down now. The run goes on to the same bytes
-            as if nothing had happened; why an actor was lost is in Ray's logs.""",
+            """Actors that were lost and made anew, and sockets that are down now. The run goes on to the same bytes as
+            if nothing had happened; why an actor was lost is in Ray's logs.""",
             next=SOCKETS,
         ),
         Query(total(increase("coe_emulator_restarts")), "made anew"),
@@ -56,8 +56,8 @@ PACE = [
             About(
                 "Lag",
                 "s",
-                """By how much the run is behind its --pace, in wall time; 0 without one. From 5 s on (the dashed
-                line) the alert CoeEmulatorLag fires: ask for a lower pace, or give the emulator more processors.""",
+                """By how much the run is behind its --pace, in wall time; 0 without one. From 5 s on (the dashed line)
+                the alert CoeEmulatorLag fires: ask for a lower pace, or give the emulator more processors.""",
             ),
             Query(f"max({gauge('coe_emulator_lag_seconds')})", "lag"),
         ),
@@ -79,8 +79,8 @@ PROCESS = [
         About(
             "Windows in a second",
             "ops",
-            """Windows of virtual time that were checked, in a second of wall time, of all nodes. None while the run
-            goes on means that an actor does not answer: the alert CoeRunStalled.""",
+            """Windows of virtual time that were checked, in a second of wall time, of all nodes. Where there are none
+            and virtual time stands still, an actor does not answer: the alert CoeRunStalled.""",
         ),
         Query(total(rate("coe_emulator_windows")), "windows"),
     ),
@@ -88,8 +88,8 @@ PROCESS = [
         About(
             "Processors taken by the coordinator",
             "short",
-            """Processor time of the process that serves these metrics in a second. At 1 and with a lag, planning is
-            the bottleneck; sockets in actors of their own are not in it.""",
+            """Processor time of the process that serves these metrics in a second. At 1 and with a lag, planning is the
+            bottleneck; sockets in actors of their own are not in it.""",
         ),
         Query(f"rate(process_cpu_seconds_total[$__rate_interval]) * {OF_THE_PROCESS}", "coordinator"),
     ),
@@ -97,8 +97,8 @@ PROCESS = [
         About(
             "Memory of the coordinator",
             "bytes",
-            """Resident memory of the process that serves these metrics. It grows with requests (about half a KiB
-            each), not with time.""",
+            """Resident memory of the process that serves these metrics. It grows with requests (about half a KiB each),
+            not with time.""",
         ),
         Query(f"process_resident_memory_bytes * {OF_THE_PROCESS}", "resident"),
     ),

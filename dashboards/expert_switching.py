@@ -17,8 +17,8 @@ COST = [
         About(
             "Hit rate",
             "percentunit",
-            """Share of requests whose expert was in HBM when their turn came. Where it is low, HBM holds too few of
-            the experts that are asked for: see Copies of experts, and Memory footprint for what would hold more.""",
+            """Share of requests whose expert was in HBM when their turn came. Where it is low, HBM holds too few of the
+            experts that are asked for: see Copies of experts, and Memory footprint for what would hold more.""",
             next=MEMORY,
         ),
         Query(hit_rate(rate), "hits"),
@@ -29,9 +29,9 @@ COST = [
             About(
                 "Switching, share of requests' time",
                 "percentunit",
-                """Of the time of requests that were completed, what was waiting for an expert's copy. From 20 % on
-                (the dashed line) the alert CoeSwitchShareHigh fires: look at what is copied, and at which experts
-                come and go.""",
+                """Of the time of requests that were completed, what was waiting for an expert's copy. From 20 % on (the
+                dashed line) the alert CoeSwitchShareHigh fires: look at what is copied, and at which experts come and
+                go.""",
             ),
             Query(
                 f"{total(rate('coe_request_time_seconds', SWITCHED))} / {total(rate('coe_request_time_seconds'))}",
@@ -57,9 +57,9 @@ COPIES = [
         About(
             "Activations and evictions in a virtual second",
             "ops",
-            """Copies of experts from DDR to HBM, and experts that left HBM. While HBM fills there are only
-            activations; from then on each needs an eviction. Misses are the requests that an activation was made for:
-            with runtime.prefetch there are more activations than these.""",
+            """Copies of experts from DDR to HBM, and experts that left HBM. While HBM fills there are only activations;
+            from then on each needs an eviction. Misses are the requests that an activation was made for: with
+            runtime.prefetch there are more activations than these.""",
         ),
         Query(per_virtual_second(total(rate("coe_expert_activations"))), "activations"),
         Query(per_virtual_second(total(rate("coe_expert_evictions"))), "evictions"),
@@ -124,8 +124,8 @@ EXPERTS = [
             About(
                 "Residency",
                 "short",
-                """Which of the experts with series of their own are in HBM, and when; the number is how many groups
-                of sockets have a copy. Stripes are an expert that comes and goes.""",
+                """Which of the experts with series of their own are in HBM, and when; the number is how many groups of
+                sockets have a copy. Stripes are an expert that comes and goes.""",
             ),
             Query(total(gauge("coe_expert_resident", NAMED), "expert"), "expert {{expert}}"),
             {"0": ("DDR", "super-light-blue")},

@@ -46,8 +46,8 @@ SEEN = [
         About(
             "Time per further token",
             "s",
-            """Between a request's first token and its last, by token, in virtual seconds. It grows with the batch,
-            and where others are served in between: see the shares of decode and stall below.""",
+            """Between a request's first token and its last, by token, in virtual seconds. It grows with the batch, and
+            where others are served in between: see the shares of decode and stall below.""",
         ),
         Query(quantile(0.5, "tpot"), "p50 {{class}}"),
         Query(quantile(0.99, "tpot"), "p99 {{class}}"),
@@ -67,8 +67,8 @@ SEEN = [
                 "Promises kept",
                 "percentunit",
                 """Share of the requests that ended, of those that were promised something ([slo] of the config), for
-                which all of it was kept; one that was turned away had nothing kept. The dashed line is 99 %, below
-                which the alert CoeSloBurn counts.""",
+                which all of it was kept; one that was turned away had nothing kept. The dashed line is the 99 % that
+                the alert CoeSloBurn is about.""",
                 nothing="nothing was promised: [slo] of the config",
             ),
             Query(
@@ -87,9 +87,9 @@ CAUSES = [
             "Where requests' time goes",
             "percentunit",
             """Of the time of requests that were completed, from arrival to end: queue (waits to be routed or served),
-            switch (waits for its expert's copy to HBM), router, call_overhead (the host), prefill, decode, stall
-            (after the first token, while others are served). What grows with the symptom is the cause: for switch go
-            on to Expert switching, for the others to Engines busy.""",
+            switch (waits for its expert's copy to HBM), router, call_overhead (the host), prefill, decode, stall (after
+            the first token, while others are served). What grows with the symptom is the cause: for switch go on to
+            Expert switching, for the others to Engines busy.""",
             next=SWITCHING,
         ),
         Query(share_of_all(rate("coe_request_time_seconds"), "charge"), "{{charge}}"),
@@ -101,7 +101,8 @@ CAUSES = [
             "Waiting and running",
             "short",
             """Requests in the chosen nodes: waiting to be routed or served, and running. A queue that grows while the
-            engines are busy means too few nodes; one that grows while they are not means waiting for experts.""",
+            engines are busy means too few nodes; where they are not, requests wait for copies or for the host: see the
+            shares of switch and call_overhead.""",
         ),
         Query(total(gauge("coe_requests"), "state"), "{{state}}"),
     ),
@@ -120,7 +121,7 @@ CAUSES = [
             "Wait for an expert",
             "s",
             """How long requests waited for their expert's copy from DDR to HBM, in virtual seconds; a hit waits for
-            nothing. Beside it the whole wait in queues tells which of the two a slow request has to thank.""",
+            nothing. Beside it is the wait in queues: the longer of the two is what makes the slowest requests slow.""",
             next=SWITCHING,
         ),
         Query(quantile(0.99, "switch"), "copy p99 {{class}}"),
@@ -141,8 +142,8 @@ CAUSES = [
         About(
             "Is the machine there?",
             "short",
-            """Sockets whose actor does not answer now, and actors that were lost and made anew in the time shown.
-            While one is down the run waits, and virtual time stands still: no request is slower for it.""",
+            """Sockets whose actor does not answer now, and actors that were lost and made anew in the time shown. While
+            one is down the run waits, and virtual time stands still: no request is slower for it.""",
             next=EMULATOR,
         ),
         Query(total(f"{gauge('coe_socket_up')} == bool 0"), "sockets down"),

@@ -33,8 +33,8 @@ TIERS = [
         About(
             "DDR in use",
             "percentunit",
-            """Share of each chosen socket's DDR: home copies of experts, and KV cache that was swapped out. Where it
-            is full, no more experts can be held by this machine.""",
+            """Share of each chosen socket's DDR: home copies of experts, and KV cache that was swapped out. Where it is
+            full, no more experts can be held by this machine.""",
         ),
         Query(filled("used", "ddr"), OF_SOCKET),
         most=1,
@@ -72,8 +72,8 @@ TIERS = [
         About(
             "What had to make room, in a virtual second",
             "Bps",
-            """KV cache that was swapped to DDR because pages of it ran out in HBM (runtime.preemption = swap). Where
-            it is not 0, runtime.kv_reserve is too small for what runs at once.""",
+            """KV cache that was swapped to DDR because pages of it ran out in HBM (runtime.preemption = swap). Where it
+            is not 0, runtime.kv_reserve is too small for what runs at once.""",
         ),
         Query(per_virtual_second(total(rate("coe_socket_bytes", 'direction="hbm_to_ddr"'), "what")), "{{what}}"),
     ),
@@ -105,7 +105,7 @@ MACHINES = [
             "Machines that hold all experts",
             "short",
             """As coe footprint has it: how many of each machine hold the catalogue, with experts below HBM where
-            activating one takes no longer than footprint.activation_limit. The smaller, the cheaper.""",
+            activating one takes no longer than footprint.activation_limit.""",
         ),
         Query(f"max by (machine) ({gauge('coe_footprint_nodes')})", "{{machine}}"),
     ),
@@ -121,8 +121,8 @@ MACHINES = [
         About(
             "Experts with no room in one machine's HBM",
             "short",
-            """Those that have to be activated from below it when they are asked for; 0 is a machine on which nothing
-            is ever switched.""",
+            """Those that have to be activated from below it when they are asked for; 0 is a machine on which nothing is
+            ever switched.""",
         ),
         Query(f"max by (machine) ({gauge('coe_footprint_spilled_experts')})", "{{machine}}"),
     ),

@@ -41,12 +41,12 @@ class About(NamedTuple):
 
 
 def lines(about: About, *queries: Query, most: float | None = None, stacked: bool = False) -> timeseries.Panel:
-    """Series over time, from 0 on, up to ``most`` where that is the end of the scale."""
+    """Series over time, on a scale from 0 to ``most``, or beyond it where a value is."""
     panel = _told(timeseries.Panel(), about, queries, BY_SERIES).min(0).fill_opacity(10)
     panel.legend(common.VizLegendOptions().show_legend(True).placement(shown.LegendPlacement.BOTTOM))
     panel.tooltip(common.VizTooltipOptions().mode(shown.TooltipDisplayMode.MULTI).sort(shown.SortOrder.DESCENDING))
     if most is not None:
-        panel.max(most)
+        panel.axis_soft_max(most)
     if stacked:
         panel.stacking(common.StackingConfig().mode(shown.StackingMode.NORMAL)).fill_opacity(60).line_width(0)
     return panel

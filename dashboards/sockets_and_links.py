@@ -27,8 +27,8 @@ AT_WORK = [
         About(
             "Sockets that answer",
             "short",
-            """Each socket's actor: up, or down from when it is lost until it is made anew, restored and has caught
-            up. Meanwhile virtual time stands still.""",
+            """Each socket's actor: up, or down from when it is lost until it is made anew, restored and has caught up.
+            Meanwhile virtual time stands still.""",
             next=EMULATOR,
         ),
         Query(f"min by (node, socket) ({gauge('coe_socket_up')})", OF_SOCKET),
@@ -82,8 +82,8 @@ AT_WORK = [
             "Refused, in the time shown",
             "short",
             """Commands that a socket refused as out of range, overlapping or not alive: the first one ends the run with
-            both histories, and is a fault of the emulator, never of a workload. And frames and calls that links
-            refused in functional mode: altered, replayed, or of a stranger.""",
+            both histories, and is a fault of the emulator, never of a workload. And frames and calls that links refused
+            in functional mode: altered, replayed, or of a stranger.""",
         ),
         Query(total(increase("coe_socket_refusals")), "commands"),
         Query(f"{total(increase('coe_link_refusals'))} or vector(0)", "frames and calls"),
@@ -105,8 +105,8 @@ MOVED = [
         About(
             "Sent to peers in a virtual second",
             "Bps",
-            """Collectives of kernels (two all-reduces in a layer, under tensor parallelism) and home copies of
-            experts that move (sharding.rebalance), all chosen sockets together.""",
+            """Collectives of kernels (two all-reduces in a layer, under tensor parallelism) and home copies of experts
+            that move (sharding.rebalance), all chosen sockets together.""",
         ),
         moved('direction="to_peers"', "what", "{{what}}"),
     ),

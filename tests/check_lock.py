@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 LOCKS = {
     "requirements.lock": [],
     "requirements-image.lock": ["--extra", "jobs"],
-    "requirements-dev.lock": ["--extra", "dev"],
+    "requirements-dev.lock": ["--extra", "dev", "--extra", "jobs"],
 }
 
 

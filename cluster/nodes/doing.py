@@ -1,43 +1,24 @@
-"""What the sockets of a node do, and what is seen of it: the half of a node that decides nothing."""
+"""What the sockets of a node do, and what is seen of it: here, or in a process beside."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from cluster.backends import Backend
 from cluster.execution import Execution
 from cluster.metrics.board import Health
 from cluster.nodes.beside import Beside
-from cluster.residency import Residency, Sums
-from cluster.timeline import Collected, Timeline
+from cluster.nodes.record import Plan, Record
+from cluster.residency import Sums
+from cluster.timeline import Collected
 from node import stream
 from node.deployment import Deployment
-from node.events import Ints
 from node.planned import Planned
 from node.simulation import Mark
 from node.units import Picoseconds
 
 Observe = Callable[[dict[int, Planned], Mark], None]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a node is run and observed.
-
-    ``window`` (ps): the coordinator's; ``sockets_per_actor``: the execution's; ``experts``: those that are shown by
-    themselves; ``events``: most of its timeline; ``metered``: the experts that have metrics of their own, None without
-    metrics; ``exporter``: see ``Execution``. ``beside``: what its sockets do is done in a process of its own.
-    """
-
-    window: Picoseconds
-    sockets_per_actor: int
-    experts: Ints
-    events: int
-    metered: Ints | None = None
-    exporter: tuple[str, str, int] | None = None
-    beside: bool = False
 
 
 class Seen(NamedTuple):
@@ -50,30 +31,23 @@ class Seen(NamedTuple):
 
 
 class Doing:
-    """The sockets of node ``number``; ``observe`` is given each window when it was done."""
+    """The sockets of a node, which go on from ``record``; ``observe`` is given each window when it was done."""
 
     def __init__(
         self,
-        number: int,
         deployment: Deployment,
         backend: Backend,
         plan: Plan,
+        record: Record,
         health: Health,
         observe: Observe = lambda _planned, _mark: None,
     ) -> None:
-        self._timeline = Timeline(deployment, plan.events, number)
-        self._residency = Residency(deployment, plan.experts)
-        self._observe = observe
-        self.execution = Execution(
-            deployment,
-            deployment.representatives(),
-            backend,
-            plan.sockets_per_actor,
-            self._observed,
-            health,
-            plan.exporter,
-        )
-        self.execution.start()
+        self._record, self._observe = record, observe
+        rest = plan.sockets_per_actor, self._observed, health, plan.exporter
+        self.execution = Execution(deployment, record.kinds, backend, *rest)
+        self.execution.counters = record.counters
+        self.execution.windows = self.execution.checked = record.windows
+        self.execution.start(record.sockets)
 
     def do(self, plans: Mapping[int, stream.Plan], mark: Mark) -> None:
         """Do a window; see ``Execution``."""
@@ -83,17 +57,23 @@ class Doing:
         """See that all windows were done as planned."""
         self.execution.finish()
 
+    def pause(self, plans: Mapping[int, stream.Plan], mark: Mark) -> bytes:
+        """Do a window, and see that it was done: the record after it, packed."""
+        self._record.sockets = self.execution.pause(plans, mark)
+        self._record.windows = self.execution.checked
+        return self._record.packed()
+
     def seen(self, makespan: Picoseconds) -> Seen:
         """What was seen, where all nodes together took ``makespan``."""
-        done = self.execution
-        return Seen(done.counters, done.checked, self._residency.sums(makespan), self._timeline.collected())
+        done, record = self.execution, self._record
+        return Seen(done.counters, done.checked, record.residency.sums(makespan), record.timeline.collected())
 
     def close(self) -> None:
         """It is not needed any more."""
 
     def _observed(self, planned: dict[int, Planned], mark: Mark) -> None:
-        self._timeline.observe(planned)
-        self._residency.observe(planned)
+        self._record.timeline.observe(planned)
+        self._record.residency.observe(planned)
         self._observe(planned, mark)
 
 
@@ -114,6 +94,13 @@ class DoingBeside:
     def finish(self) -> None:
         """See ``Doing``."""
         self._process.ask("finish")
+
+    def pause(self, plans: Mapping[int, stream.Plan], mark: Mark) -> bytes:
+        """See ``Doing``."""
+        found = self._process.ask("pause", plans, mark)
+        assert isinstance(found, bytes)
+        self._observe({}, mark)
+        return found
 
     def seen(self, makespan: Picoseconds) -> Seen:
         """See ``Doing``."""

@@ -1,4 +1,4 @@
-"""A run while it goes on: who is told how far it is, and how fast it may be."""
+"""A run while it goes on: who is told how far it is, how fast it may be, and when it is put aside."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from cluster.metrics.board import Health
 from cluster.metrics.reading import Reading
 from cluster.nodes.node import State
+from cluster.nodes.pauses import UNINTERRUPTED, Pauses
 from cluster.pace import Pace
 from node.events import Ints
 
@@ -29,3 +30,4 @@ class Live:
     post: Callable[[int, Reading], None] = _nobody
     health: Health = field(default_factory=Health)
     exporter: tuple[str, str, int] | None = None
+    pauses: Pauses = UNINTERRUPTED

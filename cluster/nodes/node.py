@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from cluster.backends import Backend
 from cluster.coordinator import Coordinator
 from cluster.metrics.board import Health
-from cluster.metrics.meter import Meter
 from cluster.metrics.reading import Reading
-from cluster.nodes.doing import Doing, DoingBeside, Plan
+from cluster.nodes.course import Course
+from cluster.nodes.doing import Doing, DoingBeside
+from cluster.nodes.record import Plan
 from cluster.residency import Sums
 from cluster.summary import Tally, tally_of
 from cluster.timeline import Collected
@@ -23,7 +22,6 @@ from node.deployment import Deployment
 from node.events import Ints
 from node.lane import NEVER
 from node.planned import Planned
-from node.request import Requests
 from node.runtime.admission import Reason, TurnedAway
 from node.simulation import Mark
 from node.units import Picoseconds
@@ -60,11 +58,6 @@ class Outcome:
         return cls(**{**message, **of_kind})
 
 
-def numbered(columns: Ints, first: int = 0) -> Requests:
-    """A node's requests, numbered from ``first`` on; ``columns``: those of ``Requests`` but for the numbers."""
-    return Requests(np.arange(first, first + columns.shape[1]), *columns)
-
-
 class State(NamedTuple):
     """How far a node is, or several together: time of the last event (ps), and requests.
 
@@ -83,42 +76,40 @@ class State(NamedTuple):
 
 
 class Node:
-    """Node ``number`` of equal ones, whose first ``requests`` are there.
+    """A node of ``deployment`` that goes on from ``course``.
 
     ``observe`` is given each window when it was done, and how far the node was then; see ``DoingBeside``.
     """
 
     def __init__(
         self,
-        number: int,
         deployment: Deployment,
-        requests: Requests,
+        course: Course,
         backend: Backend,
         plan: Plan,
         observe: Callable[[dict[int, Planned], State], None] = lambda _planned, _state: None,
         health: Health | None = None,
     ) -> None:
-        self._observe, self._meter = observe, None
-        make = partial(Doing, number, deployment, backend, plan, health or Health())
+        self._deployment, self._course, self._observe = deployment, course, observe
+        make = partial(Doing, deployment, backend, plan, course.recorded(), health or Health())
         # a process beside has a copy of all that there is when it begins, so it begins first
         self._doing = DoingBeside(make, self._observed) if plan.beside else make(self._observed)
-        self.simulation = deployment.planner(requests)
-        self._given = len(requests)
-        self._deployment = deployment
-        if plan.metered is not None:
-            self._meter = Meter(deployment, self.simulation, plan.metered)
+        self.simulation = course.planning(deployment, plan.metered)
         self._coordinator = Coordinator(self.simulation, plan.window, self._doing.do)
 
     def _observed(self, planned: dict[int, Planned], mark: Mark) -> None:
-        if self._meter is not None:
-            self._meter.observe(planned, mark)
+        if self._course.meter is not None:
+            self._course.meter.observe(planned, mark)
         self._observe(planned, State.at(mark))
 
     def feed(self, columns: Ints) -> None:
         """More requests, as ``numbered`` takes them."""
-        requests = numbered(columns, self._given)
-        self.simulation.feed(requests)
-        self._given += len(requests)
+        self._course.feed(columns)
+
+    def pause(self) -> bytes:
+        """Have done all that is planned: the course up to here, packed; from here the node can go on, too."""
+        self._course.record = self._doing.pause(self.simulation.plans(), self.simulation.mark())
+        return self._course.packed()
 
     def advance(self, until: Picoseconds) -> bool:
         """Let time pass up to (not including) ``until``; False where a window was full before, and more is to come."""
@@ -133,14 +124,14 @@ class Node:
     def outstanding(self) -> int:
         """Requests that it has and that have neither ended nor been turned away."""
         turned_away = sum(len(group.admission.turned_away) for group in self.simulation.groups)
-        return self._given - self.simulation.completed - turned_away
+        return self._course.given - self.simulation.completed - turned_away
 
     def reading(self) -> Reading | None:
         """Its metrics after the last window that was checked; None without any."""
-        if self._meter is None:
+        if self._course.meter is None:
             return None
         assert isinstance(self._doing, Doing)
-        return self._meter.reading(self._doing.execution.checked, self._doing.execution.counters)
+        return self._course.meter.reading(self._doing.execution.checked, self._doing.execution.counters)
 
     def end(self) -> Picoseconds:
         """Let it come to its end: the time of that."""

@@ -11,15 +11,17 @@ import numpy as np
 from cluster.backends import Backend, LocalBackend
 from cluster.config import Config
 from cluster.deploy import front_end_of, staleness_of, window_of
-from cluster.nodes.doing import Plan
+from cluster.nodes.course import Course
 from cluster.nodes.fleet import Fleet
 from cluster.nodes.live import Live
 from cluster.nodes.node import Node, Outcome, State
+from cluster.nodes.record import Plan
 from cluster.requests_table import columns_of
 from cluster.residency import SHOWN, most_asked
 from cluster.workload import Workload
 from node.deployment import Deployment
 from node.events import Ints
+from node.lane import NEVER
 from node.planned import Planned
 from node.request import Requests
 from node.runtime.admission import TurnedAway
@@ -86,7 +88,14 @@ def _alone(
             live.post(0, reading)
         live.watch(state)
 
-    with contextlib.closing(Node(0, deployment, requests, backend, plan, observed, live.health)) as node:
+    begun, pauses = live.pauses.begun, live.pauses
+    course = Course.beginning(0, deployment, requests, plan) if begun is None else Course.unpacked(begun)
+    if begun is not None:
+        live.pace.begin(course.planning(deployment, live.metered).now)
+    with contextlib.closing(Node(deployment, course, backend, plan, observed, live.health)) as node:
+        while not node.advance(NEVER):
+            if pauses.due():
+                pauses.keep(node.pause())
         found = node.outcome(node.end())
     return Served(columns_of(requests.where(found.served), found.columns), found.turned_away, [found])
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 from cluster.backends import LocalBackend
 from cluster.cycles import no_search_for_cycles
-from cluster.nodes.doing import Plan
-from cluster.nodes.node import Node, numbered
+from cluster.nodes.course import Course, numbered
+from cluster.nodes.node import Node
+from cluster.nodes.record import Plan
 from cluster.wire import pack, unpack
 from node.deployment import Deployment
 from node.errors import InputError
@@ -21,18 +22,23 @@ from node.units import Picoseconds
 class NodeShell:
     """Nodes of ``deployments`` by number. ``start`` (``cluster.wire``): their ``plan``, what each is ``given`` so far.
 
-    A node that was given more than it has come to is the same as one that was given it bit by bit: so a shell that was
-    lost is made again from all that its nodes were ever given.
+    Where they go on from the ``courses`` of an earlier pause, that is what each was given since then. A node that was
+    given more than it has come to is the same as one that was given it bit by bit: so a shell that was lost is made
+    again from the last courses and all that its nodes were given since.
     """
 
     def __init__(self, deployments: Mapping[int, Deployment], start: bytes | None) -> None:
         assert start is not None
         told = unpack(start)
-        plan = Plan(**told["plan"])
-        self._nodes = {
-            number: Node(number, deployment, numbered(told["given"][number]), LocalBackend(), plan)
-            for number, deployment in deployments.items()
-        }
+        plan, given, courses = Plan(**told["plan"]), told["given"], told.get("courses", {})
+        self._nodes: dict[int, Node] = {}
+        for number, deployment in deployments.items():
+            if number in courses:
+                course = Course.unpacked(courses[number])
+                course.feed(given[number])
+            else:
+                course = Course.beginning(number, deployment, numbered(given[number]), plan)
+            self._nodes[number] = Node(deployment, course, LocalBackend(), plan)
 
     @staticmethod
     def sockets(deployments: Mapping[int, Deployment]) -> int:
@@ -44,11 +50,13 @@ class NodeShell:
 
         To the former the reply has of each node whether it is ``there`` yet, or was kept by a full window and must be
         told once more, how far it is, and its metrics if it has any. To the latter it has their outcomes, and metrics.
-        ``wrong``: the user's mistake.
+        To ``pause`` it has their ``courses``, to go on from elsewhere. ``wrong``: the user's mistake.
         """
         told = unpack(message)
         with no_search_for_cycles():
             try:
+                if "pause" in told:
+                    return pack({"courses": {number: node.pause() for number, node in self._nodes.items()}})
                 return pack(self._end(told["makespan"]) if "makespan" in told else self._advance(**told))
             except InputError as error:  # Ray would wrap it up
                 return pack({"wrong": str(error)})

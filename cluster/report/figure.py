@@ -57,9 +57,11 @@ def cell(name: str, value: object, prefix: str = "") -> Cell:
 
 
 def flat(summary: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Every number of a summary by its path, without those of sockets, single nodes and classes."""
+    """Every number of a summary by its path, without those of single sockets, experts, nodes and classes."""
     for key, value in summary.items():
+        if key in ("sockets", "experts", "nodes", "classes"):
+            continue
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{key}.")
-        elif key not in ("sockets", "nodes", "classes"):
+        else:
             yield f"{prefix}{key}", value

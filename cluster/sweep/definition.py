@@ -6,10 +6,10 @@ import hashlib
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 
+from cluster import __version__
 from cluster.config import Config
 from cluster.config_file import config_of_values, flat
 from node.errors import InputError
@@ -112,7 +112,7 @@ def record(sweep: Sweep, found: Iterable[Config | InputError]) -> dict[str, obje
         key = f"{kind} {Path(name).name}"  # whatever folder the command is given in
         inputs[key] = inputs.get(key, "") + _hash(kind, name)
     return {
-        "version": version("samba-coe"),
+        "version": __version__,
         "base": {key: value for key, (value, _) in sweep.base.items() if not key.startswith("cluster.")},
         "grid": [[key, values] for key, values in sweep.grid.items()],  # their order numbers the points
         "inputs": inputs,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from node.runtime.memories import Future, Known, Lists, Memory, Rates
@@ -78,18 +79,19 @@ def belady(candidates: Sequence[Resident], future: Future) -> Resident:
 M = TypeVar("M", bound=Memory)
 
 
-def _with(memory: Callable[[Known], M], policy: Callable[[Sequence[Resident], M], Resident]) -> Eviction:
-    def start(known: Known) -> Evictor:
-        remembered = memory(known)
-        return Evictor(lambda candidates: policy(candidates, remembered), remembered)
-
-    return start
+def _start(memory: Callable[[Known], M], policy: Callable[[Sequence[Resident], M], Resident], known: Known) -> Evictor:
+    remembered = memory(known)
+    return Evictor(partial(_choose, policy, remembered), remembered)
 
 
-EVICTION: dict[str, Eviction] = {
-    "lru": _with(Memory, lru),
-    "lfu": _with(Memory, lfu),
-    "arc": _with(Lists, arc),
-    "cost_aware": _with(Rates, cost_aware),
-    "belady": _with(Future, belady),
+def _choose(policy: Callable[[Sequence[Resident], M], Resident], memory: M, candidates: Sequence[Resident]) -> Resident:
+    return policy(candidates, memory)
+
+
+EVICTION: dict[str, Eviction] = {  # partial, not a closure: a run is pickled for its checkpoint
+    "lru": partial(_start, Memory, lru),
+    "lfu": partial(_start, Memory, lfu),
+    "arc": partial(_start, Lists, arc),
+    "cost_aware": partial(_start, Rates, cost_aware),
+    "belady": partial(_start, Future, belady),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -19,21 +20,27 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from cluster.backends import Deployments, Shell
 from cluster.config_file import read_config
+from cluster.nodes.live import Live
+from cluster.nodes.node import State
 from cluster.ray_backend import RayBackend
-from cluster.runner import Progress, prepare, run
+from cluster.runner import prepare, run
+from cluster.socket_actor import SocketShell
 from node.errors import InputError
 from tests.written import hashes_of
 
 STORE = 80 << 20
+SOUGHT = 4  # a shell whose machine is lost finds another one when it is started this often
 Serve = Callable[..., "Served"]
 
 
 class Served(NamedTuple):
-    """The ``hashes`` of results, the machines of all shells that ever answered, by number; or what was ``wrong``."""
+    """The ``hashes`` of results, or what was ``wrong``; of shells the machines where they answered, and starts."""
 
     hashes: Mapping[str, str]
     machines: Mapping[int, Sequence[str]]
+    starts: Mapping[int, int]
     wrong: str = ""
 
 
@@ -42,7 +49,8 @@ def raylets(sockets: Sequence[int], folder: Path) -> Iterator[tuple[Serve, str, 
     """``serve(settings, lost, others, time_limit_s)``, the address and the token of a cluster.
 
     It has a head without sockets and a machine for each of ``sockets``, which offers so many. In the middle of a run
-    the machine of shell ``lost`` is lost and another one comes; ``others`` have so many sockets from the start.
+    the machine of shell ``lost`` is lost, and another one comes when nothing was found for the shell for a while;
+    ``others`` have so many sockets from the start.
     """
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     token = secrets.token_hex(32)
@@ -90,13 +98,30 @@ def _machine(cluster: Cluster, sockets: int) -> Any:
 
 
 class Seen(RayBackend):
-    """Knows on which machine each shell is and was."""
+    """Knows on which machine each shell is and was.
 
-    def __init__(self, time_limit_s: float) -> None:
+    ``sought``: a shell that does not get much time to answer; when it is started the last time that way, ``found`` is
+    called.
+    """
+
+    def __init__(self, time_limit_s: float, found: Callable[[], None]) -> None:
         super().__init__(time_limit_s)
+        self.patience_s, self.found = time_limit_s, found
+        self.sought: int | None = None
         self.machines: dict[int, list[str]] = {}
+        self.starts = Counter[int]()
+
+    def start(
+        self, actor: int, deployments: Deployments, checkpoint: bytes | None, shell: type[Shell] = SocketShell
+    ) -> None:
+        self.starts[actor] += 1
+        if actor == self.sought and self.starts[actor] >= SOUGHT:
+            self.sought = None
+            self.found()
+        super().start(actor, deployments, checkpoint, shell)
 
     def collect(self, actor: int) -> bytes:
+        self._time_limit_s = 2.0 if actor == self.sought else self.patience_s
         reply = super().collect(actor)
         call = self.__dict__["_actors"][actor].__ray_call__
         machine = ray.get(call.remote(lambda _shell: ray.get_runtime_context().get_node_id()))
@@ -124,19 +149,23 @@ def _serve(
     cluster.wait_for_nodes()  # it takes a while until one that was lost is no longer counted
     other = _Other.options(resources={"socket": others}).remote()  # type: ignore[attr-defined]
     ray.get(other.pid.remote())
-    backend, left = Seen(time_limit_s), [] if lost is None else [lost]
+    config, gone = read_config(None, settings.items()), []
 
-    def strike(state: Progress) -> None:
-        if left and state.completed > state.requests // 3:
-            where = backend.machines[left.pop()][-1]
-            (machine,) = (one for one in machines if one.node_id == where)
-            cluster.remove_node(machine, allow_graceful=False)
-            machines[machines.index(machine)] = _machine(cluster, 1)
+    def strike(state: State) -> None:
+        if lost is not None and not gone and state.completed > config.workload.requests // 3:
+            where = backend.machines[lost][-1]
+            gone.extend(one for one in machines if one.node_id == where)
+            cluster.remove_node(gone[0], allow_graceful=False)
+            backend.sought = lost
 
-    config = read_config(None, settings.items())
+    def another() -> None:
+        machines[machines.index(gone[0])] = _machine(cluster, 1)
+
+    backend = Seen(time_limit_s, another)
     try:
-        return Served(hashes_of(run(config, backend, prepare(config), strike), folder), backend.machines)
+        result = run(config, backend, prepare(config), Live(strike))
+        return Served(hashes_of(result, folder), backend.machines, backend.starts)
     except InputError as error:
-        return Served({}, backend.machines, str(error))
+        return Served({}, backend.machines, backend.starts, str(error))
     finally:
         ray.kill(other)

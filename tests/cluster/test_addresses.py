@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import cluster.ray_backend
 from cluster.ray_backend import ray_session
 from node.errors import InputError
 
@@ -49,6 +50,69 @@ def test_what_listens_but_is_no_ray_is_not_joined(
         address = f"{scheme}127.0.0.1:{server.getsockname()[1]}"
         with answering(server, says), pytest.raises(InputError, match=f"{address}.*{reason}"), ray_session(address):
             pytest.fail("it was joined")
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What Ray was asked to join, which it does not do."""
+    found: list[object] = []
+    for name, instead in (
+        ("is_initialized", lambda: False),
+        ("init", lambda address, **_: found.append(address)),
+        ("shutdown", lambda: None),
+    ):
+        monkeypatch.setattr(f"cluster.ray_backend.ray.{name}", instead)
+    monkeypatch.setattr("cluster.ray_backend._check_reachable", lambda *_: None)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "address"),
+    [
+        (None, None, "local"),
+        (None, "", "local"),
+        (None, "local", "local"),
+        ("local", "10.0.0.1:6379", "local"),
+        (None, "10.0.0.1:6379", "10.0.0.1:6379"),
+        (None, "auto", "auto"),
+        ("10.0.0.2:6379", "10.0.0.1:6379", "10.0.0.2:6379"),
+    ],
+)
+def test_the_ray_of_the_environment_is_joined_where_no_other_is_named(
+    given: str | None, environment: str | None, address: str, joined: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if environment is not None:
+        monkeypatch.setenv("RAY_ADDRESS", environment)
+    with ray_session(given):
+        assert joined == [address]
+
+
+def test_the_ray_that_is_local_is_on_loopback(joined: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.ray_backend.ray_constants.ENABLE_RAY_CLUSTER", True)
+    seen: list[bool] = []
+    monkeypatch.setattr(
+        "cluster.ray_backend.ray.init", lambda **_: seen.append(cluster.ray_backend.ray_constants.ENABLE_RAY_CLUSTER)
+    )
+    with ray_session("local"):
+        assert seen == [False]
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("127.0.0.1:1", "nothing can be reached there: Connection refused"),
+        ("http://127.0.0.1:8265", "is a dashboard's; allowed: host:port of the cluster itself"),
+    ],
+)
+def test_a_wrong_address_of_the_environment_is_named(
+    address: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.ray_backend.ray.is_initialized", lambda: False)
+    monkeypatch.setattr("cluster.ray_backend.ray.shutdown", lambda: None)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(InputError, match=f"^RAY_ADDRESS '{address}': {reason}"), ray_session(None):
+        pytest.fail("it was joined")
 
 
 @contextlib.contextmanager

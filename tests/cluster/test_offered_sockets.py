@@ -14,7 +14,7 @@ from cluster.backends import LocalBackend
 from cluster.config_file import read_config
 from cluster.runner import Run, prepare, run
 from tests.cluster.conftest import COMMAND, ENVIRONMENT
-from tests.cluster.raylets import Serve, raylets
+from tests.cluster.raylets import SOUGHT, Serve, raylets
 
 Cluster = tuple[Serve, str, str]
 Hash = Callable[[Run], dict[str, str]]
@@ -78,6 +78,7 @@ def test_a_machine_that_is_lost_is_waited_for_until_another_one_comes(
     assert found.hashes == hashes(locally(**ONE))
     moved = {actor: len(machines) for actor, machines in found.machines.items() if len(machines) > 1}
     assert moved == {3: 2}
+    assert found.starts == {actor: SOUGHT if actor == 3 else 1 for actor in range(8)}
     assert len({machines[-1] for machines in found.machines.values()}) == 8
 
 

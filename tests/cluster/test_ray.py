@@ -243,7 +243,7 @@ def test_a_fault_inside_an_actor_is_no_reason_to_start_it_again() -> None:
 
 def test_an_actor_that_is_started_again_owes_nothing() -> None:
     deployment, _ = prepare(config())
-    backend, nothing = RayBackend(), pack({"streams": {}, "checkpoint": False})
+    backend, nothing = RayBackend(), pack({"streams": {}, "checkpoint": False, "exporter": None})
     try:
         for _ in range(2):
             backend.start(0, {0: deployment}, None)

@@ -16,6 +16,7 @@ from cluster.nodes import serve as serving
 from cluster.nodes.beside import Beside
 from cluster.nodes.live import Live
 from cluster.nodes.node import State
+from cluster.nodes.pauses import Pauses
 from cluster.pace import Pace
 from cluster.runner import Run, prepare, run
 from node.errors import InvariantError
@@ -120,3 +121,27 @@ def test_a_process_that_is_killed_ends_the_run(made, monkeypatch):
     monkeypatch.setattr(doing.DoingBeside, "do", killing)
     with pytest.raises(SocketLostError, match="exit code -9"):
         serve(LocalBackend(2))
+
+
+class EnoughError(Exception):
+    """The run is put aside."""
+
+
+@pytest.mark.parametrize("window", [2, 5])
+@pytest.mark.parametrize(("first", "second"), [(2, 2), (1, 2), (2, 1)])
+def test_a_run_that_is_put_aside_goes_on_with_its_sockets_beside_or_not(made, first, second, window):
+    settings = read_config(None, {**SETTINGS, "cluster.window": "200 ms"}.items())
+    kept: list[bytes] = []
+    asked = iter(range(1, 10_000))
+
+    def keep(state: bytes) -> None:
+        kept.append(state)
+        raise EnoughError
+
+    aside = Live(pauses=Pauses(lambda: next(asked) == window, keep))
+    with pytest.raises(EnoughError):
+        run(settings, LocalBackend(first), prepare(settings), aside)
+    goes_on = Live(pauses=Pauses(begun=kept[0]))
+    found = run(settings, LocalBackend(second), prepare(settings), goes_on)
+    assert len(made) == [first, second].count(2)
+    assert everything(found) == everything(run(settings, LocalBackend(), prepare(settings)))

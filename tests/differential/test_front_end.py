@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from cluster.backends import LocalBackend
 from cluster.front_end import POLICIES, FrontEnd, View
-from cluster.nodes.doing import Plan
 from cluster.nodes.fleet import Fleet
 from cluster.nodes.live import Live
 from cluster.nodes.node import Outcome
+from cluster.nodes.record import Plan
 from node.deployment import Deployment
 from node.request import Request, Requests
 from node.runtime.service import Service

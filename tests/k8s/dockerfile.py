@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from typing import NamedTuple
 
 from tests.k8s.manifests import ROOT
@@ -36,10 +35,3 @@ def of(name: str, stage: list[Instruction]) -> list[str]:
 def pins(lock: str) -> dict[str, str]:
     """The versions of a lock file."""
     return dict(re.findall(r"(?m)^([a-z0-9-]+)(?:\[[a-z,]*\])?==(\S+)", (ROOT / lock).read_text()))
-
-
-def version() -> str:
-    """Ours."""
-    found = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert isinstance(found, str)
-    return found

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.k8s.dockerfile import version
+from cluster import __version__
 from tests.k8s.image import LOOPBACK, RunningPod, build
 from tests.k8s.manifests import NEEDS_KUBECTL, ROOT, of_kind, pods, rendered
 from tests.listening import listening_at
@@ -96,7 +96,7 @@ def done(venv: Path, folder: Path, *command: str) -> str:
 
 
 def test_what_is_installed_is_all_there(venv: Path, tmp_path: Path) -> None:
-    assert done(venv, tmp_path, "coe", "--version").split()[-1] == version()
+    assert done(venv, tmp_path, "coe", "--version").split()[-1] == __version__
     listed = subprocess.run(
         ["git", "ls-files", "node", "cluster"], cwd=ROOT, capture_output=True, text=True, check=True
     )

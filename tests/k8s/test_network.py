@@ -29,6 +29,7 @@ EXPECTED = {
     ("operator", "head"): {8265},
     ("operator, as its Helm chart labels it", "head"): {8265},
 }
+OF_OVERLAY = {("overlays/socket-per-pod", "prometheus", "sockets"): {9464}}  # coe run --socket-metrics-port
 
 
 def ports(rule: Manifest) -> Iterator[int]:
@@ -70,7 +71,7 @@ def test_who_may_call_whom(name: str) -> None:
     for source, from_labels in (ours | STRANGERS).items():
         for target, to_labels in (ours | STRANGERS).items():
             if source in ours or target in ours:
-                expected = EXPECTED.get((source, target), set())
+                expected = EXPECTED.get((source, target), set()) | OF_OVERLAY.get((name, source, target), set())
                 assert may(manifests, from_labels, to_labels) == expected, (source, target)
 
 
@@ -93,16 +94,17 @@ def listening(pod: Pods) -> set[int]:
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_names_are_asked_of_the_clusters_dns_and_of_nobody_else(name: str) -> None:
-    rules = [
-        rule
-        for policy in of_kind("NetworkPolicy", rendered(name))
-        for rule in policy["spec"].get("egress", [])
-        if any("namespaceSelector" in peer for peer in rule["to"])
-    ]
-    (rule,) = rules
+    manifests = rendered(name)
+    policies = {one["metadata"]["name"]: one["spec"] for one in of_kind("NetworkPolicy", manifests)}
+    of_all = policies.pop("samba-coe")
+    assert all(selected(of_all["podSelector"], pod.labels) for pod in [*pods(manifests), *pods(rendered("reader"))])
+    assert of_all["policyTypes"] == ["Ingress", "Egress"] and "ingress" not in of_all
+    (rule,) = of_all["egress"]
     assert rule["ports"] == [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]
     (peer,) = rule["to"]
     assert peer["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}
+    others = [peer for spec in policies.values() for rule in spec.get("egress", []) for peer in rule["to"]]
+    assert not [peer for peer in others if "namespaceSelector" in peer or "ipBlock" in peer]
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -116,5 +118,6 @@ def test_prometheus_scrapes_ports_that_there_are_and_that_it_may_call(name: str)
                 if endpoint["port"] in pod.ports:
                     scraped.add((pod.component, endpoint["port"]))
                     assert pod.ports[endpoint["port"]] in may(manifests, STRANGERS["prometheus"], pod.labels)
-    assert scraped == {("head", "metrics"), ("head", "coe-metrics"), ("sockets", "metrics")}
+    of_sockets = {("sockets", "coe-metrics")} if name == "overlays/socket-per-pod" else set()
+    assert scraped == {("head", "metrics"), ("head", "coe-metrics"), ("sockets", "metrics")} | of_sockets
     assert all(monitor["spec"]["jobLabel"] in pod.labels for pod in pods(manifests))

@@ -11,11 +11,12 @@ import click
 import pytest
 from ray.scripts.scripts import start as ray_start
 
+from cluster import __version__
 from cluster.cli_serve import run as coe_run
 from cluster.config import Config
 from cluster.config_file import read_config
 from cluster.runner import prepare
-from tests.k8s.dockerfile import of, pins, stages, version
+from tests.k8s.dockerfile import of, pins, stages
 from tests.k8s.manifests import (
     KUSTOMIZATIONS,
     NEEDS_KUBECTL,
@@ -74,7 +75,7 @@ def test_a_pod_gets_what_it_may_use(pod: Pods) -> None:
 
 @each(EVERY)
 def test_a_pod_has_the_one_image(pod: Pods) -> None:
-    assert pod.container["image"] == f"samba-coe:{version()}"
+    assert pod.container["image"] == f"samba-coe:{__version__}"
 
 
 @pytest.mark.parametrize("name", KUSTOMIZATIONS)
@@ -85,7 +86,7 @@ def test_a_users_kustomization_changes_the_image_of_all(name: str, tmp_path: Pat
     lines = ["resources:", f"  - ../{name}", "images:", "  - name: samba-coe", "    newName: registry.example/coe"]
     (tmp_path / "k8s/mine/kustomization.yaml").write_text("\n".join(lines))
     images = {pod.container["image"] for pod in pods(rendered("mine", tmp_path))}
-    assert images == {f"registry.example/coe:{version()}"}
+    assert images == {f"registry.example/coe:{__version__}"}
 
 
 @each(EVERY)
@@ -147,7 +148,8 @@ def test_ray_start_takes_the_options_and_listens_on_the_ports_that_are_declared(
     if pod.component == "head":
         ports |= {"gcs-server": 6379, "dashboard": options["dashboard_port"], "coe-metrics": 9464}
         assert options["dashboard_host"] == "0.0.0.0" and options["num_cpus"] == 0
-    assert pod.ports == ports
+    alone = json.loads(options["resources"]) == {"socket": 1}
+    assert pod.ports == ports | ({"coe-metrics": 9464} if alone else {})
     assert options["min_worker_port"] + 99 == options["max_worker_port"]
 
 
@@ -243,12 +245,31 @@ def test_the_job_runs_a_command_that_there_is_where_results_are_kept() -> None:
     assert given["linger"] >= 3 * float(every.removesuffix("s"))  # the last numbers are scraped, too
 
 
-def test_every_dashboard_is_in_the_kustomization() -> None:
-    there = {path.name for path in (ROOT / "dashboards").glob("*.json")}
-    maps = [one for one in rendered("overlays/single-node") if one["kind"] == "ConfigMap"]
-    rendered_ones = [one for one in maps if one["metadata"].get("labels") == {"grafana_dashboard": "1"}]
-    assert {name for one in rendered_ones for name in one["data"]} == there
-    assert all(len(one["data"]) == 1 and len(json.dumps(one)) < 256 << 10 for one in rendered_ones)
+def dashboards(manifests: list[Manifest]) -> list[Manifest]:
+    """ConfigMaps that Grafana's sidecar takes."""
+    label = {"grafana_dashboard": "1"}
+    return [one for one in of_kind("ConfigMap", manifests) if one["metadata"].get("labels") == label]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_dashboard_is_in_every_overlay(name: str) -> None:
+    there = {path.name: path.read_text() for path in (ROOT / "dashboards").glob("*.json")}
+    found = dashboards(rendered(name))
+    assert all(len(one["data"]) == 1 and len(json.dumps(one)) < 256 << 10 for one in found)
+    assert {file: text for one in found for file, text in one["data"].items()} == there
+
+
+def test_a_dashboard_is_two_lines_in_the_kustomization(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
+    (tmp_path / "dashboards").mkdir()
+    text = (ROOT / "dashboards/kustomization.yaml").read_text()
+    example = [line.removeprefix("#") for line in text.splitlines() if line.startswith(("#   - name", "#     files"))]
+    listed = "\n".join([text.partition("configMapGenerator:")[0], "configMapGenerator:", *example])
+    (tmp_path / "dashboards/kustomization.yaml").write_text(listed)
+    (tmp_path / "dashboards/fleet-overview.json").write_text('{"title": "Fleet"}')
+    (one,) = dashboards(rendered("overlays/job", tmp_path))
+    assert one["metadata"]["name"] == "samba-coe-fleet-overview"
+    assert one["data"] == {"fleet-overview.json": '{"title": "Fleet"}'}
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

@@ -90,6 +90,14 @@ def test_counters_are_rates_and_gauges_are_not(panel: dict[str, Any]) -> None:
 
 
 @every_panel
+def test_what_counts_virtual_time_or_is_said_to_be_by_it_is_by_its_second(panel: dict[str, Any]) -> None:
+    divided = "/ scalar(max(rate(coe_virtual_time_seconds_total{"
+    for query in queries(panel):
+        virtual = "in a virtual second" in panel["title"] or "rate(coe_socket_busy_seconds_total" in query
+        assert (divided in query) == virtual, query
+
+
+@every_panel
 def test_a_legend_names_only_labels_that_its_series_have(panel: dict[str, Any]) -> None:
     for target in panel["targets"]:
         by = set(itertools.chain(*(found.split(", ") for found in re.findall(r"by \(([^)]*)\)", target["expr"]))))

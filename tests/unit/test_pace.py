@@ -9,6 +9,7 @@ import pytest
 from cluster.backends import LocalBackend
 from cluster.nodes.live import Live
 from cluster.nodes.node import State
+from cluster.nodes.pauses import Pauses
 from cluster.pace import Pace, factor_of
 from cluster.runner import prepare, run
 from node.errors import InputError
@@ -94,3 +95,39 @@ def test_paces() -> None:
     for wrong in ("0", "-1", "nan", "inf", "fast", ""):
         with pytest.raises(InputError, match=f"--pace '{wrong}': must be a number above zero"):
             factor_of(wrong)
+
+
+def test_a_run_that_goes_on_does_not_wait_for_what_is_past() -> None:
+    wall = Wall()
+    pace = Pace(2.0, wall, wall.sleep)
+    pace.begin(30 * PS_PER_S)
+    assert pace.passed == 30 * PS_PER_S
+    pace.hold(30 * PS_PER_S)
+    assert wall.slept_s == 0
+    pace.hold(34 * PS_PER_S)
+    assert wall.slept_s == pytest.approx(2)
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_a_run_that_goes_on_waits_from_where_it_was(nodes: int) -> None:
+    settings, states = config(routing__nodes=nodes, cluster__window="1 s"), list[tuple[int, bytes]]()
+    prepared, now = prepare(settings), 0
+
+    def watch(state: State) -> None:
+        nonlocal now
+        now = state.now
+
+    live = Live(watch=watch, pauses=Pauses(lambda: True, lambda state: states.append((now, state))))
+    run(settings, LocalBackend(), prepared, live)
+    makespan, (at, state), wall = now, states[len(states) // 2], Wall()
+    again = Live(pace=Pace(4.0, wall, wall.sleep), pauses=Pauses(begun=state))
+    run(settings, LocalBackend(), prepared, again)
+    assert 0 < at < makespan
+    assert wall.slept_s == pytest.approx((makespan - at) / PS_PER_S / 4, abs=1e-6)
+
+
+def test_whoever_is_in_a_hurry_waits_no_longer() -> None:
+    wall = Wall()
+    pace = Pace(1.0, wall, wall.sleep, hurry=lambda: wall.slept_s > 1)
+    pace.hold(100 * PS_PER_S)
+    assert 1 < wall.slept_s < 1.2

@@ -1,0 +1,48 @@
+"""What made a checkpoint. A pickle says how objects were, not what they mean: that is only in the code that made it."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import cluster
+import node
+from node.errors import InputError
+
+PACKAGES = ("numpy", "msgpack", "pyarrow", "jinja2")  # on which pickles depend, or what a run writes
+SOURCES = (".py", ".toml", ".html")
+
+
+def made_with() -> dict[str, str]:
+    """The code (a hash of all its files), Python and the packages that results depend on."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return {"code": _code(), "python": python, **{name: version(name) for name in PACKAGES}}
+
+
+def check_made_with(found: Mapping[str, str], where: str) -> None:
+    """``InputError`` where something else made the checkpoint than would go on from it."""
+    here = made_with()
+    if found.get("code") != here["code"]:
+        raise InputError(
+            f"{where}: other code made it ({found.get('code', 'unknown'):.12}, here {here['code']:.12}); "
+            "go on with the checkout that began the run"
+        )
+    for name, own in here.items():
+        if found.get(name) != own:
+            raise InputError(
+                f"{where}: made with {name} {found.get(name, 'unknown')}, here is {own}; go on with the packages that "
+                "began the run"
+            )
+
+
+def _code() -> str:
+    digest = hashlib.sha256()
+    for package in (cluster, node):
+        root = Path(str(package.__file__)).parent
+        for path in sorted(path for path in root.rglob("*") if path.suffix in SOURCES):
+            content = path.read_bytes()
+            digest.update(f"{package.__name__}/{path.relative_to(root)} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
