@@ -131,3 +131,11 @@ def test_one_byte_of_overlap_is_found_wherever_it_is(at: int) -> None:
     results, refusal = outcome([to_columns([*stream, begun, ended])], 1)
     assert f"overlaps [{other.address:,}, {other.address + other.size:,}) of symbol {other.symbol}" in str(refusal)
     assert len(results) == at
+
+
+def test_a_range_that_ends_twice_is_refused_the_second_time() -> None:
+    begins = Command(0, 0, Kind.ALLOCATE, 10**6, Tier.HBM, KV[0], 0, 64)
+    ends = begins._replace(sequence=1, kind=Kind.FREE)
+    window = to_columns([begins, ends, ends._replace(sequence=2)])
+    assert outcome([window], 1) == outcome([window], 100)
+    assert "is not alive" in str(outcome([window], 1)[1])
