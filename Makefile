@@ -20,7 +20,7 @@ run: .venv/run.stamp  ## serve the default workload, then the same on DGX A100 a
 	$(BIN)/coe compare --backend local
 
 test: .venv/dev.stamp  ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: .venv/dev.stamp  ## lint, types, layers, locks, Dockerfile
 	$(BIN)/ruff check .
