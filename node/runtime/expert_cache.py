@@ -85,9 +85,9 @@ class ExpertCache:
 
     def candidates(self, kept: Collection[int] = ()) -> list[Resident]:
         """Those who may be evicted, in the order in which they came, but for those ``kept``."""
-        if kept or self.copying in self._residents:
-            return [one for one in self._residents.values() if one.expert not in kept and one.expert != self.copying]
-        return list(self._residents.values())
+        states = self._states
+        there = [one for expert, one in self._residents.items() if states[expert] is RESIDENT]
+        return [one for one in there if one.expert not in kept] if kept else there
 
     def room(self, kept: Collection[int]) -> Bytes:
         """The largest piece of the region that is free once all but ``kept`` have left."""
