@@ -20,7 +20,8 @@ run: .venv/run.stamp  ## serve the default workload, then the same on DGX A100 a
 	$(BIN)/coe compare --backend local
 
 test: .venv/dev.stamp  ## all tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --ignore tests/cluster --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest tests/cluster  # these have a Ray, and the machine, to themselves
 
 check: .venv/dev.stamp  ## lint, types, layers, locks, Dockerfile
 	$(BIN)/ruff check .
