@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ from node.units import MS, Picoseconds
 
 settings.register_profile("patient", deadline=None)  # a machine may have other things to do
 settings.load_profile("patient")
+# A shell has what it starts in the background ignore Ctrl-C, and so would all that tests start and send it to.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 FOREVER = 10**19
 CLOCK = Shape("clock", layers=8, hidden=64, heads=8, kv_heads=8, head_dim=8, ffn=64, vocabulary=64, context=4096)
 

@@ -135,17 +135,13 @@ def test_it_ends_when_it_is_not_needed(beside):
 
 
 def test_a_terminals_interrupt_is_for_the_other_process(beside):
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have told us to ignore it
-    try:
-        one = beside()
-        for number in range(3):  # as it begins, and later on
-            os.kill(one.pid, signal.SIGINT)
-            one.tell("note", number)
-            assert one.ask("all")[number:] == [(number,)]
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)  # which this one still hears
-    finally:
-        signal.signal(signal.SIGINT, before)
+    one = beside()
+    for number in range(3):  # as it begins, and later on
+        os.kill(one.pid, signal.SIGINT)
+        one.tell("note", number)
+        assert one.ask("all")[number:] == [(number,)]
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)  # which this one still hears
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
