@@ -79,6 +79,8 @@ def followed(
 
     name = Path(output).name if output else f"{datetime.now():%Y%m%d-%H%M%S}-run"
     apart = asked.socket_metrics_port
+    if apart is not None and config.cluster.backend == "local":
+        raise InputError("--socket-metrics-port: has no effect with --backend local: there are no actors")
     if apart is not None and config.routing.nodes > 1:
         raise InputError(f"--socket-metrics-port: routing.nodes is {config.routing.nodes}; allowed: one node")
     board = board_of(config, prepared, name, asked.metrics_experts, pace, sockets_apart=apart is not None)

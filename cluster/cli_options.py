@@ -11,6 +11,7 @@ from typing import TypeVar
 import click
 from rich.console import Console
 
+from cluster.config import COMPARED as MACHINES
 from cluster.config import Config
 from cluster.config_file import parse_setting, read_config
 from cluster.output import shown
@@ -24,7 +25,7 @@ D = TypeVar("D")
 OUT, ERR = (
     Console(stderr=stderr, width=None if sys.stdout.isatty() else 120, markup=False) for stderr in (False, True)
 )
-COMPARED = "sn40l-node,dgx-a100,dgx-h100"
+COMPARED = ",".join(MACHINES)
 
 
 def options_together(*options: Callable[[F], F]) -> Callable[[F], F]:

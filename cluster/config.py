@@ -227,6 +227,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "routing.policy": tuple(POLICIES),
     "cluster.backend": ("ray", "local"),
 }
+COMPARED = ("sn40l-node", "dgx-a100", "dgx-h100")  # machines side by side, where no others are asked for
 AT_LEAST_ONE = ("experts.count", "experts.router_tokens", "sharding.tensor_parallel", "runtime.batch",
                 "runtime.queue_limit", "routing.nodes", "cluster.sockets_per_actor",
                 "cluster.node_workers")  # fmt: skip

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from cluster import __version__
-from cluster.config import Config
+from cluster.config import COMPARED, Config
 from cluster.deploy import deployment_of
 from cluster.footprint import capacity, row
 from cluster.metrics.board import Board, Facts, Health, Held
@@ -18,8 +18,6 @@ from node.deployment import Deployment
 from node.errors import InputError
 from node.spec_file import load_machine
 from node.units import PS_PER_S, picoseconds
-
-COMPARED = ("sn40l-node", "dgx-a100", "dgx-h100")  # machines beside the run's own
 
 
 def board_of(

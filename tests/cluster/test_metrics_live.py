@@ -170,6 +170,8 @@ def coe(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
         ("--linger 5", "--linger: has no effect without --metrics-port"),
         ("--metrics-host 0.0.0.0", "--metrics-host: has no effect without --metrics-port"),
         ("--metrics-experts 3", "--metrics-experts: has no effect without --metrics-port or --push-gateway"),
+        ("--socket-metrics-port 9464", "--socket-metrics-port: has no effect without --metrics-port"),
+        ("--metrics-port 0 --socket-metrics-port 9464", "has no effect with --backend local: there are no actors"),
         ("--metrics-port 70000", "70000 is not in the range"),
         ("--metrics-port 0 --metrics-host 203.0.113.9", "cannot be listened on: Cannot assign requested address"),
         ("--metrics-port 0 --metrics-host nowhere.invalid", "cannot be listened on: "),
