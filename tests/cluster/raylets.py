@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import secrets
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -120,11 +121,13 @@ class Seen(RayBackend):
             self.found()
         super().start(actor, deployments, checkpoint, shell)
 
+    def shell(self, actor: int) -> Any:
+        return self.__dict__["_actors"][actor]
+
     def collect(self, actor: int) -> bytes:
         self._time_limit_s = 2.0 if actor == self.sought else self.patience_s
         reply = super().collect(actor)
-        call = self.__dict__["_actors"][actor].__ray_call__
-        machine = ray.get(call.remote(lambda _shell: ray.get_runtime_context().get_node_id()))
+        machine = ray.get(self.shell(actor).__ray_call__.remote(lambda _shell: ray.get_runtime_context().get_node_id()))
         known = self.machines.setdefault(actor, [])
         if not known or known[-1] != machine:
             known.append(machine)
@@ -155,7 +158,9 @@ def _serve(
         if lost is not None and not gone and state.completed > config.workload.requests // 3:
             where = backend.machines[lost][-1]
             gone.extend(one for one in machines if one.node_id == where)
+            process = ray.get(backend.shell(lost).__ray_call__.remote(lambda _shell: os.getpid()))
             cluster.remove_node(gone[0], allow_graceful=False)
+            os.kill(process, signal.SIGKILL)  # it would outlive its raylet a while, perhaps to the end of the run
             backend.sought = lost
 
     def another() -> None:
