@@ -92,8 +92,8 @@ def estimate_one_pass(machine: Machine, model: OnePass, call: Call) -> Estimate:
     """
     degree, step = members(model, machine.sockets), pass_step(model, call.batch, machine.sockets)
     found = []
-    for rank, graph in kinds(model, degree).items():
-        _check_fits(machine, graph, call, f"socket {rank}")
+    for graph, ranks in kinds(model, degree):
+        _check_fits(machine, graph, call, f"socket {ranks[0]}")
         program = compile_graph(graph, machine, degree, call.fusion, call.orchestration)
         seconds_s = seconds(program.prefill(step)[0])
         tally = _tally([(1, step, program.prefill_kernels(step))])

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from node.dataflow.form import Step
-from node.dataflow.graph import Graph
+from node.dataflow.graph import Graph, Operator
+from node.models.checkpoint import Tensors
 from node.models.monarch import is_transform, load_transform
+from node.models.weights import Array
 
 
 class OnePass(Protocol):
@@ -23,6 +25,20 @@ class OnePass(Protocol):
 
     def graph(self, degree: int = 1, rank: int = 0) -> Graph:
         """What ``rank`` of ``degree`` sockets runs; the same for all where they do not work ``together``."""
+
+
+class Learned(OnePass, Protocol):
+    """A model of one pass with weights from a checkpoint: what ``node.functional`` needs of it."""
+
+    def weights(self, operator: str, layer: int, tensors: Tensors) -> Array:
+        """The whole weights of an operator, (rows, columns) with a bias as one row more, float32.
+
+        ``layer``: the number of its block's iteration, counted from the block's ``first``. ``tensors``: by the
+        checkpoint's own names; ``InputError`` where it lacks one, or one of the shape that the model has.
+        """
+
+    def shard(self, op: Operator, whole: Array, degree: int, rank: int) -> Array:
+        """What ``rank`` of ``degree`` sockets holds of them; all of it where they do not work ``together``."""
 
 
 # whether a name or a file is one of its kind, and how it is read
@@ -47,11 +63,13 @@ def pass_step(model: OnePass, batch: int, sockets: int) -> Step:
     return Step(0, 0, 0, batch if model.together else -(-batch // sockets))
 
 
-def kinds(model: OnePass, degree: int) -> dict[int, Graph]:
-    """The graphs of a group's sockets that differ, by the first rank that has each."""
-    found: dict[int, Graph] = {}
+def kinds(model: OnePass, degree: int) -> list[tuple[Graph, list[int]]]:
+    """The graphs of a group's sockets that differ, each with the ranks that have it."""
+    found: list[tuple[Graph, list[int]]] = []
     for rank in range(degree):
         graph = model.graph(degree, rank)
-        if graph not in found.values():
-            found[rank] = graph
+        known = next((ranks for other, ranks in found if other == graph), None)
+        if known is None:
+            found.append((graph, known := []))
+        known.append(rank)
     return found
