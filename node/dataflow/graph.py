@@ -20,6 +20,7 @@ class Tensor:
     So the activations of a decoder are per ``tokens``, attention scores per ``pairs``, an image per ``sequences``, the
     gradient of weights per ``constant``. ``kept``: a later block reads it too, so that it is written to memory.
     ``within``: the operator in whose weights it lies, where it has no memory of its own: what is updated in place.
+    ``given``: the pass is over it, so that it lies in memory before it begins: an image. Other operators may take it.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Tensor:
     dtype: str = "bf16"
     kept: bool = False
     within: str = ""
+    given: bool = False
 
     @property
     def elements(self) -> Form:
@@ -106,7 +108,8 @@ class Block:
     What enters it and nobody names is what ran before it made: the first output of its last operator. ``in_decode``:
     whether a decode step runs it; a vision tower runs with the prompt only. ``mirrors``: an earlier block, as often
     repeated, whose last iteration the first one of this reads, and so on back: the layers of a backward pass.
-    ``origins``: of each operator the block that it is from, where several were joined.
+    ``origins``: of each operator the block that it is from, where several were joined. ``first``: the number of its
+    first iteration in the model, where other blocks have the iterations before (layers that differ).
     """
 
     name: str
@@ -115,6 +118,7 @@ class Block:
     in_decode: bool = True
     mirrors: str = ""
     origins: tuple[str, ...] = ()
+    first: int = 0
 
     def joined(self, other: Block) -> Block:
         """This block and the one after it as one; both run once."""
