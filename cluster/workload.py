@@ -120,6 +120,8 @@ def load(
     if config.over_context == "clip":
         outputs = np.minimum(outputs, context - 1)
         inputs = np.minimum(inputs, context - outputs)
+    if IMAGE in contexts:
+        notes = (*notes, "a request to a model of one pass is an image, and counts as one token in and one out")
     services = np.zeros_like(experts)
     if len(classes) > 1:
         services = class_stream.choice(len(classes), len(services), p=np.array(classes) / sum(classes))
