@@ -18,6 +18,7 @@ from node.dataflow.traffic import Floats
 
 LEVELS = ("unfused", "conventional", "fused", "looped")
 CONVENTIONAL_LIMIT = 5
+MOST_JOINED = 24  # operators: the search for kernels takes time by the cube of how many it is among
 # kind of an operator -> kinds whose kernel it may join, if that kernel made one of its inputs
 _JOINS: dict[str, tuple[str, ...]] = {
     "gather": (),
@@ -33,13 +34,15 @@ _JOINS: dict[str, tuple[str, ...]] = {
 def blocks_at(blocks: Sequence[Block], level: str) -> list[Block]:
     """The blocks within which kernels are made; those that run once and follow one another are one to a fuser.
 
-    A block that mirrors another stays what it is, as does the other: a model of one layer trains like one of many.
+    As far as they have no more than ``MOST_JOINED`` operators: a network of stages that differ has more. A block that
+    mirrors another stays what it is, as does the other: a model of one layer trains like one of many.
     """
     paired = {name for block in blocks if block.mirrors for name in (block.name, block.mirrors)}
     found: list[Block] = []
     for block in blocks:
         once = found and found[-1].repeat == block.repeat == 1 and not paired & {found[-1].name, block.name}
-        if level in ("fused", "looped") and once:
+        few = found and len(found[-1].operators) + len(block.operators) <= MOST_JOINED
+        if level in ("fused", "looped") and once and few:
             found.append(found.pop().joined(block))
         else:
             found.append(block)

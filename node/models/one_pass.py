@@ -9,6 +9,8 @@ from node.dataflow.form import Step
 from node.dataflow.graph import Graph, Operator
 from node.models.checkpoint import Tensors
 from node.models.monarch import is_transform, load_transform
+from node.models.unet_shape import is_expert
+from node.models.vision_expert import load_vision_expert
 from node.models.weights import Array
 
 
@@ -42,7 +44,10 @@ class Learned(OnePass, Protocol):
 
 
 # whether a name or a file is one of its kind, and how it is read
-READERS: tuple[tuple[Callable[[str], bool], Callable[[str], OnePass]], ...] = ((is_transform, load_transform),)
+READERS: tuple[tuple[Callable[[str], bool], Callable[[str], OnePass]], ...] = (
+    (is_transform, load_transform),
+    (is_expert, load_vision_expert),
+)
 
 
 def one_pass(name: str) -> OnePass | None:
