@@ -9,7 +9,13 @@ import click
 
 from node.errors import InputError
 
-COMMANDS = {"train": "cli_train", "adapt": "cli_adapt", "segment": "cli_segment", "experiment": "cli_experiment"}
+COMMANDS = {
+    "train": "cli_train",
+    "adapt": "cli_adapt",
+    "segment": "cli_segment",
+    "experiment": "cli_experiment",
+    "synthesise": "cli_synthesise",
+}
 OWN = ("samda", "cluster", "node")
 # Threads that wait do not spin: beside other work on the same cores, spinning makes training several times slower.
 WAITING = "OMP_WAIT_POLICY"

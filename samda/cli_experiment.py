@@ -12,6 +12,7 @@ from node.errors import InputError
 from samda.cli_options import embeddings_of, encoder_options, folder, plan_options, threads_option, use_threads
 from samda.encoder import Cached
 from samda.experiment.folder import experiment_folder
+from samda.experiment.pictures import SHEET, write_overlays
 from samda.experiment.results import as_json, pairs, rows
 from samda.experiment.run import Experiment
 from samda.experiment.settings import ARMS, Settings, check, record
@@ -55,6 +56,8 @@ def experiment(
     check(settings, domains[1])
     encoders = _encoders(settings, cache)
     described = record(settings, *domains, {name: one.encoder.hash for name, one in encoders.items()})
+    for name, one in encoders.items():
+        OUT.print(f"{name}: {one.encoder.name}, hash {one.encoder.hash[:16]}", highlight=False)
     path = output or RUNS / "samda"
     with experiment_folder(path, described) as kept, steps_bar(settings.total_steps()) as told:
         try:
@@ -63,6 +66,7 @@ def experiment(
             ERR.print(f"what is done is in {path}; the same command goes on from there")
             raise
         write_json(path / "experiment.json", as_json(described, settings, found))
+        write_overlays(path / SHEET, settings, domains[1], kept)
     experiment_tables(OUT, rows(settings, found), pairs(settings, found), settings.seeds, len(domains[1].test))
     tell_written(path)
 
