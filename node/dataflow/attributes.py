@@ -87,4 +87,44 @@ class Adam:
     epsilon: float = 1e-8
 
 
-Attributes = Norm | Rotary | Heads | Shared | Rows | Transpose | Adam
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """A square image in ``side`` x ``side`` patches, each of ``patch`` x ``patch`` pixels."""
+
+    side: int
+    patch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """``side`` x ``side`` patches in windows of ``window`` x ``window``, those at the edges filled up."""
+
+    side: int
+    window: int
+
+    @property
+    def across(self) -> int:
+        """Windows beside one another."""
+        return -(-self.side // self.window)
+
+    @property
+    def windows(self) -> int:
+        """Windows."""
+        return self.across**2
+
+    @property
+    def rows(self) -> int:
+        """Rows of all windows, those that fill them among them."""
+        return self.windows * self.window**2
+
+
+@dataclass(frozen=True, slots=True)
+class GridHeads:
+    """Attention of a socket's ``heads`` of ``dim`` elements within the windows of a ``grid``."""
+
+    heads: int
+    dim: int
+    grid: Grid
+
+
+Attributes = Norm | Rotary | Heads | Shared | Rows | Transpose | Adam | Patches | Grid | GridHeads
