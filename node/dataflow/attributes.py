@@ -127,4 +127,61 @@ class GridHeads:
     grid: Grid
 
 
-Attributes = Norm | Rotary | Heads | Shared | Rows | Transpose | Adam | Patches | Grid | GridHeads
+@dataclass(frozen=True, slots=True)
+class Planes:
+    """An image: so many ``channels``, each a plane of ``height`` x ``width`` elements, one plane after another."""
+
+    channels: int
+    height: int
+    width: int
+
+    @property
+    def pixels(self) -> int:
+        """Elements of a plane."""
+        return self.height * self.width
+
+    @property
+    def elements(self) -> int:
+        """Elements of the image."""
+        return self.channels * self.pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A square of ``size`` x ``size`` elements that goes over the planes ``of`` an image in steps of ``stride``.
+
+    It begins ``padding`` elements before the first line and column, where there are zeros, and ends as far behind.
+    """
+
+    of: Planes
+    size: int
+    stride: int = 1
+    padding: int = 0
+
+    def made(self, channels: int) -> Planes:
+        """An element for each place of the window, in so many ``channels``."""
+        height, width = (
+            (edge + 2 * self.padding - self.size) // self.stride + 1 for edge in (self.of.height, self.of.width)
+        )
+        return Planes(channels, height, width)
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """Planes that are drawn on others of another size."""
+
+    source: Planes
+    target: Planes
+
+
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """What elements below zero are multiplied with."""
+
+    below: float
+
+
+Attributes = (
+    Norm | Rotary | Heads | Shared | Rows | Transpose | Adam
+    | Planes | Window | Resize | Slope | Patches | Grid | GridHeads
+)  # fmt: skip

@@ -19,6 +19,7 @@ from node.dataflow.traffic import Floats
 
 LEVELS = ("unfused", "conventional", "fused", "looped")
 CONVENTIONAL_LIMIT = 5
+MOST_JOINED = 24  # operators: the search for kernels takes time by the cube of how many it is among
 # kind of an operator -> kinds whose kernel it may join, if that kernel made one of its inputs
 _JOINS: dict[str, tuple[str, ...]] = {
     "gather": (),
@@ -35,14 +36,16 @@ def blocks_at(blocks: Sequence[Block], level: str) -> list[Block]:
     """The blocks within which kernels are made; those that run once and follow one another are one to a fuser, if all
     in them have names of their own.
 
-    A block that mirrors another stays what it is, as does the other: a model of one layer trains like one of many.
+    As far as they have no more than ``MOST_JOINED`` operators: a network of stages that differ has more. A block that
+    mirrors another stays what it is, as does the other: a model of one layer trains like one of many.
     """
     made = {tensor.name for block in blocks for op in block.operators for tensor in op.outputs}
     paired = {name for block in blocks if block.mirrors for name in (block.name, block.mirrors)}
     found: list[Block] = []
     for block in blocks:
         once = found and found[-1].repeat == block.repeat == 1 and not paired & {found[-1].name, block.name}
-        if level in ("fused", "looped") and once and not _names(found[-1]) & _names(block):
+        few = found and len(found[-1].operators) + len(block.operators) <= MOST_JOINED
+        if level in ("fused", "looped") and once and few and not _names(found[-1]) & _names(block):
             found.append(found[-1].joined(_continued(block, found.pop(), made)))
         else:
             found.append(block)

@@ -11,14 +11,23 @@ from dataclasses import replace
 
 from node.dataflow.attributes import Grid, GridHeads, Heads, Patches
 from node.dataflow.form import Form
-from node.dataflow.graph import Operator, Tensor
+from node.dataflow.graph import Operator, Stencil, Tensor
 from node.dataflow.matrix import Matrix
 from node.dataflow.operators import ONE, softmax
 
 
 def to_patches(name: str, source: Tensor, result: Tensor, of: Patches) -> Operator:
     """An image's planes to a row per patch: what a convolution with the patch's size and stride multiplies."""
-    return Operator(name, "layout", (source,), (result,), mode="memory", function="to_patches", attributes=of)
+    return Operator(
+        name,
+        "layout",
+        (source,),
+        (result,),
+        mode="memory",
+        stencil=Stencil(of.side),
+        function="to_patches",
+        attributes=of,
+    )
 
 
 def image_positions(name: str, source: Tensor, result: Tensor, table: Matrix) -> Operator:
@@ -37,8 +46,12 @@ def image_positions(name: str, source: Tensor, result: Tensor, table: Matrix) ->
 
 
 def regrouped(name: str, source: Tensor, result: Tensor, of: Grid) -> Operator:
-    """Rows from an image's order to that of windows (``to_windows``), or back (``from_windows``), by ``name``."""
-    return Operator(name, "layout", (source,), (result,), mode="memory", function=name, attributes=of, whole=True)
+    """Rows from an image's order to that of windows (``to_windows``), or back (``from_windows``), by ``name``.
+
+    A tile is at least a line of windows.
+    """
+    lines = Stencil(of.across)
+    return Operator(name, "layout", (source,), (result,), mode="memory", stencil=lines, function=name, attributes=of)
 
 
 def relative_positions(name: str, query: Tensor, result: Tensor, of: GridHeads, weight_bytes: float) -> Operator:
@@ -68,7 +81,10 @@ def relative_positions(name: str, query: Tensor, result: Tensor, of: GridHeads, 
 
 
 def window_product(name: str, sources: tuple[Tensor, Tensor], result: Tensor, columns: int, of: GridHeads) -> Operator:
-    """Scores or values (``name``) of each head and window: each needs all of a window's keys or values."""
+    """Scores or values (``name``) of each head and window: each needs all of a window's keys or values.
+
+    So a tile is at least a window.
+    """
     groups = of.heads * of.grid.windows
     edge = of.grid.window**2
     return Operator(
@@ -81,7 +97,7 @@ def window_product(name: str, sources: tuple[Tensor, Tensor], result: Tensor, co
         rows=Form(sequences=groups * edge),
         columns=Form(sequences=groups * columns),
         groups=Form(sequences=groups),
-        whole=True,
+        stencil=Stencil(of.grid.windows),
         function=f"window_{name}",
         attributes=of,
     )
