@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from samda.composition import Composed
 from samda.encoder import Cached
 from samda.images import Case, Mask, Pixels
 from samda.patches import embed, window
@@ -24,14 +24,24 @@ OVERLAP, SIGMA = 0.5, 1 / 8
 AT_ONCE = 4  # patches of a pass
 
 
+class Network(Protocol):
+    """What patches go through: ``samda.composition.Composed``, or the same on emulated sockets."""
+
+    def eval(self) -> object:
+        """Infer from now on."""
+
+    def __call__(self, images: Tensor, embedding: Tensor | None = None) -> list[Tensor]:
+        """Logits (N, classes, H, W) of images (N, 1, H, W), the finest first."""
+
+
 @torch.no_grad()
-def probabilities(model: Composed, plan: Plan, case: Case, embeddings: Cached | None) -> Pixels:
+def probabilities(model: Network, plan: Plan, case: Case, embeddings: Cached | None) -> Pixels:
     """The probability of foreground (H, W), of an image of any size."""
     return logits(model, plan, case, embeddings).softmax(0)[1].numpy()
 
 
 @torch.no_grad()
-def logits(model: Composed, plan: Plan, case: Case, embeddings: Cached | None) -> Tensor:
+def logits(model: Network, plan: Plan, case: Case, embeddings: Cached | None) -> Tensor:
     """Logits (2, H, W) of an image: means of those of its patches, by their weights."""
     image = torch.from_numpy(plan.normalisation.apply(case.pixels))[None]
     height, width = case.pixels.shape
@@ -54,7 +64,7 @@ def logits(model: Composed, plan: Plan, case: Case, embeddings: Cached | None) -
     return mean[:, -shift[0] : height - shift[0], -shift[1] : width - shift[1]]
 
 
-def segment(model: Composed, plan: Plan, case: Case, embeddings: Cached | None) -> Mask:
+def segment(model: Network, plan: Plan, case: Case, embeddings: Cached | None) -> Mask:
     """The foreground (H, W) of an image."""
     found = logits(model, plan, case, embeddings)
     return (found[1] > found[0]).numpy()

@@ -10,6 +10,8 @@ from node.dataflow.graph import Graph, Operator
 from node.models.checkpoint import Tensors
 from node.models.encoder import is_encoder, load_encoder
 from node.models.monarch import is_transform, load_transform
+from node.models.unet_shape import is_expert
+from node.models.vision_expert import load_vision_expert
 from node.models.weights import Array
 
 
@@ -46,6 +48,7 @@ class Learned(OnePass, Protocol):
 READERS: tuple[tuple[Callable[[str], bool], Callable[[str], OnePass]], ...] = (
     (is_transform, load_transform),
     (is_encoder, load_encoder),
+    (is_expert, load_vision_expert),
 )
 
 
