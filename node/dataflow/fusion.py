@@ -59,11 +59,13 @@ def _names(block: Block) -> set[str]:
 
 def _continued(block: Block, before: Block, made: set[str]) -> Block:
     """``block`` with what enters and nobody names as the block ``before`` names what it hands on."""
-    result = [op.outputs[0].name for op in before.operators if op.outputs][-1]
+    results = [op.outputs[0].name for op in before.operators if op.outputs]
+    if not results:
+        return block
 
     def entering(tensor: Tensor) -> Tensor:
         unnamed = tensor.name not in made and not tensor.given and not tensor.within
-        return replace(tensor, name=result) if unnamed else tensor
+        return replace(tensor, name=results[-1]) if unnamed else tensor
 
     return replace(
         block, operators=tuple(replace(op, inputs=tuple(map(entering, op.inputs))) for op in block.operators)
