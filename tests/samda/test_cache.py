@@ -10,9 +10,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="no PyTorch here: make samda installs it")
 
-from node.errors import InputError  # noqa: E402
-from samda.cache import cached  # noqa: E402
-from samda.encoders import make_encoder  # noqa: E402
+from node.errors import InputError
+from samda.cache import cached
+from samda.encoders import make_encoder
 
 KEYS = ["vnc/000", "vnc/001", "vnc/001 flipped"]
 

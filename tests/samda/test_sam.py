@@ -9,13 +9,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="no PyTorch here: make samda installs it")
 
-from torch.nn import Identity  # noqa: E402
-from torch.nn.functional import interpolate  # noqa: E402
+from torch.nn import Identity
+from torch.nn.functional import interpolate
 
-from node.errors import InputError  # noqa: E402
-from samda.encoders import make_encoder, sam_code  # noqa: E402
-from samda.encoders.sam import read  # noqa: E402
-from samda.encoders.sam_code import VARIANTS, Variant, image_encoder  # noqa: E402
+from node.errors import InputError
+from samda.encoders import make_encoder, sam_code
+from samda.encoders.sam import read
+from samda.encoders.sam_code import VARIANTS, Variant, image_encoder
 
 SMALL = Variant(width=24, depth=3, heads=2, global_blocks=(1,), pixels=128, patch=16, window=3, channels=8)
 PARAMETERS = {"sam-vit-b": 89_670_912, "sam-vit-l": 308_278_272, "sam-vit-h": 637_026_048}

@@ -9,8 +9,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="no PyTorch here: make samda installs it")
 h5py = pytest.importorskip("h5py", reason="no h5py here: make samda installs it")
 
-from node.errors import InputError  # noqa: E402
-from samda.encoders import ENCODERS, make_encoder, vgg  # noqa: E402
+from node.errors import InputError
+from samda.encoders import ENCODERS, make_encoder, vgg
 
 BGR = (104.00699, 116.66877, 122.67892)
 
