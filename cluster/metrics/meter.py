@@ -97,15 +97,16 @@ class Meter:
         self._done = completed
         if not len(numbers):
             return
-        requests, columns = self._simulation.requests.where(numbers), self._simulation.columns_of(numbers)
-        self._tokens[0] += exact_sum(requests.input_tokens)
-        self._tokens[1] += exact_sum(requests.output_tokens)
+        requests, columns = self._simulation.requests, self._simulation.columns_of(numbers)
+        service_of, answers = requests.service[numbers], requests.output_tokens[numbers]
+        self._tokens[0] += exact_sum(requests.input_tokens[numbers])
+        self._tokens[1] += exact_sum(answers)
         for number, charge in enumerate(CHARGES):
             self._charges[number] += exact_sum(columns[charge])
-        further = requests.output_tokens - 1
-        kept = attained(self._services, requests.service, columns)
+        further = answers - 1
+        kept = attained(self._services, service_of, columns)
         for service in range(len(self._services)):
-            mine = requests.service == service if len(self._services) > 1 else slice(None)
+            mine = service_of == service if len(self._services) > 1 else slice(None)
             of_class = {name: column[mine] for name, column in columns.items()}
             self._completed[service] += len(of_class["e2e"])
             self._kept[service] += int(kept[mine].sum())
