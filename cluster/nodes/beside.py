@@ -75,9 +75,8 @@ class Beside:
         return self.hear()
 
     def end(self) -> None:
-        """It is not needed any more."""
+        """It is not needed any more, and is not waited for: it has a run's memory to give back."""
         self._here.close()
-        self._process.join()
 
 
 def _serve(make: Callable[[], object], there: Connection, here: Connection) -> None:

@@ -102,5 +102,7 @@ class Ledger:
         if len(short):
             spent = {what: int(column[short[0]]) for what, column in charges.items()}
             total = int(e2e[short[0]])
-            raise InvariantError(f"request {requests.id[served[short[0]]]}: charges {spent} do not add up to {total} ps")
+            raise InvariantError(
+                f"request {requests.id[served[short[0]]]}: charges {spent} do not add up to {total} ps"
+            )
         return {"group": group, **charges, "e2e": e2e, "ttft": first - arrival}
