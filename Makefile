@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check bench model test-deps chromium prometheus kubectl lock format golden dashboards
+.PHONY: run samda test check bench model test-deps chromium prometheus kubectl lock format golden dashboards
 .DEFAULT_GOAL := run
 
 .venv/run.stamp: requirements.lock pyproject.toml
@@ -18,6 +18,15 @@ BIN := .venv/bin
 run: .venv/run.stamp  ## serve the default workload, then the same on DGX A100 and H100
 	$(BIN)/coe run
 	$(BIN)/coe compare --backend local
+
+samda: .venv/samda.stamp  ## what learns vision experts (PyTorch and more, 1 GB)
+
+# The lock is complete, and what is in it asks for more than is needed (pyproject.toml says what). Where the only PyTorch
+# that pip finds is a build for CUDA, the last line brings its libraries.
+.venv/samda.stamp: .venv/run.stamp requirements-samda.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-samda.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements-samda.lock torch
+	touch $@
 
 test: .venv/dev.stamp  ## all tests
 	$(BIN)/python -m pytest --ignore tests/cluster --numprocesses auto --dist loadfile
@@ -42,7 +51,7 @@ bench: .venv/dev.stamp  ## measurements, never asserts
 model: .venv/run.stamp  ## SmolLM2-135M-Instruct (Apache-2.0, 98 MB) into ~/.cache/samba-coe, once
 	$(BIN)/python -m cluster.checkpoints.smollm2
 
-test-deps: .venv-reference/stamp model chromium prometheus kubectl  ## what some tests need: a model, Chromium, Prometheus, kubectl; PyTorch and transformers, in a venv of their own
+test-deps: .venv-reference/stamp .venv/samda.stamp model chromium prometheus kubectl  ## what some tests need: a model, Chromium, Prometheus, kubectl; PyTorch for samda/; PyTorch and transformers, in a venv of their own
 
 chromium:  ## Debian's, where there is none and we may; without it tests that open report.html are skipped
 	@command -v chromium chromium-browser google-chrome > /dev/null \

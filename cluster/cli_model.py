@@ -15,10 +15,10 @@ from cluster.kernels import PHASES, TOKENS, Asked, pass_of
 from cluster.kernels_svg import svg
 from cluster.output import write_text
 from node.errors import InputError
-from node.estimate import Call, Estimate, estimate_transform
+from node.estimate import Call, Estimate, estimate_one_pass
 from node.estimate import estimate as estimate_call
 from node.models.hugging_face import load_shape
-from node.models.monarch import is_transform, load_transform
+from node.models.one_pass import one_pass
 from node.spec import Machine
 
 
@@ -34,7 +34,7 @@ def estimate(
 ) -> None:
     """How long one call of MODEL takes, and what bounds it.
 
-    MODEL is a built-in model or transform, a .toml file or a Hugging Face config.json. A transform (an FFT) has no
+    MODEL is a built-in model, a .toml file or a Hugging Face config.json. A model of one pass (an FFT) has no
     tokens: its batch goes through once.
     """
     options = Model(**rest)  # type: ignore[arg-type]
@@ -51,10 +51,10 @@ def _estimate(model: str, machine: Machine, tokens: tuple[int | None, int | None
     named = dict(zip(("--input", "--output"), tokens, strict=True))
     given = [name for name, value in named.items() if value is not None]
     call = Call(tokens[0] or 1, tokens[1] or 1, options.batch, options.fusion, options.orchestration)
-    if is_transform(model):
+    if (found := one_pass(model)) is not None:
         if given:
             raise InputError(f"{given[0]} {named[given[0]]}: {model} has no tokens; give --batch alone")
-        return estimate_transform(machine, load_transform(model), call)
+        return estimate_one_pass(machine, found, call)
     shape = load_shape(model)
     if missing := [name for name in named if name not in given]:
         raise InputError(

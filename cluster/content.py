@@ -9,38 +9,99 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path
+from typing import Protocol
 
 from cluster.peer_links.drive import drive
 from cluster.peer_links.links import in_process
 from cluster.tiers import tiers_of
 from node.dataflow.graph import Operator
-from node.deployment import Deployment
 from node.errors import InvariantError
 from node.events import Command, Kind
+from node.functional.one_pass import Pass, through
 from node.functional.serve import Sampling, Work, serve
 from node.functional.socket import ContentSocket, Shards
+from node.functional.store import Store
 from node.functional.texts import Members
 from node.models.checkpoint import Tensors, weights_of
+from node.models.one_pass import Learned
 from node.models.shape import Shape
 from node.models.weights import Array, shard
+from node.spec import Machine
+
+
+class Checkpointed(Protocol):
+    """Where an expert's weights come from; it goes to whatever process has its sockets."""
+
+    @property
+    def open(self) -> Callable[[], Tensors]:
+        """Gives its tensors by the names of its architecture."""
+
+    def weights(self, operator: str, layer: int, tensors: Tensors) -> Array:
+        """The whole weights of an operator."""
+
+    def shard(self, op: Operator, whole: Array, degree: int, rank: int) -> Array:
+        """What a socket holds of them."""
 
 
 @dataclass(frozen=True)
 class Expert:
-    """A checkpoint; ``open`` gives its tensors by the names of its architecture, in whatever process asks."""
+    """A checkpoint of a decoder."""
 
     name: str
     shape: Shape
     open: Callable[[], Tensors]
 
+    def weights(self, operator: str, layer: int, tensors: Tensors) -> Array:
+        """See ``node.models.checkpoint``."""
+        return weights_of(operator, layer, self.shape, tensors)
 
-Start = Callable[[Sequence[Expert], Deployment, Sampling], contextlib.AbstractContextManager[Members]]
+    def shard(self, op: Operator, whole: Array, degree: int, rank: int) -> Array:
+        """See ``node.models.weights``."""
+        return shard(op, whole, self.shape, degree, rank)
+
+
+@dataclass(frozen=True)
+class PassExpert:
+    """A checkpoint of a ``model`` of one pass."""
+
+    model: Learned
+    open: Callable[[], Tensors]
+
+    def weights(self, operator: str, layer: int, tensors: Tensors) -> Array:
+        """As the model says."""
+        return self.model.weights(operator, layer, tensors)
+
+    def shard(self, op: Operator, whole: Array, degree: int, rank: int) -> Array:
+        """As the model says."""
+        return self.model.shard(op, whole, degree, rank)
+
+
+class Deployed(Protocol):
+    """What sockets with content are made of: a ``Deployment``, or a ``PassDeployment``."""
+
+    @property
+    def machine(self) -> Machine:
+        """The machine."""
+
+    @property
+    def degree(self) -> int:
+        """Sockets of the group."""
+
+    @property
+    def expert_programs(self) -> tuple[int, ...]:
+        """Of each expert its program."""
+
+    def content(self, rank: int, tiers: tuple[Store, Store], shards: Shards) -> ContentSocket:
+        """The content of a rank's socket."""
+
+
+Start = Callable[[Sequence[Checkpointed], Deployed, Sampling], contextlib.AbstractContextManager[Members]]
 
 
 class Whole:
     """Weights as checkpoints have them; the last that was read is kept, for the other sockets of the process."""
 
-    def __init__(self, experts: Sequence[Expert]) -> None:
+    def __init__(self, experts: Sequence[Checkpointed]) -> None:
         self._experts = experts
         self._opened: dict[int, Tensors] = {}
         self._read = lru_cache(maxsize=1)(self._whole)
@@ -49,7 +110,7 @@ class Whole:
         """What one of ``degree`` sockets holds of them."""
 
         def of_rank(expert: int, layer: int, op: Operator) -> Array:
-            return shard(op, self._read(expert, layer, op.name), self._experts[expert].shape, degree, rank)
+            return self._experts[expert].shard(op, self._read(expert, layer, op.name), degree, rank)
 
         return of_rank
 
@@ -57,10 +118,10 @@ class Whole:
         of = self._experts[expert]
         if expert not in self._opened:
             self._opened = {expert: of.open()}
-        return weights_of(operator, layer, of.shape, self._opened[expert])
+        return of.weights(operator, layer, self._opened[expert])
 
 
-def socket_of(whole: Whole, deployment: Deployment, rank: int, folder: Path) -> ContentSocket:
+def socket_of(whole: Whole, deployment: Deployed, rank: int, folder: Path) -> ContentSocket:
     """The socket of a rank; its DDR is a file in ``folder``."""
     return deployment.content(rank, tiers_of(deployment.machine, rank, folder), whole.shards(deployment.degree, rank))
 
@@ -99,11 +160,15 @@ class LocalMembers:
         """From collective to collective."""
         return agreed(drive([serve(socket, work, self._sampling) for socket in self.sockets], self.links))
 
+    def through(self, works: Sequence[Pass | None]) -> list[Array]:
+        """From collective to collective."""
+        return drive([through(*one) for one in zip(self.sockets, works, strict=True)], self.links)
+
 
 @contextlib.contextmanager
-def local_members(experts: Sequence[Expert], deployment: Deployment, sampling: Sampling) -> Iterator[Members]:
+def local_members(experts: Sequence[Checkpointed], deployment: Deployed, sampling: Sampling) -> Iterator[Members]:
     """All sockets of the group in this process."""
     with tempfile.TemporaryDirectory(prefix="coe-tiers-") as folder:
         whole = Whole(experts)
         sockets = [socket_of(whole, deployment, rank, Path(folder)) for rank in range(deployment.degree)]
-        yield LocalMembers(sockets, deployment.settings.programs, sampling)
+        yield LocalMembers(sockets, deployment.expert_programs, sampling)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import ray
 import ray.exceptions
 
 from cluster.backends import SocketLostError
-from cluster.content import Expert, Whole, agreed, apply, socket_of
+from cluster.content import Checkpointed, Deployed, Whole, agreed, apply, socket_of
 from cluster.metrics.of_sockets import Found, Served
 from cluster.metrics.of_sockets import serve as serve_metrics
 from cluster.metrics.samples import Sample
@@ -21,8 +22,9 @@ from cluster.peer_links.drive import drive
 from cluster.peer_links.joining import Address, Listener, join
 from cluster.peer_links.links import Links
 from cluster.socket_actor import share_out
-from node.deployment import Deployment
+from node.dataflow.meaning.operands import Array
 from node.events import Command
+from node.functional.one_pass import Pass, through
 from node.functional.serve import Sampling, Work, serve
 from node.functional.texts import Members
 
@@ -35,10 +37,10 @@ class ContentActor:
     """The sockets ``ranks`` of ``deployment``'s one group; they exchange among themselves without a connection."""
 
     def __init__(
-        self, ranks: Sequence[int], deployment: Deployment, experts: Sequence[Expert], sampling: Sampling
+        self, ranks: Sequence[int], deployment: Deployed, experts: Sequence[Checkpointed], sampling: Sampling
     ) -> None:
         self._ranks, self._sampling = ranks, sampling
-        self._programs = deployment.settings.programs
+        self._programs = deployment.expert_programs
         self._folder = tempfile.TemporaryDirectory(prefix="coe-tiers-")
         whole = Whole(experts)
         self._sockets = [socket_of(whole, deployment, rank, Path(self._folder.name)) for rank in ranks]
@@ -76,6 +78,10 @@ class ContentActor:
         """Do a run with all other sockets: of each here the tokens of each request."""
         return drive([serve(socket, work, self._sampling) for socket in self._sockets], self._links)
 
+    def through(self, works: Sequence[Pass | None]) -> list[Array]:
+        """Do a pass over images with all other sockets: of each here what came out."""
+        return drive([through(*one) for one in zip(self._sockets, works, strict=True)], self._links)
+
     def stop(self) -> dict[tuple[int, int], int]:
         """End the links and the tiers; payload bytes sent, by (socket, peer)."""
         self._links.close()
@@ -84,10 +90,10 @@ class ContentActor:
 
 
 class RayMembers:
-    """A group of ``actors``, in the order of their ranks. See ``node.functional.texts.Members``."""
+    """A group of ``actors``, in the order of their ranks, each with so many. See ``node.functional.texts.Members``."""
 
-    def __init__(self, actors: Sequence[Any]) -> None:
-        self._actors = actors
+    def __init__(self, actors: Sequence[Any], sizes: Sequence[int]) -> None:
+        self._actors, self._sizes = actors, sizes
         self._commands: list[Command] = []
         self._pending: list[Any] = []
 
@@ -104,6 +110,16 @@ class RayMembers:
         found = got([*self._pending, *runs])[len(self._pending) :]
         self._pending = []
         return agreed([tokens for of_actor in found for tokens in of_actor])
+
+    def through(self, works: Sequence[Pass | None]) -> list[Array]:
+        """All at once; they exchange among themselves."""
+        self._send()
+        ends = list(accumulate(self._sizes))
+        shares = [works[end - size : end] for size, end in zip(self._sizes, ends, strict=True)]
+        runs = [actor.through.remote(share) for actor, share in zip(self._actors, shares, strict=True)]
+        found = got([*self._pending, *runs])[len(self._pending) :]
+        self._pending = []
+        return [array for of_actor in found for array in of_actor]
 
     def _send(self) -> None:
         if self._commands:
@@ -124,8 +140,8 @@ def got(references: Sequence[Any]) -> list[Any]:
 
 @contextlib.contextmanager
 def ray_members(
-    experts: Sequence[Expert],
-    deployment: Deployment,
+    experts: Sequence[Checkpointed],
+    deployment: Deployed,
     sampling: Sampling,
     sockets_per_actor: int | None = None,
     exporter: Served | None = None,
@@ -149,7 +165,7 @@ def ray_members(
         got([actor.join.remote(addresses, secret) for actor in actors])
         if exporter is not None:
             got([actor.export.remote(exporter) for actor in actors])
-        yield RayMembers(actors)
+        yield RayMembers(actors, [len(ranks) for ranks in shares])
         got([actor.stop.remote() for actor in actors])
     finally:
         for actor in actors:

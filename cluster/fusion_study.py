@@ -14,7 +14,7 @@ from node.dataflow.form import Step
 from node.dataflow.graph import Block, Graph
 from node.dataflow.kernel import Kernel
 from node.dataflow.program import compile_graph
-from node.estimate import Call, estimate, estimate_transform
+from node.estimate import Call, estimate, estimate_one_pass
 from node.models.decoder import decoder
 from node.models.hugging_face import load_shape
 from node.models.monarch import Transform, load_transform, monarch
@@ -118,9 +118,9 @@ def fft_speedup(machine: Machine, batch: int, orchestration: str, factors: tuple
     transform = load_transform("flashfftconv-1m")
     if factors:
         transform = Transform(transform.name, transform.kind, factors)
-    unfused = estimate_transform(machine, transform, Call(1, 1, batch, "unfused", "so"))
+    unfused = estimate_one_pass(machine, transform, Call(1, 1, batch, "unfused", "so"))
     return (
-        unfused.prefill_s / estimate_transform(machine, transform, Call(1, 1, batch, "fused", orchestration)).prefill_s
+        unfused.prefill_s / estimate_one_pass(machine, transform, Call(1, 1, batch, "fused", orchestration)).prefill_s
     )
 
 

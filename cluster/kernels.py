@@ -14,7 +14,7 @@ from node.errors import InputError
 from node.estimate import Call, prefill_step
 from node.models.decoder import decoder
 from node.models.hugging_face import load_shape
-from node.models.monarch import is_transform, load_transform, monarch
+from node.models.one_pass import members, one_pass, pass_step
 from node.models.training import train, training_step
 from node.spec import Machine
 from node.units import PS_PER_S
@@ -129,18 +129,20 @@ def pass_of(model: str, machine: Machine, asked: Asked) -> Pass:
     """The kernels of a pass of ``model`` over all sockets of ``machine``, on one of them; raises ``InputError``."""
     if asked.rank >= machine.sockets:
         raise InputError(f"--rank {asked.rank}: must be below {machine.sockets}, the sockets of {machine.name}")
-    if is_transform(model):
+    found = one_pass(model)
+    if found is not None:
         if asked.sequence is not None:
             raise InputError(f"--sequence {asked.sequence}: {model} has no tokens; give --batch alone")
         if asked.phase != "prefill":
             raise InputError(f"--phase {asked.phase!r}: {model} has no tokens to decode or learn; it has phase prefill")
-        graph, members = monarch(load_transform(model)), 1
-        step = Step(0, 0, 0, -(-asked.batch // machine.sockets))
+        group = members(found, machine.sockets)
+        graph = found.graph(group, asked.rank if found.together else 0)
+        step = pass_step(found, asked.batch, machine.sockets)
     else:
         make = train if asked.phase == "train" else decoder
-        graph, members = make(load_shape(model), machine.sockets, asked.rank), machine.sockets
+        graph, group = make(load_shape(model), machine.sockets, asked.rank), machine.sockets
         step = _step(asked, graph)
-    program = compile_graph(graph, machine, members, asked.fusion, asked.orchestration)
+    program = compile_graph(graph, machine, group, asked.fusion, asked.orchestration)
     if asked.phase == "decode":
         kernels = program.decode_kernels(asked.batch, step.context)
     else:

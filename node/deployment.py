@@ -54,6 +54,11 @@ class Deployment:
         """The groups that serve experts; ``InputError`` where the router leaves none."""
         return serving_of(self.sharding, self.groups, routed=self.catalogue.router is not None)
 
+    @property
+    def expert_programs(self) -> tuple[int, ...]:
+        """Of each expert, and of the router, its program."""
+        return tuple(self.settings.programs)
+
     @cached_property
     def rank_kinds(self) -> tuple[int, ...]:
         """Of each rank in a group, the first rank with the same shard of every model."""

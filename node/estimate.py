@@ -11,7 +11,7 @@ from node.dataflow.kernel import BOUNDS, Kernel
 from node.dataflow.program import compile_graph
 from node.errors import OutOfMemoryError
 from node.models.decoder import decoder
-from node.models.monarch import Transform, monarch
+from node.models.one_pass import OnePass, kinds, members, pass_step
 from node.models.shape import Shape
 from node.models.shard import Shard
 from node.spec import Machine
@@ -85,23 +85,31 @@ def _on_rank(machine: Machine, shape: Shape, call: Call, rank: int) -> Estimate:
     )
 
 
-def estimate_transform(machine: Machine, transform: Transform, call: Call) -> Estimate:
-    """A batch of sequences through a transform, split over the sockets; tokens in and out have no meaning here."""
-    graph, per_socket = monarch(transform), -(-call.batch // machine.sockets)
-    step = Step(tokens=0, pairs=0, context=0, sequences=per_socket)
-    program = compile_graph(graph, machine, 1, call.fusion, call.orchestration)
-    seconds_s = seconds(program.prefill(step)[0])
-    tally = _tally([(1, step, program.prefill_kernels(step))])
-    return Estimate(
-        call_overhead_s=machine.host.call_overhead,
-        prefill_s=seconds_s,
-        decode_s_per_token=0.0,
-        total_s=machine.host.call_overhead + seconds_s,
-        kernel_launches_per_token=0,
-        hbm_bandwidth_fraction=tally.moved / seconds_s / machine.hbm.bandwidth,
-        flops_fraction=tally.flops / seconds_s / machine.compute.peak_flops_per_s,
-        bound_by=tally.bound_by,
-    )
+def estimate_one_pass(machine: Machine, model: OnePass, call: Call) -> Estimate:
+    """A batch of signals or images through a model of one pass; tokens in and out have no meaning here.
+
+    On all sockets of ``machine``; of sockets whose shards differ, the slowest counts. Raises ``OutOfMemoryError``.
+    """
+    degree, step = members(model, machine.sockets), pass_step(model, call.batch, machine.sockets)
+    found = []
+    for graph, ranks in kinds(model, degree):
+        _check_fits(machine, graph, call, f"socket {ranks[0]}")
+        program = compile_graph(graph, machine, degree, call.fusion, call.orchestration)
+        seconds_s = seconds(program.prefill(step)[0])
+        tally = _tally([(1, step, program.prefill_kernels(step))])
+        found.append(
+            Estimate(
+                call_overhead_s=machine.host.call_overhead,
+                prefill_s=seconds_s,
+                decode_s_per_token=0.0,
+                total_s=machine.host.call_overhead + seconds_s,
+                kernel_launches_per_token=0,
+                hbm_bandwidth_fraction=tally.moved / seconds_s / machine.hbm.bandwidth,
+                flops_fraction=tally.flops / seconds_s / machine.compute.peak_flops_per_s,
+                bound_by=tally.bound_by,
+            )
+        )
+    return max(found, key=lambda one: one.total_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,15 @@ LOCKS = {
     "requirements.lock": [],
     "requirements-image.lock": ["--extra", "jobs"],
     "requirements-dev.lock": ["--extra", "dev", "--extra", "jobs"],
+    # In one environment with the last, so it has its pins.
+    "requirements-samda.lock": [
+        "--extra",
+        "samda",
+        "--group",
+        "samda-networks",
+        "--constraint",
+        "requirements-dev.lock",
+    ],
 }
 
 

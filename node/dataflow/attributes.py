@@ -87,4 +87,101 @@ class Adam:
     epsilon: float = 1e-8
 
 
-Attributes = Norm | Rotary | Heads | Shared | Rows | Transpose | Adam
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """A square image in ``side`` x ``side`` patches, each of ``patch`` x ``patch`` pixels."""
+
+    side: int
+    patch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """``side`` x ``side`` patches in windows of ``window`` x ``window``, those at the edges filled up."""
+
+    side: int
+    window: int
+
+    @property
+    def across(self) -> int:
+        """Windows beside one another."""
+        return -(-self.side // self.window)
+
+    @property
+    def windows(self) -> int:
+        """Windows."""
+        return self.across**2
+
+    @property
+    def rows(self) -> int:
+        """Rows of all windows, those that fill them among them."""
+        return self.windows * self.window**2
+
+
+@dataclass(frozen=True, slots=True)
+class GridHeads:
+    """Attention of a socket's ``heads`` of ``dim`` elements within the windows of a ``grid``."""
+
+    heads: int
+    dim: int
+    grid: Grid
+
+
+@dataclass(frozen=True, slots=True)
+class Planes:
+    """An image: so many ``channels``, each a plane of ``height`` x ``width`` elements, one plane after another."""
+
+    channels: int
+    height: int
+    width: int
+
+    @property
+    def pixels(self) -> int:
+        """Elements of a plane."""
+        return self.height * self.width
+
+    @property
+    def elements(self) -> int:
+        """Elements of the image."""
+        return self.channels * self.pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A square of ``size`` x ``size`` elements that goes over the planes ``of`` an image in steps of ``stride``.
+
+    It begins ``padding`` elements before the first line and column, where there are zeros, and ends as far behind.
+    """
+
+    of: Planes
+    size: int
+    stride: int = 1
+    padding: int = 0
+
+    def made(self, channels: int) -> Planes:
+        """An element for each place of the window, in so many ``channels``."""
+        height, width = (
+            (edge + 2 * self.padding - self.size) // self.stride + 1 for edge in (self.of.height, self.of.width)
+        )
+        return Planes(channels, height, width)
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """Planes that are drawn on others of another size."""
+
+    source: Planes
+    target: Planes
+
+
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """What elements below zero are multiplied with."""
+
+    below: float
+
+
+Attributes = (
+    Norm | Rotary | Heads | Shared | Rows | Transpose | Adam
+    | Planes | Window | Resize | Slope | Patches | Grid | GridHeads
+)  # fmt: skip

@@ -20,6 +20,7 @@ class Tensor:
     So the activations of a decoder are per ``tokens``, attention scores per ``pairs``, an image per ``sequences``, the
     gradient of weights per ``constant``. ``kept``: a later block reads it too, so that it is written to memory.
     ``within``: the operator in whose weights it lies, where it has no memory of its own: what is updated in place.
+    ``given``: the pass is over it, so that it lies in memory before it begins: an image. Other operators may take it.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Tensor:
     dtype: str = "bf16"
     kept: bool = False
     within: str = ""
+    given: bool = False
 
     @property
     def elements(self) -> Form:
@@ -44,6 +46,19 @@ MODES = ("systolic", "simd", "memory")
 
 
 @dataclass(frozen=True, slots=True)
+class Stencil:
+    """What an operator on images needs beside the part of an image, a tile, that it works on.
+
+    A tile is at least one of ``lines`` of an image. ``behind``: bytes of lines before the tile that are read with it,
+    and so stay in the buffer. ``ahead``: it reads lines of the tile after it too, so that it works a tile later.
+    """
+
+    lines: int
+    behind: Bytes = 0
+    ahead: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Operator:
     """One operator on one socket's shard.
 
@@ -54,7 +69,9 @@ class Operator:
     A systolic operator has ``groups`` of ``rows`` x ``columns`` outputs (sums over all groups), which can be computed
     in parallel; rows of a group share its stationary operand, weights or a sequence's keys. Element-wise operators are
     parallel in every element. ``whole``: it needs all of a sequence before it makes anything, so that a tile cannot be
-    less than one.
+    less than one. ``reduces``: what it makes is complete when it has taken all of a sequence: so a tile cannot be less
+    than one in a kernel that also reads it. ``stencil``: which parts of an image can be a tile, and what of others it
+    reads.
 
     ``weights``: bytes it owns in memory; ``weight_read``: bytes of weights one pass reads, its own or those of the
     operator ``weights_of``; ``kv_read``/``kv_write``: KV cache bytes; ``message``: bytes that each member brings into a
@@ -75,6 +92,8 @@ class Operator:
     columns: Form = ZERO
     groups: Form = ZERO
     whole: bool = False
+    reduces: bool = False
+    stencil: Stencil | None = None
     weights: Bytes = 0
     weight_read: Form = ZERO
     kv_read: Form = ZERO
@@ -95,8 +114,8 @@ class Operator:
 
     @property
     def streamed(self) -> Form:
-        """Bytes that a SIMD operator makes, or takes if it makes none."""
-        return total(tensor.size for tensor in self.outputs or self.inputs)
+        """Bytes that a SIMD operator makes, or takes if it makes none or a sum of them."""
+        return total(tensor.size for tensor in (() if self.reduces else self.outputs) or self.inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +125,8 @@ class Block:
     What enters it and nobody names is what ran before it made: the first output of its last operator. ``in_decode``:
     whether a decode step runs it; a vision tower runs with the prompt only. ``mirrors``: an earlier block, as often
     repeated, whose last iteration the first one of this reads, and so on back: the layers of a backward pass.
-    ``origins``: of each operator the block that it is from, where several were joined.
+    ``origins``: of each operator the block that it is from, where several were joined. ``first``: the number of its
+    first iteration in the model, where other blocks have the iterations before (layers that differ).
     """
 
     name: str
@@ -115,6 +135,7 @@ class Block:
     in_decode: bool = True
     mirrors: str = ""
     origins: tuple[str, ...] = ()
+    first: int = 0
 
     def joined(self, other: Block) -> Block:
         """This block and the one after it as one; both run once."""

@@ -27,7 +27,18 @@ import numpy.typing as npt
 
 from node.dataflow.form import Step
 from node.dataflow.graph import Operator
-from node.dataflow.stages import Range, depths, feeding, kept, reads, sending, tile_counts, work
+from node.dataflow.stages import (
+    Range,
+    behind,
+    depths,
+    feeding,
+    kept,
+    most_tiles,
+    reads,
+    sending,
+    tile_counts,
+    work,
+)
 from node.dataflow.traffic import Floats, Traffic
 from node.spec import Machine
 
@@ -106,12 +117,15 @@ class Search:
         self._units = np.where(self._inside[:, None, :], units, 0.0)
         self._row_blocks = np.array(rows).T
         self._systolic = np.array([op.mode == "systolic" for op in self._operators])
-        self._depth = depths(self._operators, self._ranges)
-        whole = np.array([op.whole for op in self._operators])
-        self._legal = ~((self._inside & whole).any(axis=1)[:, None] & (self.tiles > max(1, self._step.sequences)))
+        cut = (self.tiles > max(1, step.sequences))[:, None]  # tiles are parts of sequences
+        uncut_depth, cut_depth = (depths(self._operators, self._ranges, cut=parts) for parts in (False, True))
+        self._depth = np.where(cut, cut_depth, uncut_depth).T
+        self._legal = self.tiles <= most_tiles(self._operators, self._ranges, step.sequences)[:, None]
         made, entering = self.traffic.buffers(self.tiles)
-        held, waiting = kept(self._operators)
-        self._held = np.where(self._inside[:, None, :], held * made[None], 0.0) + waiting * entering
+        (uncut_held, uncut_waiting), (cut_held, cut_waiting) = (kept(self._operators, cut=p) for p in (False, True))
+        held, waiting = np.where(cut, cut_held, uncut_held), np.where(cut, cut_waiting, uncut_waiting)
+        beside = np.where(cut, behind(self._operators), 0.0)
+        self._held = np.where(self._inside[:, None, :], held * made + beside, 0.0) + waiting * entering
         passes = reads(self._operators)
         self._passing = np.where(self._inside[:, None, :], made * passes, 0.0) + entering
 
@@ -169,7 +183,7 @@ class Search:
         return np.where(self._busy, rounds * self._grain / (compute.clock * compute.efficiency), 0.0)
 
     def _pipeline_s(self, rounds: Floats) -> Floats:
-        tile, depth = self._tile_s(rounds), self._depth[:, None]
+        tile, depth = self._tile_s(rounds), self._depth
         if not self._looped:
             return np.asarray(tile * (self.tiles + depth - 1), dtype=np.float64)
         through = np.where(self._busy, tile * depth + self.fixed_s[:, None], 0.0)
@@ -208,7 +222,7 @@ class Search:
         """Seconds that a loop takes once, beside its iterations, to fill its pipeline."""
         if not self._looped:
             return np.zeros_like(rounds)
-        return np.asarray(self._tile_s(rounds) * (np.minimum(self.tiles, self._depth[:, None]) - 1))
+        return np.asarray(self._tile_s(rounds) * (np.minimum(self.tiles, self._depth) - 1))
 
     def _quickest_loop(self, fewest: Floats, wait: Floats) -> Floats:
         """The rounds in which a loop and its filling take the least time.
@@ -259,7 +273,7 @@ class Search:
         return Placement(
             stages=self._stages(index, chosen, pcus, pmus),
             tiles=tiles,
-            depth=int(self._depth[index]),
+            depth=int(self._depth[index, chosen]),
             resident=resident,
             limit=self._limit(index, chosen),
             sram_bytes=round(min(self._held[index, chosen].sum() + resident * operands.sum(), room)),

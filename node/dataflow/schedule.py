@@ -153,13 +153,13 @@ def _pass(run: _Run, kernel: Kernel, label: str, names: Names) -> None:
 
 
 def _read(run: _Run, tensor: Tensor, own: str, names: Names) -> None:
-    """A tensor enters: part of weights, what a block made, the stream, or what nobody made: there from the start."""
+    """A tensor enters: part of weights, what is given, what a block made, the stream, or there from the start."""
     size, launch = _bytes(tensor.size.at(run.step)), run.launches[-1]
     if tensor.within:
         run.move_weights(tensor.within, size, names)
         launch.reads.append(Access(tensor, launch.weights[tensor.within], tensor))
         return
-    known = run.find(tensor.name, names) or run.stream or own
+    known = tensor.name if tensor.given else run.find(tensor.name, names) or run.stream or own
     life = run.lives.setdefault(known, _Life(size, 0, run.now, tensor=tensor))
     run.move(known, life.size)
     names[tensor.name] = known

@@ -29,7 +29,8 @@ def work(op: Operator, step: Step, tiles: Floats, machine: Machine) -> tuple[Flo
         return cycles / tiles, np.ones(len(tiles))
     array_rows = macs / lanes
     groups = max(op.groups.at(step), 1.0)
-    apart = max(step.sequences, 1) if op.groups.sequences else 1  # groups that tiles keep whole
+    parts = op.stencil.lines if op.stencil is not None else 1  # of a sequence, between which tiles may cut
+    apart = max(step.sequences, 1) * parts if op.groups.sequences else 1  # groups that tiles keep whole
     once = op.rows.constant  # rows of a weight's gradient: tiles cut what is summed, not them
     cut = (op.rows.at(step) - once) / np.maximum(1.0, tiles / apart)
     rows = np.maximum((once + cut) / groups, 1.0)
@@ -81,28 +82,54 @@ def tile_counts(operators: Sequence[Operator], step: Step, array_rows: float) ->
     )
 
 
-def depths(operators: Sequence[Operator], ranges: Sequence[Range]) -> Floats:
-    """Of each range, the most operators that follow from one another."""
-    reach = {first: np.maximum.accumulate(_depth(operators[first:])) for first in {first for first, _ in ranges}}
+def depths(operators: Sequence[Operator], ranges: Sequence[Range], *, cut: bool) -> Floats:
+    """Of each range, the most operators that follow from one another; ``cut``: tiles are parts of a sequence."""
+    reach = {first: np.maximum.accumulate(_depth(operators[first:], cut)) for first in {first for first, _ in ranges}}
     return np.array([reach[first][last - first] for first, last in ranges], dtype=np.float64)
 
 
-def _depth(operators: Sequence[Operator]) -> list[int]:
-    """Of each operator, the most operators in a row that lead to it, itself included."""
+def _depth(operators: Sequence[Operator], cut: bool) -> list[int]:
+    """Of each operator, the most operators in a row that lead to it, itself included.
+
+    Where images are ``cut``, one that reads lines of the next tile too counts twice: it is a tile later.
+    """
     made: dict[str, int] = {}
     found = []
     for op in operators:
-        found.append(1 + max((made.get(tensor.name, 0) for tensor in op.inputs), default=0))
+        late = cut and op.stencil is not None and op.stencil.ahead
+        found.append(1 + late + max((made.get(tensor.name, 0) for tensor in op.inputs), default=0))
         made.update((tensor.name, found[-1]) for tensor in op.outputs)
     return found
 
 
-def kept(operators: Sequence[Operator]) -> tuple[Floats, Floats]:
-    """How many tiles are held of what each operator makes, and of what enters with it."""
-    depth = _depth(operators)
+def kept(operators: Sequence[Operator], *, cut: bool) -> tuple[Floats, Floats]:
+    """How many tiles are held of what each operator makes, and of what enters with it; ``cut`` as of ``depths``."""
+    depth = _depth(operators, cut)
     last_use = {tensor.name: at for op, at in zip(operators, depth, strict=True) for tensor in op.inputs}
     made, entering = [], []
     for op, at in zip(operators, depth, strict=True):
         made.append(1 + max((last_use.get(tensor.name, at + 1) - at for tensor in op.outputs), default=1))
-        entering.append(2 + max((last_use[tensor.name] - at for tensor in op.inputs), default=0))
+        late = cut and op.stencil is not None and op.stencil.ahead
+        entering.append(2 + late + max((last_use[tensor.name] - at for tensor in op.inputs), default=0))
     return np.array(made, dtype=np.float64), np.array(entering, dtype=np.float64)
+
+
+def behind(operators: Sequence[Operator]) -> Floats:
+    """Bytes that each operator reads of the tile before its own."""
+    return np.array([op.stencil.behind if op.stencil is not None else 0.0 for op in operators], dtype=np.float64)
+
+
+def most_tiles(operators: Sequence[Operator], ranges: Sequence[Range], sequences: int) -> Floats:
+    """Into how many tiles a pass over so many ``sequences`` may go in each range.
+
+    As many as there are sequences where an operator is ``whole``, or reads what one of the range ``reduces``; as many
+    as there are lines of images where there are stencils.
+    """
+    makers = {tensor.name: at for at, op in enumerate(operators) if op.reduces for tensor in op.outputs}
+    reduced = [max((makers.get(tensor.name, -1) for tensor in op.inputs), default=-1) for op in operators]
+    lines = [op.stencil.lines if op.stencil is not None else np.inf for op in operators]
+    most = {}
+    for first in sorted({first for first, _ in ranges}):
+        wholes = [op.whole or at >= first for op, at in zip(operators[first:], reduced[first:], strict=True)]
+        most[first] = np.minimum.accumulate(np.where(wholes, 1.0, lines[first:]))
+    return np.array([most[first][last - first] for first, last in ranges]) * max(1, sequences)

@@ -7,7 +7,7 @@ static memory plan of the pass puts it. Kernels read nothing but through the tie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -57,9 +57,10 @@ class ContentSocket:
         self.programs, self.workspace, self.kv_token = programs, workspace, kv_token
         self.ddr, self.hbm = tiers
         self.layouts = [weight_layout(program.graph) for program in programs]
-        self.widths = [program.kv_bytes_per_token // (2 * _layers(program) * ELEMENT) for program in programs]
+        self.widths = [_width(program) for program in programs]
         self._shards, self._rounds = shards, rounds
         self._decodes: dict[tuple[int, int, int], Planned] = {}
+        self._passes: dict[tuple[int, int], Planned] = {}
 
     def apply(self, command: Command, program: int) -> None:
         """ALLOCATE, COPY or FREE of an expert that runs as ``program``, or of a KV range."""
@@ -91,11 +92,31 @@ class ContentSocket:
         planned = self._decode(program, batch.step)
         return (yield from self._run(planned, _Pass(self, planned, program, weights, batch, tokens, kv)))
 
-    def _run(self, planned: Planned, content: _Pass) -> Exchange[Array]:
+    def through(self, program: int, weights: int, given: Mapping[str, Array]) -> Exchange[Array]:
+        """One pass with the weights at an address over arrays, by tensor, a row per sequence: what comes out, as rows.
+
+        Raises ``InputError`` where an array is none that the pass is over, or has another shape.
+        """
+        rows = min((len(array) for array in given.values()), default=0)
+        batch = Batch((0,) * rows, (0,) * rows)
+        planned = self._passes.get((program, rows))
+        if planned is None:
+            planned = self._passes[program, rows] = Planned.of(self.programs[program], batch.step, decoding=False)
+        planned.check(self.programs[program].name, given, rows)
+        content = _Pass(self, planned, program, weights, batch, np.zeros(0, dtype=np.int64), ())
+        self._check_room(planned)
+        for name, access in planned.given.items():
+            content.write(access, to_bf16(given[name]) if self._rounds else given[name])
+        return (yield from self._run(planned, content)).copy()  # the next pass writes over it
+
+    def _check_room(self, planned: Planned) -> None:
         if planned.size > self.workspace.size:
             raise HardwareError(
                 f"{planned.size:,} bytes between kernels, but the workspace has {self.workspace.size:,}"
             )
+
+    def _run(self, planned: Planned, content: _Pass) -> Exchange[Array]:
+        self._check_room(planned)
         yield from run(planned.launches, content, rounds=self._rounds)
         last = planned.launches[-1].writes[-1]
         return content.read(last)
@@ -111,8 +132,10 @@ class ContentSocket:
         return known
 
 
-def _layers(program: Program) -> int:
-    return next(block.repeat for block in program.graph.blocks if block.name == "layer")
+def _width(program: Program) -> int:
+    """Elements of a token's keys in one layer; a model of one pass keeps none."""
+    layers = sum(block.repeat for block in program.graph.blocks if block.name == "layer")
+    return program.kv_bytes_per_token // (2 * layers * ELEMENT) if layers else 0
 
 
 @dataclass

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from node.dataflow.meaning.operands import Array
 from node.errors import InvariantError
 from node.events import Command, Kind, Performed, Serving
+from node.functional.one_pass import Pass
 from node.functional.serve import Part, Sampling, Work
 from node.functional.socket import Range
 
@@ -25,6 +27,9 @@ class Members(Protocol):
 
     def serve(self, work: Work) -> list[list[int]]:
         """Have all do a run together: the tokens of each request."""
+
+    def through(self, works: Sequence[Pass | None]) -> list[Array]:
+        """Have all do a pass over images, each its own work: what came out, by rank."""
 
 
 class Texts:

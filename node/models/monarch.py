@@ -38,6 +38,15 @@ class Transform:
         """Points of a sequence."""
         return math.prod(self.factors)
 
+    @property
+    def together(self) -> bool:
+        """A socket has whole sequences (``node.models.one_pass.OnePass``)."""
+        return False
+
+    def graph(self, degree: int = 1, rank: int = 0) -> Graph:
+        """Every socket's."""
+        return monarch(self)
+
 
 def transform_names() -> list[str]:
     """The built-in transforms."""

@@ -75,11 +75,17 @@ def shard(op: Operator, whole: Array, shape: Shape, degree: int, rank: int) -> A
     The sum over the sockets has it once then; the others hold zeros in its place.
     """
     if op.name in COLUMNS:
-        held = COLUMNS[op.name](shape, degree, rank)
-        return whole[:, held.start : held.stop]
-    if op.name not in ROWS:
-        return whole
-    held = ROWS[op.name](shape, degree, rank)
+        return columns_of(whole, COLUMNS[op.name](shape, degree, rank))
+    return rows_of(op, whole, ROWS[op.name](shape, degree, rank), rank) if op.name in ROWS else whole
+
+
+def columns_of(whole: Array, held: range) -> Array:
+    """The columns that a rank holds, each with its bias."""
+    return whole[:, held.start : held.stop]
+
+
+def rows_of(op: Operator, whole: Array, held: range, rank: int) -> Array:
+    """The rows that a rank holds; the first has the bias."""
     rows = whole[held.start : held.stop]
     if op.matrix is None or not op.matrix.bias:
         return rows

@@ -185,3 +185,22 @@ def test_shards_of_uneven_heads_are_shown_one_by_one(coe: Coe, tmp_path: Path) -
     assert (first["rank"], last["rank"]) == (0, 7)
     assert flops[0] > flops[1] * 1.2
     assert refused(coe(f"kernels {path} --rank 8")) == "--rank 8: must be below 8, the sockets of sn40l-node"
+
+
+# Vision experts
+
+
+@pytest.mark.parametrize("machine", ["sn40l-socket", "sn40l-node", "dgx-a100"])
+def test_a_vision_expert_has_kernels(coe: Coe, machine: str) -> None:
+    found = shown(coe(f"kernels samda-unet --machine {machine} --json"))
+    assert found["model"] == "samda-unet" and found["seconds"] > 0
+    assert sum(kernel["operators"] for kernel in found["kernels"]) in (81, 81 + 10 + 8 + 4 + 1)  # gathers, if any
+
+
+def test_a_vision_expert_that_is_none_is_one_line(coe: Coe, tmp_path: Path) -> None:
+    (tmp_path / "expert.json").write_text('{"format": 1, "kind": "samda-expert", "unet": {"input_channels": 1}}')
+    for command in ("kernels", "estimate"):
+        assert refused(coe(f"{command} {tmp_path}")) == (
+            f"{tmp_path}/expert.json: unet.kernel = None: must be a positive int, at most 1,048,576"
+        )
+    assert "samda-unet has no tokens" in refused(coe("estimate samda-unet --input 3"))

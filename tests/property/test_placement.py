@@ -14,10 +14,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from node.dataflow.attributes import Heads, Norm
+from node.dataflow.attributes import Heads, Norm, Planes, Window
 from node.dataflow.compiler import Compiler
 from node.dataflow.form import Step
 from node.dataflow.graph import Block, Operator
+from node.dataflow.image_operators import (
+    concatenation,
+    convolution,
+    instance_norm,
+    leaky_relu,
+    planes,
+    pooling,
+    transposed_convolution,
+)
 from node.dataflow.kernel import Kernel
 from node.dataflow.operators import (
     Matrix,
@@ -82,8 +91,45 @@ def chain(parts: list[tuple[str, int]]) -> tuple[Operator, ...]:
     return tuple(made)
 
 
+def image_chain(parts: list[tuple[str, int]], edge: int) -> tuple[Operator, ...]:
+    """The same on images of so many pixels a side; concatenated is what entered the last change of size."""
+    of = Planes(3, edge, edge)
+    now = before = planes("i0", of)
+    made: list[Operator] = []
+    for number, (kind, channels) in enumerate(parts, 1):
+        name, entered = f"{kind}{number}", of
+        over = Window(of, 3, 2 if kind == "strided" else 1, 1)
+        if kind in ("convolution", "strided"):
+            of = over.made(channels)
+        elif kind == "pool":
+            over = Window(of, 2 if of.height > 1 else 1, 2)
+            of = over.made(of.channels)
+        elif kind == "drawn":
+            of = Planes(channels, 2 * of.height, 2 * of.width)
+        elif kind == "concatenation":
+            of = Planes(2 * of.channels, of.height, of.width)
+        after = planes(f"i{number}", of)
+        if kind in ("convolution", "strided"):
+            made.append(convolution(name, now, after, over, channels))
+        elif kind == "norm":
+            made += instance_norm(name, now, after, of, 1e-5)
+        elif kind == "relu":
+            made.append(leaky_relu(name, now, after, 0.01))
+        elif kind == "pool":
+            made.append(pooling(name, now, after, over, "max_pool"))
+        elif kind == "drawn":
+            made.append(transposed_convolution(name, now, after, entered, channels, 2))
+        else:
+            made.append(concatenation(name, (now, before if before.shape == now.shape else now), after))
+        before, now = (after if of != entered else before), after
+    return tuple(made)
+
+
 WIDTHS = st.sampled_from([8, 100, 512, 4096, 12288])
-CHAINS = st.lists(st.tuples(st.sampled_from(KINDS), WIDTHS), min_size=1, max_size=7).map(chain)
+TOKENS = st.lists(st.tuples(st.sampled_from(KINDS), WIDTHS), min_size=1, max_size=7).map(chain)
+ON_IMAGES = ("convolution", "strided", "norm", "relu", "pool", "drawn", "concatenation")
+IMAGES = st.lists(st.tuples(st.sampled_from(ON_IMAGES), st.sampled_from([1, 3, 64])), min_size=1, max_size=5)
+CHAINS = st.one_of(TOKENS, st.builds(image_chain, IMAGES, st.sampled_from([1, 5, 96])))
 STEPS = st.one_of(
     st.builds(lambda n: Step(n, n * (n + 1) // 2, n, 1), st.integers(1, 9000)),
     st.builds(lambda b, n: Step(b * n, b * n * (n + 1) // 2, b * n, b), st.integers(1, 9), st.integers(1, 900)),
@@ -139,7 +185,8 @@ def test_stages_use_no_more_than_there_is(
         assert placed.pcus == sum(stage.pcus for stage in placed.stages) <= spec.compute.units
         assert placed.pmus == sum(stage.pmus for stage in placed.stages) <= spec.sram.banks
         assert 0 <= placed.sram_bytes <= spec.sram.capacity and 0 <= placed.resident <= 1
-        assert 1 <= placed.depth <= len(kernel.operators) and placed.tiles >= 1
+        late = sum(op.stencil is not None and op.stencil.ahead for op in kernel.operators)  # a tile later: twice
+        assert 1 <= placed.depth <= len(kernel.operators) + late and placed.tiles >= 1
         for stage in placed.stages:
             assert stage.pmus >= 0 and (stage.pcus >= 1) == (stage.cycles > 0)
             least = stage.cycles * placed.tiles / max(stage.pcus, 1)  # what its work takes at full use of its PCUs

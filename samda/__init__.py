@@ -1,0 +1,1 @@
+"""SAMDA: vision experts, learned with PyTorch and run on the emulated machine. Optional: nothing imports it."""
