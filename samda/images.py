@@ -70,6 +70,11 @@ def read_images(folder: Path) -> list[Case]:
     return [_labelled(name, images[name], masks.get(name)) for name in sorted(images)]
 
 
+def read_image(path: Path) -> Case:
+    """One image, without a mask; raises ``InputError``."""
+    return _labelled(path.stem, path, None)
+
+
 def _files(folder: Path) -> tuple[Mapping[str, Path], Mapping[str, Path]]:
     """Images and masks by name."""
     if not folder.is_dir():
