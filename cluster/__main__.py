@@ -17,7 +17,7 @@ def main() -> None:
         import_module("cluster.command_line").main()
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
-        if package in ("None", "cluster", "node"):
+        if package in ("None", "cluster", "node", "samda"):
             raise
         print(f"coe: error: the package {package} is not installed here: {HOW}", file=sys.stderr)
         sys.exit(2)

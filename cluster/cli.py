@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import entry_points
 
 import click
 
 from cluster import __version__
-from cluster.commands import COMMANDS
+from cluster.commands import COMMANDS, GROUP
 
 
 class Lazy(click.Group):
-    """The commands of ``COMMANDS``, each imported when it is asked for."""
+    """The commands of ``COMMANDS`` and of installed packages, each imported when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """See ``click.Group``."""
-        return sorted(COMMANDS)
+        return sorted({*COMMANDS, *entry_points(group=GROUP).names})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """See ``click.Group``."""
-        if cmd_name not in COMMANDS:
+        if cmd_name in COMMANDS:
+            module, name = COMMANDS[cmd_name].split(":")
+            found = getattr(import_module(f"cluster.{module}"), name)
+        elif points := entry_points(group=GROUP, name=cmd_name):
+            found = points[cmd_name].load()
+        else:
             return None
-        module, name = COMMANDS[cmd_name].split(":")
-        found = getattr(import_module(f"cluster.{module}"), name)
         assert isinstance(found, click.Command)
         return found
 

@@ -64,7 +64,9 @@ model_options = options_together(
         "--machine", "name", default="sn40l-node", show_default=True, help="A built-in machine or .toml file."
     ),
     click.option("--sockets", type=click.IntRange(1, MOST_SOCKETS), help="Sockets to use.  [default: all]"),
-    click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Sequences at once."),
+    click.option(
+        "--batch", type=click.IntRange(1), default=1, show_default=True, help="Sequences, or images, at once."
+    ),
     click.option("--fusion", type=click.Choice(LEVELS), default="fused", show_default=True),
     click.option("--orchestration", type=click.Choice(["ho", "so"]), default="ho", show_default=True),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+GROUP = "coe.commands"  # of entry points: commands of packages that are installed beside, as samda
 COMMANDS = {  # name -> where it is: a command imports what it needs, and no other does
     "run": "cli_serve:run",
     "compare": "cli_serve:compare",

@@ -81,13 +81,14 @@ def _source(figure: Figure) -> str:
 
 
 def estimate_table(console: Console, title: str, found: Estimate) -> None:
-    """One call."""
+    """One call; a model of one pass launches nothing for tokens."""
+    tokens = found.kernel_launches_per_token > 0
     rows = [
-        ("prefill", show_seconds(found.prefill_s)),
-        ("decode, per token", show_seconds(found.decode_s_per_token)),
+        ("prefill" if tokens else "one pass", show_seconds(found.prefill_s)),
+        *([("decode, per token", show_seconds(found.decode_s_per_token))] if tokens else []),
         ("call overhead", show_seconds(found.call_overhead_s)),
         ("total", show_seconds(found.total_s)),
-        ("kernel launches per token", str(found.kernel_launches_per_token)),
+        *([("kernel launches per token", str(found.kernel_launches_per_token))] if tokens else []),
         ("share of peak HBM bandwidth", f"{found.hbm_bandwidth_fraction:.1%}"),
         ("share of peak FLOP/s", f"{found.flops_fraction:.1%}"),
         ("bound by", found.bound_by),

@@ -75,6 +75,11 @@ def read_image(path: Path) -> Case:
     return _labelled(path.stem, path, None)
 
 
+def read_mask(path: Path) -> Mask:
+    """Where a mask has foreground, (H, W); raises ``InputError``."""
+    return _read(path) > 0
+
+
 def _files(folder: Path) -> tuple[Mapping[str, Path], Mapping[str, Path]]:
     """Images and masks by name."""
     if not folder.is_dir():
@@ -108,7 +113,7 @@ def _labelled(name: str, image: Path, mask: Path | None) -> Case:
         raise InputError(f"{image}: {_size(pixels.shape)} pixels: each side must have at least {SMALLEST}")
     if mask is None:
         return Case(name, pixels)
-    found = _read(mask) > 0
+    found = read_mask(mask)
     if found.shape != pixels.shape:
         raise InputError(f"{mask}: {_size(found.shape)} pixels, but its image {image.name} has {_size(pixels.shape)}")
     return Case(name, pixels, found)

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from samda.composition import PARTS
 from samda.images import Case
 
+SOURCE_STEPS, SOURCE_RATE = 400, 3e-3
+FIRST_STEPS, STEPS_EACH, ADAPT_RATE = 60, 12, 1e-3
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -57,3 +60,8 @@ class History:
         recent = self.losses[-20:]
         loss = f"loss {sum(recent) / len(recent):.3f}" if recent else ""
         return f"{loss}  validation Dice {self.checks[-1][1]:.3f}" if self.checks else loss
+
+
+def adaptation_steps(shots: int, first: int = FIRST_STEPS, each: int = STEPS_EACH) -> int:
+    """Steps of an adaptation: more images, more steps."""
+    return first + each * shots

@@ -88,6 +88,46 @@ class Adam:
 
 
 @dataclass(frozen=True, slots=True)
+class Patches:
+    """A square image in ``side`` x ``side`` patches, each of ``patch`` x ``patch`` pixels."""
+
+    side: int
+    patch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """``side`` x ``side`` patches in windows of ``window`` x ``window``, those at the edges filled up."""
+
+    side: int
+    window: int
+
+    @property
+    def across(self) -> int:
+        """Windows beside one another."""
+        return -(-self.side // self.window)
+
+    @property
+    def windows(self) -> int:
+        """Windows."""
+        return self.across**2
+
+    @property
+    def rows(self) -> int:
+        """Rows of all windows, those that fill them among them."""
+        return self.windows * self.window**2
+
+
+@dataclass(frozen=True, slots=True)
+class GridHeads:
+    """Attention of a socket's ``heads`` of ``dim`` elements within the windows of a ``grid``."""
+
+    heads: int
+    dim: int
+    grid: Grid
+
+
+@dataclass(frozen=True, slots=True)
 class Planes:
     """An image: so many ``channels``, each a plane of ``height`` x ``width`` elements, one plane after another."""
 
@@ -141,4 +181,7 @@ class Slope:
     below: float
 
 
-Attributes = Norm | Rotary | Heads | Shared | Rows | Transpose | Adam | Planes | Window | Resize | Slope
+Attributes = (
+    Norm | Rotary | Heads | Shared | Rows | Transpose | Adam
+    | Planes | Window | Resize | Slope | Patches | Grid | GridHeads
+)  # fmt: skip

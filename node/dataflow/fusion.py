@@ -9,10 +9,11 @@ where time gains from that.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from node.dataflow.graph import Block, Operator
+from node.dataflow.graph import Block, Operator, Tensor
 from node.dataflow.stages import Range
 from node.dataflow.traffic import Floats
 
@@ -32,21 +33,43 @@ _JOINS: dict[str, tuple[str, ...]] = {
 
 
 def blocks_at(blocks: Sequence[Block], level: str) -> list[Block]:
-    """The blocks within which kernels are made; those that run once and follow one another are one to a fuser.
+    """The blocks within which kernels are made; those that run once and follow one another are one to a fuser, if all
+    in them have names of their own.
 
     As far as they have no more than ``MOST_JOINED`` operators: a network of stages that differ has more. A block that
     mirrors another stays what it is, as does the other: a model of one layer trains like one of many.
     """
+    made = {tensor.name for block in blocks for op in block.operators for tensor in op.outputs}
     paired = {name for block in blocks if block.mirrors for name in (block.name, block.mirrors)}
     found: list[Block] = []
     for block in blocks:
         once = found and found[-1].repeat == block.repeat == 1 and not paired & {found[-1].name, block.name}
         few = found and len(found[-1].operators) + len(block.operators) <= MOST_JOINED
-        if level in ("fused", "looped") and once and few:
-            found.append(found.pop().joined(block))
+        if level in ("fused", "looped") and once and few and not _names(found[-1]) & _names(block):
+            found.append(found[-1].joined(_continued(block, found.pop(), made)))
         else:
             found.append(block)
     return found
+
+
+def _names(block: Block) -> set[str]:
+    """Of its operators and of what they make: those that run in one kernel have names of their own."""
+    return {op.name for op in block.operators} | {tensor.name for op in block.operators for tensor in op.outputs}
+
+
+def _continued(block: Block, before: Block, made: set[str]) -> Block:
+    """``block`` with what enters and nobody names as the block ``before`` names what it hands on."""
+    results = [op.outputs[0].name for op in before.operators if op.outputs]
+    if not results:
+        return block
+
+    def entering(tensor: Tensor) -> Tensor:
+        unnamed = tensor.name not in made and not tensor.given and not tensor.within
+        return replace(tensor, name=results[-1]) if unnamed else tensor
+
+    return replace(
+        block, operators=tuple(replace(op, inputs=tuple(map(entering, op.inputs))) for op in block.operators)
+    )
 
 
 def candidates(operators: Sequence[Operator], level: str) -> list[Range]:

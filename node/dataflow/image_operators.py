@@ -32,17 +32,24 @@ def planes(name: str, of: Planes, *, kept: bool = False, given: bool = False) ->
 
 
 def convolution(
-    name: str, source: Tensor, result: Tensor, over: Window, channels: int, weight_bytes: float = ELEMENT_BYTES
+    name: str,
+    source: Tensor,
+    result: Tensor,
+    over: Window,
+    channels: int,
+    weight_bytes: float = ELEMENT_BYTES,
+    *,
+    bias: bool = True,
 ) -> Operator:
-    """A product for each place of the window: size x size x channels in by the ``channels`` made, which have a bias."""
+    """A product for each place of the window: size x size x channels in by the ``channels`` made, maybe with a bias."""
     made = over.made(channels)
-    matrix = Matrix(over.size**2 * over.of.channels, channels, weight_bytes, bias=True)
+    matrix = Matrix(over.size**2 * over.of.channels, channels, weight_bytes, bias=bias)
     return Operator(
         name,
         "gemm",
         (source,),
         (result,),
-        flops=Form(sequences=made.elements * (2 * matrix.rows + 1)),
+        flops=Form(sequences=made.elements * (2 * matrix.rows + bias)),
         mode="systolic",
         rows=Form(sequences=made.pixels),
         columns=ONE * channels,

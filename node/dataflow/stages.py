@@ -29,7 +29,8 @@ def work(op: Operator, step: Step, tiles: Floats, machine: Machine) -> tuple[Flo
         return cycles / tiles, np.ones(len(tiles))
     array_rows = macs / lanes
     groups = max(op.groups.at(step), 1.0)
-    apart = max(step.sequences, 1) if op.groups.sequences else 1  # groups that tiles keep whole
+    parts = op.stencil.lines if op.stencil is not None else 1  # of a sequence, between which tiles may cut
+    apart = max(step.sequences, 1) * parts if op.groups.sequences else 1  # groups that tiles keep whole
     once = op.rows.constant  # rows of a weight's gradient: tiles cut what is summed, not them
     cut = (op.rows.at(step) - once) / np.maximum(1.0, tiles / apart)
     rows = np.maximum((once + cut) / groups, 1.0)

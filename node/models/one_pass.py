@@ -8,6 +8,7 @@ from typing import Protocol
 from node.dataflow.form import Step
 from node.dataflow.graph import Graph, Operator
 from node.models.checkpoint import Tensors
+from node.models.encoder import is_encoder, load_encoder
 from node.models.monarch import is_transform, load_transform
 from node.models.unet_shape import is_expert
 from node.models.vision_expert import load_vision_expert
@@ -46,6 +47,7 @@ class Learned(OnePass, Protocol):
 # whether a name or a file is one of its kind, and how it is read
 READERS: tuple[tuple[Callable[[str], bool], Callable[[str], OnePass]], ...] = (
     (is_transform, load_transform),
+    (is_encoder, load_encoder),
     (is_expert, load_vision_expert),
 )
 

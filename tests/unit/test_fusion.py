@@ -159,6 +159,21 @@ def test_blocks_that_run_once_after_one_another_are_one_to_a_fuser() -> None:
         assert blocks_at(blocks, level) == list(blocks)
 
 
+def test_blocks_with_the_same_names_stay_apart() -> None:
+    """Two layers that differ in size alone: one kernel could not tell their tensors."""
+    x, y = activation("x", 2), activation("y", 2)
+    one, other = (Block(name, (elementwise("a", (x,), (y,), flops=1),)) for name in ("one", "other"))
+    assert blocks_at((one, other), "fused") == [one, other]
+
+
+def test_what_enters_a_block_and_nobody_names_is_what_the_joined_one_hands_on() -> None:
+    x, y, z, given = (replace(activation(name, 2), given=name == "given") for name in ("x", "y", "z", "given"))
+    first = Block("first", (elementwise("a", (given,), (y,), flops=1),))
+    second = Block("second", (elementwise("b", (x, given), (z,), flops=1),))
+    (found,) = blocks_at((first, second), "fused")
+    assert [op.inputs for op in found.operators] == [(given,), (replace(x, name="y"), given)]
+
+
 @pytest.mark.parametrize(
     ("of_three", "of_two", "best"),
     [

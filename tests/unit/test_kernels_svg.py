@@ -9,7 +9,7 @@ import pytest
 
 from cluster.kernels import Asked, Pass, pass_of
 from cluster.kernels_svg import CELL, COLOURS, COLUMNS, IDLE, MARGIN, svg
-from node.models.monarch import is_transform
+from node.models.one_pass import one_pass
 from node.spec_file import load_machine
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -21,6 +21,7 @@ PASSES = [
     ("llama-2-7b", "train", "fused"),
     ("bloom-176b", "decode", "unfused"),
     ("flashfftconv-1m", "prefill", "fused"),
+    ("sam-vit-b", "prefill", "fused"),
 ]
 Pictured = tuple[Pass, ElementTree.Element]
 
@@ -28,7 +29,7 @@ Pictured = tuple[Pass, ElementTree.Element]
 @pytest.fixture(params=PASSES, ids=" ".join)
 def pictured(request: pytest.FixtureRequest) -> Pictured:
     model, phase, fusion = request.param
-    sequence = None if is_transform(model) else 1024
+    sequence = 1024 if one_pass(model) is None else None
     found = pass_of(model, load_machine("sn40l-node"), Asked(phase, sequence, 8, fusion, "ho"))
     return found, ElementTree.fromstring(svg(found))
 

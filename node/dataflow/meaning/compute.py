@@ -15,7 +15,7 @@ import numpy as np
 
 from node.dataflow.form import Step
 from node.dataflow.graph import Operator, Tensor
-from node.dataflow.meaning import attention, images, learning, linear, pointwise
+from node.dataflow.meaning import attention, images, learning, linear, pointwise, windows
 from node.dataflow.meaning.operands import Array, Operands
 from node.errors import InvariantError
 
@@ -112,6 +112,15 @@ MEANINGS: dict[str, Meaning] = {
     "leaky_relu": images.leaky_relu,
     "concatenation": images.concatenation,
     "bilinear": images.bilinear,
+    "to_patches": windows.to_patches,
+    "image_positions": windows.image_positions,
+    "to_windows": windows.to_windows,
+    "from_windows": windows.from_windows,
+    "relative_positions": windows.relative_positions,
+    "relative_add": windows.relative_add,
+    "window_scores": windows.scores,
+    "window_softmax": windows.softmax,
+    "window_values": windows.values,
     "exponentials": learning.exponentials,
     "loss_gradient": learning.loss_gradient,
     "adam": learning.adam,

@@ -15,10 +15,10 @@ AT_ONCE = 2**22  # elements of windows that are laid out side by side
 
 
 def convolution(op: Operator, inputs: Sequence[Array], operands: Operands) -> tuple[Array, ...]:
-    """Y = X W + b with a row of X for each place of the window, its elements by channel, line and column."""
-    assert isinstance(op.attributes, Window)
+    """Y = X W (+ b) with a row of X for each place of the window, its elements by channel, line and column."""
+    assert isinstance(op.attributes, Window) and op.matrix is not None
     weights, over = operands.weights(op.name), op.attributes
-    inner, columns = len(weights) - 1, weights.shape[1]
+    inner, columns = op.matrix.rows, op.matrix.columns
     made = over.made(columns)
     found = np.empty((len(inputs[0]), columns, made.height, made.width), dtype=np.float32)
     matrix = np.ascontiguousarray(weights[:inner].T)
@@ -27,7 +27,8 @@ def convolution(op: Operator, inputs: Sequence[Array], operands: Operands) -> tu
         for lines in _parts(made.height, inner * made.width):
             side_by_side = windows[:, lines].transpose(0, 3, 4, 1, 2).reshape(inner, -1)
             result[:, lines] = (matrix @ side_by_side).reshape(columns, -1, made.width)
-    found += weights[inner, :, None, None]
+    if op.matrix.bias:
+        found += weights[inner, :, None, None]
     return (found.reshape(len(found), -1),)
 
 
