@@ -114,6 +114,60 @@ def test_bytes_between_operators_count_what_fills_windows() -> None:
     }  # fmt: skip
 
 
+def test_parallel_parts_of_products_are_their_flops() -> None:
+    """Groups x rows of a group x columns of a group x 2 x what is summed: a query's 64 elements, or a window's keys."""
+    inner = {"relative_positions": 64, "scores": 64}
+    for block, _, op in operators(of("sam-vit-b")):
+        if op.mode != "systolic":
+            continue
+        grid = of("sam-vit-b").shape.grid(2 if block.startswith("global") else 0)
+        summed = {**inner, "values": grid.window**2}.get(op.name, op.matrix.rows if op.matrix else 0)
+        groups, rows, columns = (part.at(ONE) for part in (op.groups, op.rows, op.columns))
+        bias = rows * columns / groups if op.matrix is not None and op.matrix.bias else 0
+        assert op.flops.at(ONE) == 2 * rows * (columns / groups) * summed + bias, op.name
+        if op.name in ("scores", "values"):
+            assert groups == 12 * grid.windows
+        elif op.name == "relative_positions":
+            assert (groups, columns / groups) == (2 * grid.window, grid.window)  # a line's, or a column's, of all heads
+        else:
+            assert groups == 1
+
+
+def kernel_tiles(batch: int, sockets: int) -> dict[str, tuple[int, set[str], int]]:
+    """Of each kernel of ViT-B's layers 0 to 3: tiles, operators, bytes of SRAM."""
+    graph = SHORT.graph(sockets)
+    machine = replace(NODE, sockets=sockets)
+    found = {}
+    for kernel in compile_graph(graph, machine, sockets, "fused", "ho").prefill_kernels(replace(ONE, sequences=batch)):
+        assert kernel.placement is not None
+        names = {op.name for op in kernel.operators}
+        found[kernel.name] = (kernel.placement.tiles, names, kernel.placement.sram_bytes)
+    return found
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_tiles_are_no_smaller_than_attention_and_windows_allow(batch: int) -> None:
+    """A kernel that makes keys has whole windows for tiles, one of windows' order whole lines of them."""
+    tiles = kernel_tiles(batch, 8)
+    assert len({name.split(".")[0] for name in tiles}) == 5
+    for name, (count, names, _) in tiles.items():
+        if names & {"to_windows", "from_windows"}:
+            assert count <= 5 * batch, name
+        if {"k_proj", "scores"} <= names or {"v_proj", "values"} <= names:
+            assert count <= (25 if name.startswith("window") else 1) * batch, name
+
+
+def test_a_layer_that_attends_to_all_streams_its_scores_where_keys_enter() -> None:
+    """Scores of 4096 x 4096 for 12 heads are 0.4 GB, which no kernel could hold and none moves."""
+    scores = 12 * 4096**2 * 2
+    of_global = [found for name, found in kernel_tiles(1, 1).items() if name.startswith("global_2")]
+    (one,) = (found for found in of_global if {"scores", "values"} <= found[1])
+    count, names, held = one
+    assert count > 1 and "k_proj" not in names
+    whole = 2 * 4096 * 768 * 2  # keys and values, filled while others are read
+    assert whole * 2 < held < scores
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("degree", [1, 8])
 def test_every_level_has_all_flops_and_fewer_bytes(level: str, degree: int) -> None:
