@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from cluster.kernels import Asked, pass_of
-from node.dataflow.attributes import Grid, GridHeads
+from node.dataflow.attributes import Grid, GridHeads, Norm
 from node.dataflow.form import Step
 from node.dataflow.fusion import LEVELS
 from node.dataflow.graph import Operator
 from node.dataflow.meaning.compute import MEANINGS
 from node.dataflow.program import compile_graph
+from node.dataflow.stages import most_tiles, work
 from node.errors import InputError
 from node.estimate import Call, estimate_one_pass
 from node.models.encoder import Encoder, is_encoder, load_encoder
@@ -145,6 +146,31 @@ def kernel_tiles(batch: int, sockets: int) -> dict[str, tuple[int, set[str], int
     return found
 
 
+def test_the_most_tiles_of_an_image() -> None:
+    """Lines of patches, lines of windows, windows, or the image; keys that enter leave queries free."""
+    blocks = {block.name: block.operators for block in of("sam-vit-b").graph().blocks}
+
+    def most(block: str, first: str, last: str) -> float:
+        names = [op.name for op in blocks[block]]
+        return float(most_tiles(blocks[block], [(names.index(first), names.index(last))], 1)[0])
+
+    assert most("patches", "to_patches", "positions") == 64
+    assert most("window_0", "attention_norm", "from_windows") == most("window_0", "to_windows", "to_windows") == 5
+    assert most("window_0", "k_proj", "values") == most("window_0", "v_proj", "values") == 25
+    assert most("global_2", "k_proj", "values") == most("global_2", "v_proj", "values") == 1
+    for block in ("window_0", "global_2"):
+        assert most(block, "scores", "values") == most(block, "attention_add", "ffn_add") == np.inf
+    assert most("neck", "to_planes", "to_planes") == 64
+
+
+def test_tiles_of_whole_windows_share_keys_as_the_pass_does() -> None:
+    """196 rows of a group in up to 25 tiles, then fewer: an array of 6 rows is filled as well as it can be."""
+    (scores,) = (op for block, _, op in operators(of("sam-vit-b")) if (block, op.name) == ("window_0", "scores"))
+    tiles = np.array([1.0, 5.0, 25.0, 100.0])
+    _, blocks = work(scores, ONE, tiles, NODE)
+    assert blocks.tolist() == [33, 33, 33, 9]  # 196 / 6, 49 / 6
+
+
 @pytest.mark.parametrize("batch", [1, 4])
 def test_tiles_are_no_smaller_than_attention_and_windows_allow(batch: int) -> None:
     """A kernel that makes keys has whole windows for tiles, one of windows' order whole lines of them."""
@@ -238,6 +264,12 @@ def test_a_window_as_large_as_the_image_is_the_image() -> None:
     names = [op.name for block in graph.blocks for op in block.operators]
     assert "to_windows" not in names
     assert Grid(14, 14).windows == 1
+
+
+def test_norms_are_sams() -> None:
+    """nn.LayerNorm and LayerNorm2d with eps 1e-6: over the hidden size, and over the neck's channels."""
+    norms = [op.attributes for _, _, op in operators(of("sam-vit-b")) if isinstance(op.attributes, Norm)]
+    assert Counter((norm.width, norm.epsilon) for norm in norms) == {(768, 1e-6): 2 * 8, (256, 1e-6): 2}
 
 
 def test_every_operator_has_a_meaning() -> None:
