@@ -14,9 +14,11 @@ from cluster.inputs import assumptions
 from cluster.kernels import PHASES, TOKENS, Asked, pass_of
 from cluster.kernels_svg import svg
 from cluster.output import write_text
+from node.composed import ComposedEstimate, estimate_composed
 from node.errors import InputError
 from node.estimate import Call, Estimate, estimate_one_pass
 from node.estimate import estimate as estimate_call
+from node.models.composition import is_composition, load_composition
 from node.models.hugging_face import load_shape
 from node.models.one_pass import one_pass
 from node.spec import Machine
@@ -35,25 +37,34 @@ def estimate(
     """How long one call of MODEL takes, and what bounds it.
 
     MODEL is a built-in model, a .toml file or a Hugging Face config.json. A model of one pass (an FFT) has no
-    tokens: its batch goes through once.
+    tokens: its batch goes through once. A composition (samda) is told part by part.
     """
     options = Model(**rest)  # type: ignore[arg-type]
     machine = options.machine(settings)
     found = _estimate(model, machine, (tokens_in, tokens_out), options)
+    title = f"{model} on {machine.sockets} sockets of {machine.name}"
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
     else:
-        show.estimate_table(OUT, f"{model} on {machine.sockets} sockets of {machine.name}", found)
+        if isinstance(found, Estimate):
+            show.estimate_table(OUT, title, found)
+        else:
+            show.composed_table(OUT, title, found)
         OUT.print(f"\n{assumptions(machine)}", style="dim", highlight=False)
 
 
-def _estimate(model: str, machine: Machine, tokens: tuple[int | None, int | None], options: Model) -> Estimate:
+def _estimate(
+    model: str, machine: Machine, tokens: tuple[int | None, int | None], options: Model
+) -> Estimate | ComposedEstimate:
     named = dict(zip(("--input", "--output"), tokens, strict=True))
     given = [name for name, value in named.items() if value is not None]
     call = Call(tokens[0] or 1, tokens[1] or 1, options.batch, options.fusion, options.orchestration)
-    if (found := one_pass(model)) is not None:
-        if given:
-            raise InputError(f"{given[0]} {named[given[0]]}: {model} has no tokens; give --batch alone")
+    composed, found = load_composition(model) if is_composition(model) else None, one_pass(model)
+    if given and (composed or found):
+        raise InputError(f"{given[0]} {named[given[0]]}: {model} has no tokens; give --batch alone")
+    if composed is not None:
+        return estimate_composed(machine, composed, call)
+    if found is not None:
         return estimate_one_pass(machine, found, call)
     shape = load_shape(model)
     if missing := [name for name in named if name not in given]:

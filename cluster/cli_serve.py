@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -82,8 +83,7 @@ def run(
             result = run_workload(config, make_backend(), prepared, live, written.most_events)
         with result_folder(written.output, "run") as folder:
             told = notes(result, config.workload.over_context)
-            _write_run(folder.temporary, result, written.table)
-            write_text(folder.temporary / "report.html", run_page(config, result, told))
+            _write_run(folder.temporary, result, written.table, config, told)
             write_json(folder.temporary / "run.json", _run_record(config, result, time.time() - started))
         kept.remove()
         show_run.run_table(OUT, result)
@@ -91,13 +91,17 @@ def run(
         tell_written(folder.final)
 
 
-def _write_run(folder: Path, result: Run, requests_format: str) -> None:
-    write_json(folder / "summary.json", result.summary)
+def _write_run(folder: Path, result: Run, requests_format: str, config: Config, told: Sequence[str]) -> None:
     services, classes = result.deployment.options.services, None
     if len(services) > 1:
         classes = classes_by_id(result.workload), [service.name for service in services]
-    write_requests(result.columns, result.others, folder / f"requests.{requests_format}", classes)
-    result.timeline.write(folder / "timeline.json")
+    table = result.columns, result.others, folder / f"requests.{requests_format}", classes
+    with ThreadPoolExecutor(1) as beside:  # packing columns leaves the interpreter to others
+        written = beside.submit(write_requests, *table)
+        write_json(folder / "summary.json", result.summary)
+        result.timeline.write(folder / "timeline.json")
+        write_text(folder / "report.html", run_page(config, result, told))
+        written.result()
 
 
 def _run_record(config: Config, result: Run, wall_s: float) -> dict[str, object]:

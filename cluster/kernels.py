@@ -12,6 +12,7 @@ from node.dataflow.program import compile_graph
 from node.dataflow.schedule import schedule
 from node.errors import InputError
 from node.estimate import Call, prefill_step
+from node.models.composition import is_composition, load_composition
 from node.models.decoder import decoder
 from node.models.hugging_face import load_shape
 from node.models.one_pass import members, one_pass, pass_step
@@ -129,6 +130,12 @@ def pass_of(model: str, machine: Machine, asked: Asked) -> Pass:
     """The kernels of a pass of ``model`` over all sockets of ``machine``, on one of them; raises ``InputError``."""
     if asked.rank >= machine.sockets:
         raise InputError(f"--rank {asked.rank}: must be below {machine.sockets}, the sockets of {machine.name}")
+    if is_composition(model):
+        parts = load_composition(model)
+        raise InputError(
+            f"model {model!r}: is composed of several; coe kernels has each by itself: {parts.encoder.name}, "
+            f"{parts.shape.name}"
+        )
     found = one_pass(model)
     if found is not None:
         if asked.sequence is not None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from cluster import compare as comparing
 from cluster.kernels import Memory, Pass
 from cluster.published import Row, headline
+from node.composed import ComposedEstimate
 from node.estimate import Estimate
 from node.spec import Figure, Machine
 from node.units import show_bytes, show_seconds
@@ -94,6 +95,32 @@ def estimate_table(console: Console, title: str, found: Estimate) -> None:
         ("bound by", found.bound_by),
     ]
     print_table(console, title, ("", "value"), rows)
+
+
+def composed_table(console: Console, title: str, found: ComposedEstimate) -> None:
+    """One call of a composition, part by part."""
+    busy = sum(part.seconds for part in found.parts)
+    rows = [
+        (
+            part.name,
+            show_bytes(part.weight_bytes),
+            show_bytes(part.socket_bytes),
+            f"{part.flops / 1e9:.1f}",
+            show_seconds(part.seconds),
+            f"{part.seconds / busy:.0%}",
+            part.bound_by,
+            show_seconds(part.activation_s),
+        )
+        for part in found.parts
+    ]
+    heads = ("", "weights", "on a socket", "GFLOP", "time", "share", "bound by", "DDR to HBM")
+    print_table(console, title, heads, rows)
+    switching = show_seconds(sum(part.activation_s for part in found.parts[1:]))
+    console.print(
+        f"with a call overhead of {show_seconds(found.call_overhead_s)}: {show_seconds(found.total_s)}; "
+        f"{found.patches} patches an image, sockets have {found.sharing}; to switch the expert: {switching}",
+        highlight=False,
+    )
 
 
 def kernels_table(console: Console, found: Pass) -> None:

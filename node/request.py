@@ -55,7 +55,9 @@ class Requests(Sequence[Request]):
         return cls(*map(np.concatenate, zip(*(part.columns() for part in parts), strict=True)))
 
     def where(self, chosen: npt.NDArray[np.bool_] | Ints) -> Requests:
-        """Those that are chosen, by a mask or by their places."""
+        """Those that are chosen, by a mask or by their places, which are in order; nothing is copied where all are."""
+        if len(chosen) == len(self) and (chosen.dtype != np.bool_ or chosen.all()):
+            return self
         return Requests(*(column[chosen] for column in self.columns()))
 
     def __len__(self) -> int:

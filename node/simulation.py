@@ -221,7 +221,7 @@ class Simulation:
 
     def columns_of(self, numbers: Ints) -> dict[str, Ints]:
         """``columns`` of requests that have ended; their ``numbers`` must be in order."""
-        return self._ledger.columns(self.requests.where(numbers), numbers, routed=self._routed)
+        return self._ledger.columns(self.requests, numbers, routed=self._routed)
 
     def mark(self) -> Mark:
         """How far it is."""

@@ -59,9 +59,9 @@ class Learning:
 
     def finish(self, expert: Expert, images: Images, history: History) -> None:
         """Write the expert, and give its folder its name."""
-        checks = ", ".join(f"{dice:.3f} at {step}" for step, dice in history.checks)
-        OUT.print(f"Dice on {len(images.validation)} validation images: {checks or '-'}; kept: step {history.chosen}",
-                  highlight=False)  # fmt: skip
+        checks = ", ".join(f"{dice:.3f} after {step}" for step, dice in history.checks)
+        if checks:
+            OUT.print(f"Dice on validation images, by steps: {checks}; kept: {history.chosen}", highlight=False)
         learned = {**self.settings, "images": len(images.train), "chosen_step": history.chosen}
         expert.trained = {**learned, "before": expert.trained} if expert.trained else learned
         save_expert(self.partial, expert)

@@ -9,7 +9,7 @@ from samda.composition import PARTS
 from samda.images import Case
 
 SOURCE_STEPS, SOURCE_RATE = 400, 3e-3
-FIRST_STEPS, STEPS_EACH, ADAPT_RATE = 60, 12, 1e-3
+FIRST_STEPS, STEPS_EACH, ADAPT_RATE = 60, 12, 3e-3
 
 
 @dataclass(frozen=True)

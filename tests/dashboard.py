@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.listening import family_of
+from tests.listening import end
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = Path(sys.executable).parent.parent
@@ -67,14 +66,7 @@ def head(folder: Path, token: str, venv: Path = OURS) -> Iterator[Head]:
         _wait(found.address, process)
         yield found
     finally:
-        family = family_of(process.pid)
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-        for pid in family:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        process.wait()
+        end(process)
         shutil.rmtree(session, ignore_errors=True)
 
 

@@ -1,12 +1,37 @@
-"""Whose children processes are, and where they listen."""
+"""Whose children processes are, where they listen, and how all of them are ended."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import subprocess
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 Address = IPv4Address | IPv6Address
+PARENT, STARTED = 4 - 3, 22 - 3  # fields of /proc/PID/stat, from the state on
+
+
+def _stat(pid: int) -> list[str]:
+    """Of /proc/PID/stat all from the state on, which is field 3; ``OSError`` where there is no such process."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ask it to end, and see that none of its offspring stays; numbers may have gone to others meanwhile."""
+    family: dict[int, str] = {}
+    for pid in family_of(process.pid):
+        with contextlib.suppress(OSError):
+            family[pid] = _stat(pid)[STARTED]
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(10)
+    for pid, started in family.items():
+        with contextlib.suppress(OSError):
+            if _stat(pid)[STARTED] == started:
+                os.kill(pid, signal.SIGKILL)
+    process.wait()
 
 
 def family_of(pid: int) -> set[int]:
@@ -14,7 +39,7 @@ def family_of(pid: int) -> set[int]:
     parents = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            parents[int(entry.name)] = int(_stat(int(entry.name))[PARENT])
     family, size = {pid}, 0
     while size < len(family):
         size = len(family)

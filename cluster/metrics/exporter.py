@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from urllib.error import URLError
 
@@ -13,6 +14,7 @@ from cluster.metrics.collector import BoardCollector
 from node.errors import InputError
 
 JOB = "samba-coe"
+SWITCH_S = 0.0005  # a scrape takes the interpreter a few times, and a run that is busy keeps it so long at most
 
 
 def registry_of(board: Board) -> CollectorRegistry:
@@ -31,9 +33,12 @@ def served(registry: CollectorRegistry, host: str, port: int) -> Iterator[str]:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"--metrics-port {port} on --metrics-host {host!r}: cannot be listened on: {reason}") from None
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(SWITCH_S, before))
     try:
         yield f"http://{host}:{server.server_port}/metrics"
     finally:
+        sys.setswitchinterval(before)
         server.shutdown()
         server.server_close()
         thread.join()

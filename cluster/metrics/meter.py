@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from cluster.metrics.comings import Came
 from cluster.metrics.families import LATENCIES
 from cluster.metrics.reading import OF_EXPERTS, Reading
 from cluster.service_levels import attained
 from node.deployment import Deployment
-from node.events import ROW, Ints, Kind, Tier
-from node.planned import Planned
+from node.events import Ints
 from node.runtime.admission import Reason
 from node.runtime.ledger import CHARGES
 from node.simulation import Mark, Simulation
@@ -40,13 +40,10 @@ TOKENS = (
 )
 BOUNDS_S = {latency: TOKENS if latency == "tpot" else WAITS for latency in LATENCIES}
 _BOUNDS = {latency: np.array([round(s * PS_PER_S) for s in bounds]) for latency, bounds in BOUNDS_S.items()}
-ACTIVATIONS, EVICTIONS, HITS, MISSES, RESIDENT = range(len(OF_EXPERTS))
-COPY, LOAD, FREE, RECEIVE = int(Kind.COPY), int(Kind.LOAD), int(Kind.FREE), int(Kind.RECEIVE)
-HBM = int(Tier.HBM)
 
 
 class Meter:
-    """Observes windows of a node that ``simulation`` plans; ``experts`` by themselves, all others together."""
+    """Observes how far a node is that ``simulation`` plans; ``experts`` by themselves, all others together."""
 
     def __init__(self, deployment: Deployment, simulation: Simulation, experts: Ints) -> None:
         self._simulation, self._services = simulation, deployment.options.services
@@ -55,8 +52,7 @@ class Meter:
         self._row[experts] = np.arange(len(experts))
         self._activation_ps = np.array([deployment.activation_ps(expert) for expert in range(self._count)])
         classes, self._rows = len(self._services), len(experts) + 1
-        self._of_experts = np.zeros((len(OF_EXPERTS), self._count), dtype=np.int64)
-        self._homes = self._done = 0
+        self._done = 0
         self._gone = [0] * len(simulation.groups)
         self._completed, self._kept = [0] * classes, [0] * classes
         self._turned_away = np.zeros((classes, len(Reason)), dtype=np.int64)
@@ -65,19 +61,18 @@ class Meter:
         self._sums = [[0] * len(LATENCIES) for _ in range(classes)]
         self._mark = simulation.mark()
 
-    def observe(self, planned: Mapping[int, Planned], mark: Mark) -> None:
-        """Take a window's commands, by group; ``mark``: how far the node was when they were planned."""
+    def observe(self, mark: Mark) -> None:
+        """How far the node was when a window was planned that its sockets have done now."""
         self._mark = mark
-        for plan in planned.values():
-            self._weights(plan)
-        self._of_experts[HITS], self._of_experts[MISSES] = mark.hits[: self._count], mark.misses[: self._count]
         self._ended(mark.completed)
         self._left(mark)
 
-    def reading(self, windows: int, counters: Mapping[int, Mapping[str, int]]) -> Reading:
-        """All so far, which is so many ``windows``; ``counters``: the sockets' own."""
+    def reading(self, windows: int, counters: Mapping[int, Mapping[str, int]], came: Came) -> Reading:
+        """All so far, which is so many ``windows``; ``counters``: the sockets' own; what ``came`` of their commands."""
+        hits, misses = (np.array(by_expert[: self._count]) for by_expert in (self._mark.hits, self._mark.misses))
+        of_experts = np.stack([came.activations, came.evictions, hits, misses, came.resident])
         rows = np.zeros((len(OF_EXPERTS), self._rows), dtype=np.int64)
-        np.add.at(rows.T, self._row, self._of_experts.T)
+        np.add.at(rows.T, self._row, of_experts.T)
         return Reading(
             now=self._mark.now,
             windows=windows,
@@ -92,23 +87,9 @@ class Meter:
             buckets=self._buckets.copy(),
             sums=[list(of_class) for of_class in self._sums],
             experts=rows,
-            held=[int(rows[RESIDENT].sum()), self._homes],
-            activation_ps=int(self._of_experts[ACTIVATIONS] @ self._activation_ps),
+            held=[int(came.resident.sum()), came.homes],
+            activation_ps=int(came.activations @ self._activation_ps),
         )
-
-    def _weights(self, plan: Planned) -> None:
-        """Experts that come and go; most commands are of KV cache, whose symbols are above all experts'."""
-        found = plan.columns[:, plan.columns[ROW["symbol"]] < self._count]
-        symbol, kind, in_hbm = found[ROW["symbol"]], found[ROW["kind"]], found[ROW["tier"]] == HBM
-        copied, loaded, freed = kind == COPY, kind == LOAD, kind == FREE
-        counted = self._of_experts
-        counted[ACTIVATIONS] += self._times(symbol[copied])
-        counted[EVICTIONS] += self._times(symbol[freed & in_hbm])
-        counted[RESIDENT] += self._times(symbol[copied | (loaded & in_hbm)]) - self._times(symbol[freed & in_hbm])
-        self._homes += int(((loaded & ~in_hbm) | (kind == RECEIVE)).sum()) - int((freed & ~in_hbm).sum())
-
-    def _times(self, experts: Ints) -> Ints:
-        return np.bincount(experts, minlength=self._count)
 
     def _ended(self, completed: int) -> None:
         """Those who are complete since the last window."""
@@ -116,15 +97,16 @@ class Meter:
         self._done = completed
         if not len(numbers):
             return
-        requests, columns = self._simulation.requests.where(numbers), self._simulation.columns_of(numbers)
-        self._tokens[0] += exact_sum(requests.input_tokens)
-        self._tokens[1] += exact_sum(requests.output_tokens)
+        requests, columns = self._simulation.requests, self._simulation.columns_of(numbers)
+        service_of, answers = requests.service[numbers], requests.output_tokens[numbers]
+        self._tokens[0] += exact_sum(requests.input_tokens[numbers])
+        self._tokens[1] += exact_sum(answers)
         for number, charge in enumerate(CHARGES):
             self._charges[number] += exact_sum(columns[charge])
-        further = requests.output_tokens - 1
-        kept = attained(self._services, requests.service, columns)
+        further = answers - 1
+        kept = attained(self._services, service_of, columns)
         for service in range(len(self._services)):
-            mine = requests.service == service if len(self._services) > 1 else slice(None)
+            mine = service_of == service if len(self._services) > 1 else slice(None)
             of_class = {name: column[mine] for name, column in columns.items()}
             self._completed[service] += len(of_class["e2e"])
             self._kept[service] += int(kept[mine].sum())

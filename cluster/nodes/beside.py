@@ -19,10 +19,11 @@ from node.errors import HardwareError, RefusedError
 
 
 class Beside:
-    """An object that ``make`` makes in a process of its own: ``tell`` it, without waiting, or ``ask`` it.
+    """An object that ``make`` makes in a process of its own: ``tell`` it and ``hear`` what came of it, or ``ask`` it.
 
-    What it raises is raised here by what is said to it next; it does nothing more then. ``SocketLostError`` where the
-    process is gone.
+    What it raises is raised here when it is heard; it does nothing more then. ``SocketLostError`` where the process is
+    gone. One thing is under way at a time: so it is listening whenever it is told something, and neither waits for the
+    other to read.
     """
 
     def __init__(self, make: Callable[[], object]) -> None:
@@ -38,6 +39,7 @@ class Beside:
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         there.close()
+        self._unheard = False
 
     @property
     def pid(self) -> int | None:
@@ -45,24 +47,17 @@ class Beside:
         return self._process.pid
 
     def tell(self, method: str, *values: object) -> None:
-        """Have it do something."""
-        if self._here.poll():
-            self._answer()
-        with contextlib.suppress(ConnectionError):  # why, is said next
-            self._here.send((False, method, values))
+        """Have it do something, once it has done what it was told before; what came of that is heard before this."""
+        self.hear()
+        with contextlib.suppress(ConnectionError):  # why, is said when it is heard
+            self._here.send((method, values))
+        self._unheard = True
 
-    def ask(self, method: str, *values: object) -> object:
-        """Have it do something when all before is done: what came of it."""
-        with contextlib.suppress(ConnectionError):
-            self._here.send((True, method, values))
-        return self._answer()
-
-    def end(self) -> None:
-        """It is not needed any more."""
-        self._here.close()
-        self._process.join()
-
-    def _answer(self) -> object:
+    def hear(self) -> object:
+        """What came of what it was told last; None where that was heard already."""
+        if not self._unheard:
+            return None
+        self._unheard = False
         try:
             error, answer = self._here.recv()
         except (EOFError, ConnectionError):
@@ -74,6 +69,15 @@ class Beside:
             raise error
         return answer
 
+    def ask(self, method: str, *values: object) -> object:
+        """``tell`` and ``hear``."""
+        self.tell(method, *values)
+        return self.hear()
+
+    def end(self) -> None:
+        """It is not needed any more, and is not waited for: it has a run's memory to give back."""
+        self._here.close()
+
 
 def _serve(make: Callable[[], object], there: Connection, here: Connection) -> None:
     here.close()  # or nobody would notice that the other process is gone
@@ -81,15 +85,14 @@ def _serve(make: Callable[[], object], there: Connection, here: Connection) -> N
         try:
             made = make()
             while True:
-                asked, method, values = there.recv()
-                found = getattr(made, method)(*values)
-                if asked:
-                    there.send((None, found))
+                method, values = there.recv()
+                there.send((None, getattr(made, method)(*values)))
         except (EOFError, ConnectionError):
             raise
         except Exception as error:
             told = HardwareError(str(error)) if isinstance(error, RefusedError) else error  # without all that was done
             told.add_note(traceback.format_exc())
             there.send((told, None))
-            while True:  # until the other has heard of it
+            while True:  # it is said to whatever else it is told
                 there.recv_bytes()
+                there.send((told, None))

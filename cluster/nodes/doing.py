@@ -8,6 +8,7 @@ from typing import NamedTuple
 from cluster.backends import Backend
 from cluster.execution import Execution
 from cluster.metrics.board import Health
+from cluster.metrics.comings import Came
 from cluster.nodes.beside import Beside
 from cluster.nodes.record import Plan, Record
 from cluster.residency import Sums
@@ -18,7 +19,20 @@ from node.planned import Planned
 from node.simulation import Mark
 from node.units import Picoseconds
 
-Observe = Callable[[dict[int, Planned], Mark], None]
+
+class Sight(NamedTuple):
+    """After a window that was done as it was planned by ``mark``: ``counters`` by socket after so many ``windows``.
+
+    ``came``: what came of their commands, in a run with metrics.
+    """
+
+    mark: Mark
+    windows: int
+    counters: Mapping[int, Mapping[str, int]]
+    came: Came | None
+
+
+Observe = Callable[[dict[int, Planned], Sight], None]
 
 
 class Seen(NamedTuple):
@@ -40,7 +54,7 @@ class Doing:
         plan: Plan,
         record: Record,
         health: Health,
-        observe: Observe = lambda _planned, _mark: None,
+        observe: Observe = lambda _planned, _sight: None,
     ) -> None:
         self._record, self._observe = record, observe
         rest = plan.sockets_per_actor, self._observed, health, plan.exporter
@@ -71,35 +85,87 @@ class Doing:
     def close(self) -> None:
         """It is not needed any more."""
 
+    def sight(self, mark: Mark) -> Sight:
+        """What is to be seen after the window planned by ``mark``."""
+        done, comings = self.execution, self._record.comings
+        return Sight(mark, done.checked, dict(done.counters), None if comings is None else comings.so_far())
+
     def _observed(self, planned: dict[int, Planned], mark: Mark) -> None:
         self._record.timeline.observe(planned)
         self._record.residency.observe(planned)
-        self._observe(planned, mark)
+        if self._record.comings is not None:
+            self._record.comings.observe(planned.values())
+        self._observe(planned, self.sight(mark))
+
+
+class Paused(NamedTuple):
+    """What was seen before a pause, and the packed record."""
+
+    sights: list[Sight]
+    record: bytes
+
+
+class _There:
+    """``Doing`` in another process: what is seen of it is told with the next answer."""
+
+    def __init__(self, make: Callable[[Observe], Doing]) -> None:
+        self._sights: list[Sight] = []
+        self._doing = make(lambda _planned, sight: self._sights.append(sight))
+
+    def do(self, plans: Mapping[int, stream.Plan], mark: Mark) -> list[Sight]:
+        self._doing.do(plans, mark)
+        return self._told()
+
+    def finish(self) -> list[Sight]:
+        self._doing.finish()
+        return self._told()
+
+    def pause(self, plans: Mapping[int, stream.Plan], mark: Mark) -> Paused:
+        record = self._doing.pause(plans, mark)
+        return Paused(self._told(), record)
+
+    def sight(self, mark: Mark) -> Sight:
+        return self._doing.sight(mark)
+
+    def seen(self, makespan: Picoseconds) -> Seen:
+        return self._doing.seen(makespan)
+
+    def _told(self) -> list[Sight]:
+        told, self._sights = self._sights, []
+        return told
 
 
 class DoingBeside:
     """``Doing`` as ``make`` makes it, in a process of its own, which does one window while the next is planned.
 
-    ``observe`` is told how far the node is when a window is planned; what is in it, it is not given.
+    ``observe`` is given what is seen of a window, though not what is in it.
     """
 
-    def __init__(self, make: Callable[[], Doing], observe: Observe) -> None:
-        self._process, self._observe = Beside(make), observe
+    def __init__(self, make: Callable[[Observe], Doing], observe: Observe) -> None:
+        self._process, self._observe = Beside(lambda: _There(make)), observe
 
     def do(self, plans: Mapping[int, stream.Plan], mark: Mark) -> None:
         """See ``Doing``; what goes wrong is raised later."""
+        self._heard(self._process.hear())
         self._process.tell("do", plans, mark)
-        self._observe({}, mark)
 
     def finish(self) -> None:
         """See ``Doing``."""
-        self._process.ask("finish")
+        self._heard(self._process.hear())
+        self._heard(self._process.ask("finish"))
 
     def pause(self, plans: Mapping[int, stream.Plan], mark: Mark) -> bytes:
         """See ``Doing``."""
+        self._heard(self._process.hear())
         found = self._process.ask("pause", plans, mark)
-        assert isinstance(found, bytes)
-        self._observe({}, mark)
+        assert isinstance(found, Paused)
+        self._heard(found.sights)
+        return found.record
+
+    def sight(self, mark: Mark) -> Sight:
+        """See ``Doing``."""
+        found = self._process.ask("sight", mark)
+        assert isinstance(found, Sight)
         return found
 
     def seen(self, makespan: Picoseconds) -> Seen:
@@ -111,3 +177,8 @@ class DoingBeside:
     def close(self) -> None:
         """End the process."""
         self._process.end()
+
+    def _heard(self, sights: object) -> None:
+        assert sights is None or isinstance(sights, list)
+        for sight in sights or ():
+            self._observe({}, sight)

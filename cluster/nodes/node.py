@@ -12,7 +12,7 @@ from cluster.coordinator import Coordinator
 from cluster.metrics.board import Health
 from cluster.metrics.reading import Reading
 from cluster.nodes.course import Course
-from cluster.nodes.doing import Doing, DoingBeside
+from cluster.nodes.doing import Doing, DoingBeside, Sight
 from cluster.nodes.record import Plan
 from cluster.residency import Sums
 from cluster.summary import Tally, tally_of
@@ -95,12 +95,14 @@ class Node:
         # a process beside has a copy of all that there is when it begins, so it begins first
         self._doing = DoingBeside(make, self._observed) if plan.beside else make(self._observed)
         self.simulation = course.planning(deployment, plan.metered)
+        self._sight: Sight | None = None
         self._coordinator = Coordinator(self.simulation, plan.window, self._doing.do)
 
-    def _observed(self, planned: dict[int, Planned], mark: Mark) -> None:
+    def _observed(self, planned: dict[int, Planned], sight: Sight) -> None:
+        self._sight = sight
         if self._course.meter is not None:
-            self._course.meter.observe(planned, mark)
-        self._observe(planned, State.at(mark))
+            self._course.meter.observe(sight.mark)
+        self._observe(planned, State.at(sight.mark))
 
     def feed(self, columns: Ints) -> None:
         """More requests, as ``numbered`` takes them."""
@@ -130,8 +132,10 @@ class Node:
         """Its metrics after the last window that was checked; None without any."""
         if self._course.meter is None:
             return None
-        assert isinstance(self._doing, Doing)
-        return self._course.meter.reading(self._doing.execution.checked, self._doing.execution.counters)
+        if self._sight is None:  # it has yet to go on
+            self._sight = self._doing.sight(self.simulation.mark())
+        assert self._sight.came is not None
+        return self._course.meter.reading(self._sight.windows, self._sight.counters, self._sight.came)
 
     def end(self) -> Picoseconds:
         """Let it come to its end: the time of that."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.metrics.comings import Comings
 from cluster.residency import Residency
 from cluster.timeline import Timeline
 from node.deployment import Deployment
@@ -37,6 +38,8 @@ class Plan:
 class Record:
     """What was observed of a node's sockets, and ``kinds``, their representatives by group.
 
+    ``comings`` are counted in a run with metrics.
+
     As of when it was packed: ``sockets`` by number, as ``Rdu.snapshot`` has them (None: new), their ``counters``, and
     how many ``windows`` they did.
     """
@@ -44,6 +47,7 @@ class Record:
     kinds: Sequence[Sequence[Rdu]]
     timeline: Timeline
     residency: Residency
+    comings: Comings | None
     sockets: Mapping[int, Any] | None = None
     counters: dict[int, dict[str, int]] = field(default_factory=dict)
     windows: int = 0
@@ -52,7 +56,8 @@ class Record:
     def beginning(cls, number: int, deployment: Deployment, plan: Plan) -> Record:
         """Of node ``number`` of equal ones."""
         timeline, residency = Timeline(deployment, plan.events, number), Residency(deployment, plan.experts)
-        return cls(deployment.representatives(), timeline, residency)
+        comings = None if plan.metered is None else Comings(deployment)
+        return cls(deployment.representatives(), timeline, residency, comings)
 
     def packed(self) -> bytes:
         """For a checkpoint, or another process; see ``Course.packed``."""

@@ -62,7 +62,7 @@ def serve(
     shown = most_asked(workload.requests.expert, SHOWN)
     plan = Plan(window, per_actor, shown, timeline_limit // nodes, live.metered, live.exporter)
     if nodes == 1:
-        followed = observe is not None or live.metered is not None or live.pace.factor is not None
+        followed = observe is not None or live.pace.factor is not None
         cores = backend.cores if isinstance(backend, LocalBackend) else 1
         plan = replace(plan, beside=cores > 1 and not followed and len(workload.requests) >= MANY)
         return _alone(deployment, workload.requests, backend, plan, live, observe)

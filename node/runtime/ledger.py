@@ -7,6 +7,7 @@ in. Every picosecond from a request's arrival to its end is charged to exactly o
 from __future__ import annotations
 
 from array import array
+from functools import reduce
 from struct import Struct
 
 import numpy as np
@@ -65,10 +66,10 @@ class Ledger:
         self.order.fromlist(requests)
 
     def columns(self, requests: Requests, served: Ints, *, routed: bool) -> dict[str, Ints]:
-        """Of ``requests``: the ``group`` of each, all ``CHARGES``, ``e2e`` and ``ttft``, in ps; all must have ended.
+        """The ``group`` of each request, all ``CHARGES``, ``e2e`` and ``ttft``, in ps, of those who were ``served``.
 
-        ``served``: their places in the workload, in order; ``routed``: whether the router ran for them. Raises
-        ``InvariantError`` where charges do not add up.
+        These are places among ``requests``, the workload, in order; all must have ended. ``routed``: whether the router
+        ran for them. Raises ``InvariantError`` where charges do not add up.
         """
         # views of what may still grow: none of them must outlive the call
         runs, tasks, moments = (
@@ -77,7 +78,7 @@ class Ledger:
         )
         group, start, copied, called, first, clock = tasks[:, np.frombuffer(self.served, dtype=np.int64)[served]]
         end, clock_at_end = moments[:, np.frombuffer(self.ended, dtype=np.int64)[served]]
-        arrival, decode = requests.arrival, clock_at_end - clock
+        arrival, decode = requests.arrival[served], clock_at_end - clock
         if self.missed:
             away = np.array(list(self.missed.items()), dtype=np.int64).T
             here = np.isin(away[0], served)
@@ -97,9 +98,11 @@ class Ledger:
             charges["router"] = known - asked
             charges["call_overhead"] = charges["call_overhead"] + (asked - began)
         e2e = end - arrival
-        short = np.flatnonzero((sum(charges.values()) != e2e) | (np.min(list(charges.values()), axis=0) < 0))
+        short = np.flatnonzero((sum(charges.values()) != e2e) | (reduce(np.minimum, charges.values()) < 0))
         if len(short):
             spent = {what: int(column[short[0]]) for what, column in charges.items()}
             total = int(e2e[short[0]])
-            raise InvariantError(f"request {requests.id[short[0]]}: charges {spent} do not add up to {total} ps")
+            raise InvariantError(
+                f"request {requests.id[served[short[0]]]}: charges {spent} do not add up to {total} ps"
+            )
         return {"group": group, **charges, "e2e": e2e, "ttft": first - arrival}

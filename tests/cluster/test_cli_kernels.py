@@ -204,3 +204,14 @@ def test_a_vision_expert_that_is_none_is_one_line(coe: Coe, tmp_path: Path) -> N
             f"{tmp_path}/expert.json: unet.kernel = None: must be a positive int, at most 1,048,576"
         )
     assert "samda-unet has no tokens" in refused(coe("estimate samda-unet --input 3"))
+
+
+def test_a_composition_is_told_part_by_part(coe: Coe) -> None:
+    found = shown(coe("estimate samda --batch 2 --json"))
+    assert [part["name"] for part in found["parts"]] == ["encoder", "adapter", "U-Net"]
+    seconds = [found["call_overhead_s"], *(part["seconds"] for part in found["parts"])]
+    assert found["total_s"] == pytest.approx(sum(seconds))
+    said = " ".join(coe("estimate samda").out.split())
+    assert "9 patches an image, sockets have patches of their own; to switch the expert: 34 us" in said
+    assert "samda has no tokens; give --batch alone" in refused(coe("estimate samda --output 3"))
+    assert refused(coe("kernels samda")).endswith("coe kernels has each by itself: sam-vit-b, samda-unet")

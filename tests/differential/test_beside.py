@@ -11,6 +11,7 @@ import pytest
 from cluster.backends import LocalBackend, SocketLostError
 from cluster.config_file import read_config
 from cluster.disagreement import DisagreementError
+from cluster.metrics.reading import Reading
 from cluster.nodes import doing
 from cluster.nodes import serve as serving
 from cluster.nodes.beside import Beside
@@ -19,6 +20,7 @@ from cluster.nodes.node import State
 from cluster.nodes.pauses import Pauses
 from cluster.pace import Pace
 from cluster.runner import Run, prepare, run
+from cluster.wire import pack
 from node.errors import InvariantError
 from tests.differential.tampering import SETTINGS, Tampered, serve
 
@@ -70,15 +72,28 @@ def test_how_far_it_is_is_told_by_window(made):
     assert len(told[1]) > 3 and told[2] == told[1] and len(made) == 1
 
 
+@pytest.mark.parametrize(
+    "settings", [*SHAPES.values(), {"runtime__queue_limit": 2}], ids=[*SHAPES, "queues with a limit"]
+)
+def test_its_metrics_are_the_same_after_every_window(made, settings):
+    config = read_config(
+        None, {**SETTINGS, **{key.replace("__", "."): value for key, value in settings.items()}}.items()
+    )
+    posted: dict[int, list[Reading]] = {}
+    for cores in (1, 2):
+        readings = posted.setdefault(cores, [])
+        metered = Live(metered=np.arange(3), post=lambda _node, reading, readings=readings: readings.append(reading))
+        run(config, LocalBackend(cores), prepare(config), metered)
+    assert len(made) == 1 and len(posted[1]) == posted[1][-1].windows
+    assert [pack(one.as_message()) for one in posted[2]] == [pack(one.as_message()) for one in posted[1]]
+
+
 def test_a_short_run_and_one_that_is_followed_have_none(made, monkeypatch):
     config = read_config(None, SETTINGS.items())
     windows: list[object] = []
     run(config, LocalBackend(2), prepare(config), observe=windows.append)
-    readings: list[object] = []
-    metered = Live(metered=np.arange(3), post=lambda _node, reading: readings.append(reading))
-    run(config, LocalBackend(2), prepare(config), metered)
     run(config, LocalBackend(2), prepare(config), Live(pace=Pace(1e9)))
-    assert windows and readings and not made
+    assert windows and not made
     monkeypatch.undo()
     serve(LocalBackend(2))
     assert not made

@@ -7,7 +7,6 @@ import os
 import random
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import pytest
 
 from tests.k8s.dockerfile import pins, stages
 from tests.k8s.manifests import ROOT, Pods
-from tests.listening import family_of
+from tests.listening import end
 
 LOOPBACK = "127.0.0.1"
 
@@ -121,11 +120,4 @@ class RunningPod:
     def _end(self) -> None:
         """Ask it to end, and see that none of its offspring stays."""
         assert self.process is not None
-        family = family_of(self.process.pid)
-        self.process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(10)
-        for pid in family:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
+        end(self.process)

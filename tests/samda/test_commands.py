@@ -77,6 +77,11 @@ def test_from_a_users_folders_to_masks(data, tmp_path):
     run("segment", expert, "--data", data / "unlabelled", "--output", plain_masks, "--threads", 1)
     for image in (data / "unlabelled").iterdir():
         shutil.copy(image, plain_masks)
+    emulated = tmp_path / "emulated"
+    arguments = (expert, "--data", data / "unlabelled", "--output", emulated, "--threads", 1, "--sockets", 2)
+    assert "On 2 emulated sockets of sn40l-node: " in run("segment", *arguments).output
+    for mask in emulated.iterdir():
+        assert mask.read_bytes() == (plain_masks / mask.name).read_bytes()
     case = read_images(plain_masks)[0]
     found = load_expert(expert)
     assert (case.truth == segment(found.model, found.plan, case, None)).all()

@@ -117,6 +117,15 @@ def test_an_error_in_making_it_is_heard(beside):
         one.ask("all")
 
 
+def test_what_came_of_a_thing_is_heard_once_and_before_the_next(beside):
+    one = beside()
+    assert one.hear() is None
+    one.tell("all")
+    assert one.hear() == [] and one.hear() is None
+    one.tell("pid")
+    assert one.ask("all") == []
+
+
 @pytest.mark.parametrize("say", ["tell", "ask"])
 def test_a_process_that_is_killed_is_missed(beside, say):
     one = beside()
@@ -125,6 +134,7 @@ def test_a_process_that_is_killed_is_missed(beside, say):
     assert gone(one.pid)
     with pytest.raises(SocketLostError, match="exit code -9"):
         getattr(one, say)("note", 1)
+        one.hear()
 
 
 def test_it_ends_when_it_is_not_needed(beside):

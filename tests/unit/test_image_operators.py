@@ -157,6 +157,7 @@ def test_a_transposed_convolution_multiplies_no_zeros() -> None:
     assert op.flops.at(_one()) == 240 * 4 * (2 * 3 + 1)  # of each element made: three channels in, and the bias
     assert (op.rows.at(_one()), op.columns.at(_one())) == (60, 16)
     assert op.matrix is not None and op.matrix.elements == 3 * 4 * 4 + 4
+    assert op.stencil == Stencil(6)  # a tile is a line of the source at least, and needs no other
 
 
 def test_an_instance_norm_takes_each_element_twice_and_seven_flops() -> None:
@@ -168,12 +169,14 @@ def test_an_instance_norm_takes_each_element_twice_and_seven_flops() -> None:
 
 def test_others_by_hand() -> None:
     x, half = planes("x", OF), planes("y", Planes(3, 3, 5))
-    assert pooling("p", x, half, Window(OF, 2, 2), "max_pool").flops.at(_one()) == 45 * 3
+    pooled = pooling("p", x, half, Window(OF, 2, 2), "max_pool")
+    assert (pooled.flops.at(_one()), pooled.passes, pooled.stencil) == (45 * 3, 4, Stencil(3))
     assert pooling("p", x, half, Window(OF, 2, 2), "average_pool").flops.at(_one()) == 45 * 4
     assert leaky_relu("r", x, planes("y", OF), 0.01).flops.at(_one()) == 360
-    sizes = Resize(Planes(3, 3, 5), OF)
-    drawn = bilinear("b", half, x, sizes)
-    assert (drawn.flops.at(_one()), drawn.passes) == (180 * 7, 4)
+    even = standardise("s", x, planes("y", OF), OF)
+    assert (even.flops.at(_one()), even.weights) == (360, 12)
+    drawn = bilinear("b", half, x, Resize(Planes(3, 3, 5), OF))
+    assert (drawn.flops.at(_one()), drawn.passes, drawn.stencil) == (180 * 7, 4, Stencil(3, 3 * 5 * 2, ahead=True))
 
 
 def _one() -> Step:

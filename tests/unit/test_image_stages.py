@@ -64,6 +64,24 @@ def test_lines_before_the_tile_take_room_in_its_buffer() -> None:
     assert held.tolist() == [0.0, *[10**6 - LINE] * (len(held) - 1)] and len(held) > 5
 
 
+def test_a_search_counts_so_for_each_number_of_tiles() -> None:
+    """The leaky ReLU and the convolution after it: whole images, then parts of them."""
+    search = Search(_chain(), [(3, 4), (4, 4)], _images(1), SOCKET, 1)
+    image, tiles = 2 * OF.elements, search.tiles
+    assert tiles[0] == 1 and len(tiles) > 5
+    assert search._depth.tolist() == [[2, *[3] * (len(tiles) - 1)], [1, *[2] * (len(tiles) - 1)]]
+    made, entering = search._held[0, :, 3] - 2 * image / tiles, search._held[1, :, 4]  # without what enters the ReLU
+    result = 2 * image / tiles  # of the convolution, held twice
+    np.testing.assert_allclose(made, [2 * image, *3 * image / tiles[1:]])
+    np.testing.assert_allclose(entering - result, [2 * image, *(3 * image / tiles[1:] + LINE)])
+
+
+def test_a_placement_has_the_depth_of_its_tiles() -> None:
+    search = Search(_chain(Planes(256, 256, 256)), [(2, 4)], _images(1), SOCKET, 1)
+    placed = search.placement(0)
+    assert placed.tiles > 1 and placed.depth == 4
+
+
 def _with_behind(operators: tuple[Operator, ...], size: int) -> tuple[Operator, ...]:
     """The last operator reads more of the tile before."""
     last = operators[-1]

@@ -145,6 +145,8 @@ def test_skips_are_read_by_the_stage_of_their_size() -> None:
     assert kept == {"down0_activated1", "down1_activated1"}
     gathered = _operators(unet(SMALL, 2))
     assert gathered["up0_concatenation"].inputs[1].name == "down1_conv1_whole"
+    kept = {tensor.name for op in gathered.values() for tensor in op.outputs if tensor.kept}
+    assert kept == {"down0_conv1_whole", "down1_conv1_whole"}
 
 
 def test_names_are_those_of_the_state_dict() -> None:
