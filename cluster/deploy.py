@@ -8,11 +8,12 @@ from fractions import Fraction
 
 from cluster.config import Config
 from cluster.front_end import BLIND, BOUNDED, POLICIES, FrontEnd, View
-from cluster.workload import Workload, load, shares_of
+from cluster.workload import IMAGE, Workload, load, shares_of
 from node.deployment import Deployment
 from node.errors import InputError
 from node.expert import Catalogue
-from node.models.hugging_face import load_shape
+from node.models.served import load_model
+from node.models.shape import Shape
 from node.options import RuntimeOptions
 from node.runtime.homes import Sharding
 from node.spec import Machine
@@ -83,10 +84,10 @@ def options_of(config: Config) -> RuntimeOptions:
 def deployment_of(config: Config, machine: Machine | None = None) -> Deployment:
     """The deployment that the config asks for; ``layouts`` of it says whether the catalogue fits the machine."""
     catalogue = config.experts.catalogue()
-    shapes = {model: load_shape(model) for model, _ in catalogue.kinds()}
+    models = {model: load_model(model) for model, _ in catalogue.kinds()}
     degree = config.sharding.tensor_parallel
     sharding = sharding_of(config, catalogue)
-    return Deployment(machine or machine_of(config), catalogue, shapes, degree, options_of(config), sharding)
+    return Deployment(machine or machine_of(config), catalogue, models, degree, options_of(config), sharding)
 
 
 def sharding_of(config: Config, catalogue: Catalogue) -> Sharding:
@@ -100,7 +101,11 @@ def sharding_of(config: Config, catalogue: Catalogue) -> Sharding:
 def workload_of(config: Config, deployment: Deployment) -> Workload:
     """The requests for the deployment's experts."""
     catalogue = deployment.catalogue
-    contexts = [deployment.shapes[group.model].context for group in catalogue.groups for _ in range(group.count)]
+    models = [deployment.models[group.model] for group in catalogue.groups for _ in range(group.count)]
+    contexts = [model.context if isinstance(model, Shape) else IMAGE for model in models]
+    for key in ("input_tokens", "output_tokens"):
+        if f"workload.{key}" in config.explicit and set(contexts) == {IMAGE}:
+            raise InputError(f"workload.{key}: has no effect, because no expert works on tokens")
     workload = load(config.workload, catalogue.weights(), contexts, config.seed, config.slo.shares())
     for key in ("workload.popularity", "workload.zipf_s"):
         if workload.experts_given and key in config.explicit:

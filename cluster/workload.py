@@ -17,6 +17,7 @@ from cluster.traces import LONGEST_SPAN_PS, MOST_TOKENS, Int64s, Trace, read_tra
 from node.errors import InputError
 from node.request import Requests
 
+IMAGE = 2  # the context of a model without tokens: an image counts as a token in, what comes of it as one out
 MOST_REQUESTS = 10**7  # about 2 GB of requests
 
 _POPULARITY = ("uniform", "zipf", "distinct")
@@ -93,6 +94,8 @@ def load(
 ) -> Workload:
     """The requests for ``len(weights)`` experts with these catalogue weights and contexts (tokens).
 
+    A context of ``IMAGE`` is that of a model that is one pass over an image: nothing of a request is counted there.
+
     They are of ``classes`` of service in proportion to these shares. The same arguments give the same requests.
     Arrivals, input lengths, output lengths, experts and classes each have
     their own stream of random numbers, so that one key does not reshuffle what another draws. Raises
@@ -111,12 +114,14 @@ def load(
         notes = (*notes, "experts as in the trace: workload.popularity and zipf_s have no effect")
 
     arrivals = _rescale(rows.arrival_ps, config.rate_scale)
-    inputs, outputs = rows.input_tokens, rows.output_tokens
     context = np.array(contexts, dtype=np.int64)[experts]
+    inputs, outputs = (np.where(context == IMAGE, 1, tokens) for tokens in (rows.input_tokens, rows.output_tokens))
     over = inputs + outputs > context
     if config.over_context == "clip":
         outputs = np.minimum(outputs, context - 1)
         inputs = np.minimum(inputs, context - outputs)
+    if IMAGE in contexts:
+        notes = (*notes, "a request to a model of one pass is an image, and counts as one token in and one out")
     services = np.zeros_like(experts)
     if len(classes) > 1:
         services = class_stream.choice(len(classes), len(services), p=np.array(classes) / sum(classes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -14,10 +14,9 @@ from node.functional.socket import ContentSocket, Range, Shards
 from node.functional.store import Store
 from node.hardware.host import Host
 from node.hardware.rdu import Rdu
-from node.models.decoder import decoder
+from node.models.served import Model, graph_of, part_of
 from node.models.shape import Shape
-from node.models.shard import Shard
-from node.options import RuntimeOptions, check_options
+from node.options import RuntimeOptions, check_options, check_pages
 from node.request import Request, Requests
 from node.runtime.homes import Homes, Sharding, homes_of, serving_of
 from node.runtime.policies import EVICTION
@@ -35,11 +34,11 @@ from node.units import Bytes, Picoseconds
 
 @dataclass(frozen=True)
 class Deployment:
-    """``catalogue`` on ``machine`` at tensor-parallel ``degree``; ``shapes`` by model name."""
+    """``catalogue`` on ``machine`` at tensor-parallel ``degree``; ``models`` by name."""
 
     machine: Machine
     catalogue: Catalogue
-    shapes: dict[str, Shape]
+    models: Mapping[str, Model]
     degree: int
     options: RuntimeOptions = field(default_factory=RuntimeOptions)
     sharding: Sharding = field(default_factory=Sharding)
@@ -62,11 +61,11 @@ class Deployment:
     @cached_property
     def rank_kinds(self) -> tuple[int, ...]:
         """Of each rank in a group, the first rank with the same shard of every model."""
-        shards = [
-            tuple(Shard.of(self.shapes[model], self.degree, rank) for model, _ in self.catalogue.kinds())
+        parts = [
+            tuple(part_of(self.models[model], self.degree, rank) for model, _ in self.catalogue.kinds())
             for rank in range(self.degree)
         ]
-        return tuple(shards.index(shard) for shard in shards)
+        return tuple(parts.index(part) for part in parts)
 
     def programs(self, rank: int) -> tuple[Program, ...]:
         """The compiled programs of a rank, one per kind of the catalogue; ranks with equal shards have the same."""
@@ -76,7 +75,7 @@ class Deployment:
         options = self.options
         return tuple(
             compile_graph(
-                decoder(self.shapes[model], self.degree, rank, DTYPE_BYTES[dtype]),
+                graph_of(self.models[model], self.degree, rank, DTYPE_BYTES[dtype]),
                 self.machine,
                 self.degree,
                 options.fusion,
@@ -131,7 +130,7 @@ class Deployment:
             sizes=tuple(of_kind[kind] for kind in kinds),
             programs=tuple(kinds),
             router=router,
-            router_tokens=options.router_tokens,
+            router_tokens=self._router_tokens,
             next_expert=NEXT[options.scheduler] if options.prefetch else None,
             partial=options.partial,
             stay=Stay(options.min_residency, options.drain, options.fairness),
@@ -144,6 +143,12 @@ class Deployment:
             swap=options.preemption == "swap",
             images=self._images,
         )
+
+    @property
+    def _router_tokens(self) -> int:
+        """A router that is one pass decodes nothing: what comes of it comes with its pass, as a first token does."""
+        router = self.catalogue.router
+        return self.options.router_tokens if router is None or isinstance(self.models[router], Shape) else 1
 
     @property
     def _images(self) -> Images | None:
@@ -185,6 +190,7 @@ class Deployment:
     def check_fits(self) -> None:
         """``OutOfMemoryError`` where the catalogue does not fit; ``InputError`` where an option does not."""
         check_options(self.options, self.sharding, self.machine, self.degree)
+        check_pages(self.options, self.settings.sizes)
         _ = self.layouts
 
     def check_lengths(self, requests: Sequence[Request]) -> None:

@@ -12,6 +12,7 @@ from node.dataflow.program import compile_graph
 from node.errors import OutOfMemoryError
 from node.models.decoder import decoder
 from node.models.one_pass import OnePass, kinds, members, pass_step
+from node.models.served import Model
 from node.models.shape import Shape
 from node.models.shard import Shard
 from node.spec import Machine
@@ -83,6 +84,11 @@ def _on_rank(machine: Machine, shape: Shape, call: Call, rank: int) -> Estimate:
         flops_fraction=tally.flops / busy / machine.compute.peak_flops_per_s,
         bound_by=tally.bound_by,
     )
+
+
+def estimate_model(machine: Machine, model: Model, call: Call) -> Estimate:
+    """``estimate`` or ``estimate_one_pass``, whichever the model is for."""
+    return estimate(machine, model, call) if isinstance(model, Shape) else estimate_one_pass(machine, model, call)
 
 
 def estimate_one_pass(machine: Machine, model: OnePass, call: Call) -> Estimate:

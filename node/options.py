@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from node.errors import InputError
 from node.runtime.homes import Sharding
 from node.runtime.service import Service
+from node.runtime.sharding import ModelSize
 from node.spec import Machine
 from node.units import Bytes, Picoseconds
 
@@ -57,6 +59,13 @@ def check_options(options: RuntimeOptions, sharding: Sharding, machine: Machine,
                 f"runtime.{key}: a copy takes all HBM bandwidth of {machine.name} and leaves kernels none; "
                 f"set runtime.{key} to false, or the bandwidth of DDR or of the host link lower"
             )
+
+
+def check_pages(options: RuntimeOptions, sizes: Sequence[ModelSize]) -> None:
+    """``InputError`` for steps of tokens, or pages of them, beside a model that has none."""
+    for key in ("prefill_chunk", "kv_block"):
+        if getattr(options, key) and not all(size.kv_token for size in sizes):
+            raise InputError(f"runtime.{key} = {getattr(options, key)}: experts or router have no tokens; set it to 0")
 
 
 def _check_switching(sharding: Sharding, machine: Machine) -> None:

@@ -46,7 +46,7 @@ def _share_kernels(deployment: Deployment) -> None:
     options, degree = deployment.options, deployment.degree
     for rank in sorted(set(deployment.rank_kinds)):
         for (model, dtype), program in zip(deployment.catalogue.kinds(), deployment.programs(rank), strict=True):
-            made_for = (deployment.machine, deployment.shapes[model], degree, rank, dtype)
+            made_for = (deployment.machine, deployment.models[model], degree, rank, dtype)
             program.kernels = _kernels(*made_for, options.fusion, options.orchestration)
 
 

@@ -14,7 +14,7 @@ from cluster.config import Config, ExpertsConfig
 from cluster.deploy import deployment_of
 from node.deployment import Deployment
 from node.errors import OutOfMemoryError
-from node.estimate import Call, estimate
+from node.estimate import Call, estimate_model
 from node.spec import Machine
 from node.units import seconds
 
@@ -104,7 +104,7 @@ def _call(config: Config, deployment: Deployment, model: str, call: Call) -> flo
     group = replace(deployment.machine, sockets=deployment.degree)
     runtime = config.runtime
     asked = replace(call, fusion=runtime.fusion, orchestration=runtime.orchestration)
-    found = estimate(group, deployment.shapes[model], asked)
+    found = estimate_model(group, deployment.models[model], asked)
     return found.total_s - (found.call_overhead_s if runtime.call_overhead == "none" else 0.0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Protocol
 
 from node.dataflow.form import Step
@@ -15,7 +15,7 @@ from node.models.vision_expert import load_vision_expert
 from node.models.weights import Array
 
 
-class OnePass(Protocol):
+class OnePass(Hashable, Protocol):
     """A model whose graph counts everything per sequence: a sequence is a signal, an image."""
 
     @property

@@ -25,7 +25,9 @@ class GroupMemory:
         known = (waiting, settings.future)
         self.cache = ExpertCache(layout.experts, settings.sizes, settings.eviction, *known, layout.pinned)
         self.activations: Counter[int] = Counter()
-        self.kv = KvCache(layout.kv, len(settings.sizes), stream)
+        self.kv = KvCache(
+            layout.kv, len(settings.sizes), stream, bare=not all(size.kv_token for size in settings.sizes)
+        )
         self.homes, self.had = dict(layout.ddr), set(layout.ddr)  # addresses in DDR; who ever was there
         self.moved: Bytes = 0  # into DDR from other groups, or from there to them, on each socket
         self.ddr, self._holes = Allocator(layout.swap.start, layout.swap.size), dict[Bytes, list[int]]()

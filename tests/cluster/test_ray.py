@@ -25,6 +25,7 @@ from cluster.runner import Run, backends, prepare, run
 from cluster.wire import pack, unpack
 
 AZURE_2023 = Path(__file__).resolve().parents[3] / "shared/traces/azure_llm_2023_conv.csv"
+SAMDA = Path(__file__).resolve().parents[2] / "examples/samda.toml"
 Hashes = dict[str, str]
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -121,6 +122,14 @@ def test_however_requests_are_scheduled_they_come_to_the_same_bytes(
     over_ray = serve(config(**settings, cluster__sockets_per_actor=3, cluster__window="900 ms"), RayBackend())
     assert hashes(over_ray) == hashes(alone)
     assert alone.others.outcome or alone.summary.get("preemptions", 1)
+
+
+def test_an_encoder_and_vision_experts_come_to_the_same_bytes(hashes: Callable[[Run], Hashes]) -> None:
+    values = {"workload.requests": 300}
+    config_of = {name: read_config(SAMDA, {**values, "cluster.backend": name}.items()) for name in ("local", "ray")}
+    alone, over_ray = serve(config_of["local"], LocalBackend()), serve(config_of["ray"], RayBackend())
+    assert hashes(over_ray) == hashes(alone)
+    assert alone.summary["expert_activations"] > 20 and alone.summary["time_s"]["decode"] == 0
 
 
 def test_a_real_trace_comes_to_the_same_bytes(hashes: Callable[[Run], Hashes]) -> None:

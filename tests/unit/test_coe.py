@@ -122,8 +122,8 @@ def test_a_cut_decode_ends_at_a_step_boundary_and_neither_loses_nor_gains_a_pico
 ):
     deployment = deploy(experts=(("llama-2-7b", 2),), call_overhead="none")
     if window:
-        shape = replace(deployment.shapes["llama-2-7b"], sliding_window=window)
-        deployment = replace(deployment, shapes={"llama-2-7b": shape})
+        shape = replace(deployment.models["llama-2-7b"], sliding_window=window)
+        deployment = replace(deployment, models={"llama-2-7b": shape})
     rows = requests((0, 128, 60, 0), *((24 + 7.3 * n, 100 + n, 20, 0) for n in range(6)))
     outcome = simulate(deployment, rows)
     costs = deployment.programs(0)[0]

@@ -132,7 +132,7 @@ def test_paths_in_a_file_are_taken_from_its_folder(experts: str, absolute: bool,
     path = folder / "own.toml" if absolute else Path("own/own.toml")
     deployment, workload = prepare(given(path=path))
     assert (deployment.machine.name, deployment.machine.sockets) == ("small", 4)
-    assert {shape.layers for shape in deployment.shapes.values()} == {2} and len(deployment.shapes) == 1
+    assert {shape.layers for shape in deployment.models.values()} == {2} and len(deployment.models) == 1
     assert [request.input_tokens for request in workload.requests] == [7]
     assert workload.source == str(path.parent / "trace.jsonl")
 

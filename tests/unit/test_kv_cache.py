@@ -170,7 +170,7 @@ def test_a_request_that_can_never_fit_is_refused_by_the_name_of_the_key(
 
 
 def window_of(clockwork, window: int, **options):
-    shape = replace(clockwork().shapes["clock"], sliding_window=window)
+    shape = replace(clockwork().models["clock"], sliding_window=window)
     return clockwork(shape=shape, **options)
 
 
