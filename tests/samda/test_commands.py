@@ -11,6 +11,7 @@ pytest.importorskip("torch", reason="no PyTorch here: make samda installs it")
 import torch
 from click.testing import CliRunner
 
+import samda.expert_folder
 import samda.training
 from cluster.cli import coe
 from node.errors import InputError
@@ -19,6 +20,7 @@ from samda.images import read_images
 from samda.inference import segment
 from samda.learning import held_out
 from samda.plan import WIDTHS
+from samda.recipe import adaptation_steps
 from tests.samda.drawn import TINY, Blurred, disc_cases, write_folder
 
 
@@ -133,6 +135,17 @@ def test_the_parts_that_are_named_learn_alone(data, tmp_path):
     before, after = weights(expert), weights(fitted)
     moved = {name.split(".")[1] for name in before if not torch.equal(before[name], after[name])}
     assert moved == {"decoder"}
+
+
+def test_an_adaptation_takes_steps_by_its_images_and_self_training_draws_anew(data, tmp_path, monkeypatch):
+    recipes, trained = [], samda.expert_folder.train
+    monkeypatch.setattr("samda.cli_adapt.adaptation_steps", lambda shots: 1 + shots)
+    monkeypatch.setattr("samda.expert_folder.train", lambda *all_of: (recipes.append(all_of[3]), trained(*all_of))[1])
+    run("train", "--data", data / "source", "--output", tmp_path / "expert", *QUICK)
+    target = ("--data", data / "target", "--unlabelled", data / "unlabelled", "--threads", 1)
+    run("adapt", tmp_path / "expert", *target, "--output", tmp_path / "fitted", "--seed", 4)
+    assert [(recipe.steps, recipe.seed) for recipe in recipes] == [(3, 0), (3, 4), (3, 5)]
+    assert adaptation_steps(0) == 60 and adaptation_steps(5) == 120
 
 
 def test_an_encoder_that_is_missing_or_another_is_one_line(data, tmp_path, monkeypatch):
