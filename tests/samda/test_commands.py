@@ -17,6 +17,7 @@ from node.errors import InputError
 from samda.checkpoint import load_expert
 from samda.images import read_images
 from samda.inference import segment
+from samda.learning import held_out
 from samda.plan import WIDTHS
 from tests.samda.drawn import TINY, Blurred, disc_cases, write_folder
 
@@ -162,6 +163,12 @@ def test_an_encoder_that_is_missing_or_another_is_one_line(data, tmp_path, monke
 def test_what_cannot_be_used_is_one_line(data, tmp_path, arguments, said):
     with pytest.raises(InputError, match=said):
         run(*[text.format(data=data, out=tmp_path / "out") for text in arguments])
+
+
+def test_the_last_fifth_is_held_out(tmp_path):
+    cases = disc_cases(11)
+    trained, chosen_by = held_out(tmp_path, cases)
+    assert (trained, chosen_by) == (cases[:9], cases[9:])
 
 
 def test_one_image_cannot_be_held_out_from_itself(tmp_path):
