@@ -28,7 +28,7 @@ from tests.samda.drawn import TINY, Blurred, disc_cases, write_folder
 def small(monkeypatch):
     """Experts as small as test images ask for, and an encoder that takes no time."""
     monkeypatch.setitem(WIDTHS, "small", TINY)
-    monkeypatch.setattr("samda.cli_options.make_encoder", lambda name, checkpoint=None: Blurred())
+    monkeypatch.setattr("samda.cli_options.make_encoder", lambda name, **_: Blurred())
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -157,7 +157,7 @@ def test_an_encoder_that_is_missing_or_another_is_one_line(data, tmp_path, monke
         run(*use)
     other = Blurred()
     other.hash = "1" * 64
-    monkeypatch.setattr("samda.cli_options.make_encoder", lambda name, checkpoint=None: other)
+    monkeypatch.setattr("samda.cli_options.make_encoder", lambda name, **_: other)
     with pytest.raises(InputError, match=r"but --encoder is blurred \(1111111111111111\): other weights"):
         run(*use, *cache)
     assert not (tmp_path / "masks").exists()
