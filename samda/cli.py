@@ -15,6 +15,8 @@ COMMANDS = {
     "segment": "cli_segment",
     "experiment": "cli_experiment",
     "synthesise": "cli_synthesise",
+    "fit-router": "cli_fit_router",
+    "route": "cli_route",
 }
 OWN = ("samda", "cluster", "node")
 # Threads that wait do not spin: beside other work on the same cores, spinning makes training several times slower.
@@ -34,7 +36,7 @@ class Lazy(click.Group):
             return None
         os.environ.setdefault(WAITING, "PASSIVE")
         try:
-            found = getattr(import_module(f"samda.{COMMANDS[cmd_name]}"), cmd_name)
+            found = getattr(import_module(f"samda.{COMMANDS[cmd_name]}"), cmd_name.replace("-", "_"))
         except ModuleNotFoundError as error:
             package = str(error.name).partition(".")[0]
             if package in OWN:
@@ -49,4 +51,4 @@ class Lazy(click.Group):
 
 @click.group(cls=Lazy)
 def samda() -> None:
-    """Learn vision experts, adapt them to a domain with a few annotated images, and segment with them (PyTorch)."""
+    """Learn vision experts, adapt them to a domain with a few annotated images, segment, and route images (PyTorch)."""

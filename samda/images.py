@@ -70,6 +70,11 @@ def read_images(folder: Path) -> list[Case]:
     return [_labelled(name, images[name], masks.get(name)) for name in sorted(images)]
 
 
+def read_image(path: Path) -> Case:
+    """One image, without a mask; raises ``InputError``."""
+    return _labelled(path.stem, path, None)
+
+
 def read_mask(path: Path) -> Mask:
     """Where a mask has foreground, (H, W); raises ``InputError``."""
     return _read(path) > 0

@@ -71,7 +71,8 @@ class Operator:
     parallel in every element. ``whole``: it needs all of a sequence before it makes anything, so that a tile cannot be
     less than one. ``reduces``: what it makes is complete when it has taken all of a sequence: so a tile cannot be less
     than one in a kernel that also reads it. ``stencil``: which parts of an image can be a tile, and what of others it
-    reads.
+    reads. ``stationary``: the inputs of which it needs all of such a part for each row that it makes, keys and values:
+    a kernel that makes them has no smaller tile, one that they enter holds them and takes rows in tiles of any size.
 
     ``weights``: bytes it owns in memory; ``weight_read``: bytes of weights one pass reads, its own or those of the
     operator ``weights_of``; ``kv_read``/``kv_write``: KV cache bytes; ``message``: bytes that each member brings into a
@@ -94,6 +95,7 @@ class Operator:
     whole: bool = False
     reduces: bool = False
     stencil: Stencil | None = None
+    stationary: tuple[str, ...] = ()
     weights: Bytes = 0
     weight_read: Form = ZERO
     kv_read: Form = ZERO

@@ -123,13 +123,16 @@ def most_tiles(operators: Sequence[Operator], ranges: Sequence[Range], sequences
     """Into how many tiles a pass over so many ``sequences`` may go in each range.
 
     As many as there are sequences where an operator is ``whole``, or reads what one of the range ``reduces``; as many
-    as there are lines of images where there are stencils.
+    as there are lines of images where there are stencils, unless what has to be whole is ``stationary`` and enters.
     """
+    made = {tensor.name: at for at, op in enumerate(operators) for tensor in op.outputs}
+    held = [max((made.get(name, -1) for name in op.stationary), default=len(operators)) for op in operators]
     makers = {tensor.name: at for at, op in enumerate(operators) if op.reduces for tensor in op.outputs}
     reduced = [max((makers.get(tensor.name, -1) for tensor in op.inputs), default=-1) for op in operators]
     lines = [op.stencil.lines if op.stencil is not None else np.inf for op in operators]
     most = {}
     for first in sorted({first for first, _ in ranges}):
         wholes = [op.whole or at >= first for op, at in zip(operators[first:], reduced[first:], strict=True)]
-        most[first] = np.minimum.accumulate(np.where(wholes, 1.0, lines[first:]))
+        of_each = [line if at >= first else np.inf for line, at in zip(lines[first:], held[first:], strict=True)]
+        most[first] = np.minimum.accumulate(np.where(wholes, 1.0, of_each))
     return np.array([most[first][last - first] for first, last in ranges]) * max(1, sequences)

@@ -30,6 +30,7 @@ class Traffic:
         index = np.arange(len(operators))
         self._inside = (index >= first[:, None]) & (index <= last[:, None])
         self._entering = {i: _entering(operators, i) for i in sorted(set(first.tolist()))}
+        self._stationary = {i: _entering(operators, i, stationary=True) for i in self._entering}
         always = _rows(op.kv_write + Form(tokens=op.weight_read.tokens) for op in operators)
         leaving = _leaving(operators)
         self._once = np.array(
@@ -81,7 +82,12 @@ class Traffic:
         parts = np.repeat(part[:, None], len(self._operators), axis=1)
         parts[:, ~_cut(self._operators), 0] = 1.0  # what there is once in a pass is held whole
         made = (parts * _rows(total(tensor.size for tensor in op.outputs) for op in self._operators)).sum(axis=-1)
-        by_first = {first: (parts * coefficients).sum(axis=-1) for first, coefficients in self._entering.items()}
+        most = self._sequences * np.array([op.stencil.lines if op.stencil else 1 for op in self._operators])
+        whole = self._parts / np.minimum(tiles[:, None], most)[..., None]
+        by_first = {
+            first: (parts * (entering - self._stationary[first]) + whole * self._stationary[first]).sum(axis=-1)
+            for first, entering in self._entering.items()
+        }
         entering = np.array([by_first[first] for first, _ in self._ranges])
         return made, np.where(self._inside[:, None, :], entering, 0.0)
 
@@ -109,15 +115,19 @@ def _distinct(tensors: Sequence[Tensor]) -> Form:
     return total(tensor.size for tensor in {tensor.name: tensor for tensor in tensors}.values())
 
 
-def _entering(operators: Sequence[Operator], first: int) -> Floats:
-    """Of kernels that begin with operator ``first``: what enters with each operator, as coefficients of a form."""
+def _entering(operators: Sequence[Operator], first: int, *, stationary: bool = False) -> Floats:
+    """Of kernels that begin with operator ``first``: what enters with each operator, as coefficients of a form.
+
+    Of what enters maybe only what is ``stationary`` to the operator with which it does.
+    """
     known: set[str] = set()
     found = []
     for index, op in enumerate(operators):
         if index < first:
             found.append(ZERO)
             continue
-        found.append(_distinct([tensor for tensor in op.inputs if tensor.name not in known]))
+        new = [tensor for tensor in op.inputs if tensor.name not in known]
+        found.append(_distinct([tensor for tensor in new if tensor.name in op.stationary or not stationary]))
         known |= {tensor.name for tensor in (*op.inputs, *op.outputs)}
     return _rows(found)
 

@@ -81,10 +81,7 @@ def relative_positions(name: str, query: Tensor, result: Tensor, of: GridHeads, 
 
 
 def window_product(name: str, sources: tuple[Tensor, Tensor], result: Tensor, columns: int, of: GridHeads) -> Operator:
-    """Scores or values (``name``) of each head and window: each needs all of a window's keys or values.
-
-    So a tile is at least a window.
-    """
+    """Scores or values (``name``) of each head and window: each needs all its keys or values, the second source."""
     groups = of.heads * of.grid.windows
     edge = of.grid.window**2
     return Operator(
@@ -98,6 +95,7 @@ def window_product(name: str, sources: tuple[Tensor, Tensor], result: Tensor, co
         columns=Form(sequences=groups * columns),
         groups=Form(sequences=groups),
         stencil=Stencil(of.grid.windows),
+        stationary=(sources[1].name,),
         function=f"window_{name}",
         attributes=of,
     )

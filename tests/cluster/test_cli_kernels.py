@@ -129,6 +129,9 @@ TOKENS = "works on tokens, for example --input 128 --output 20"
         ("kernels monarch-fft --phase decode", f"--phase 'decode': monarch-fft {NO_PHASE}"),
         ("kernels monarch-fft --phase train", f"--phase 'train': monarch-fft {NO_PHASE}"),
         ("kernels flashfftconv-1m --phase decode", f"--phase 'decode': flashfftconv-1m {NO_PHASE}"),
+        ("kernels sam-vit-b --phase train", f"--phase 'train': sam-vit-b {NO_PHASE}"),
+        ("kernels sam-vit-b --sequence 3", "--sequence 3: sam-vit-b has no tokens; give --batch alone"),
+        ("estimate sam-vit-h --input 3", "--input 3: sam-vit-h has no tokens; give --batch alone"),
         ("kernels llava-1.5-7b --phase train", f"model llava-1.5-7b: {NO_VISION}"),
         ("estimate llama-2-7b", f"--input and --output missing: llama-2-7b {TOKENS}"),
         ("estimate llama-2-7b --output 20", f"--input missing: llama-2-7b {TOKENS}"),
@@ -153,6 +156,20 @@ def test_an_estimate_of_a_transform_is_the_time_of_its_kernels(coe: Coe) -> None
     assert (found["decode_s_per_token"], found["kernel_launches_per_token"]) == (0, 0)
     assert found["hbm_bandwidth_fraction"] == pytest.approx(moved / 1.8e12 / seconds, rel=1e-6)
     assert found["flops_fraction"] == pytest.approx(4_863_295_488 / 638e12 / seconds, rel=1e-3)
+
+
+def test_an_image_encoder_is_shown_kernel_by_kernel_and_as_one_pass(coe: Coe, tmp_path: Path) -> None:
+    """Two images of 1,024 pixels: of ViT-B's 12 heads the first socket has two, the last has one."""
+    line = "kernels sam-vit-b --batch 2"
+    first, last = (shown(coe(f"{line} --rank {rank} --json")) for rank in (0, 7))
+    flops = [sum(kernel["launches"] * kernel["flops"] for kernel in found["kernels"]) for found in (first, last)]
+    assert first["memory"]["spilled_symbols"] == 0 and flops[0] > flops[1]
+    found = shown(coe("estimate sam-vit-b --batch 2 --json"))
+    assert found["prefill_s"] == pytest.approx(first["seconds"], rel=1e-6)
+    assert found["flops_fraction"] == pytest.approx(flops[0] / 638e12 / first["seconds"], rel=1e-3)
+    said = coe("estimate sam-vit-b --batch 2").out
+    assert "one pass" in said and "per token" not in said and found["bound_by"] in said
+    assert coe(f"{line} --svg picture.svg").code == 0 and (tmp_path / "picture.svg").read_text().startswith("<svg")
 
 
 def test_nine_sequences_on_eight_sockets_take_as_long_as_sixteen(coe: Coe) -> None:

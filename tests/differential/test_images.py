@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
-from cluster.content import PassExpert
+from cluster.content import LocalMembers, PassExpert
 from cluster.images import pass_group
 from node.dataflow.fusion import LEVELS
-from node.errors import HardwareError, InputError, OutOfMemoryError
+from node.dataflow.meaning import exchange as exchanges
+from node.dataflow.meaning.rounding import to_bf16
+from node.errors import HardwareError, InputError, InvariantError, OutOfMemoryError
+from node.estimate import Call, estimate_one_pass
+from node.functional.one_pass import Pass
 from node.models.checkpoint import Tensors
 from node.options import RuntimeOptions
 from node.spec import Machine
@@ -45,32 +50,46 @@ def expected(seed: int, of: dict[str, Array]) -> Array:
     return x.reshape(IMAGES, -1) + of["other"]
 
 
-@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("together", [True, False])
-@pytest.mark.parametrize("sockets", [1, 2, 8, 16])
+@pytest.mark.parametrize(("sockets", "level"), [*((2, level) for level in LEVELS), *((n, "fused") for n in (1, 8, 16))])
 def test_sockets_make_what_the_model_does(sockets: int, together: bool, level: str) -> None:
-    """Two models, each in turn, three images at once: with 16 sockets some have no column, or no image."""
+    """Two models, each in turn, three images at once: with 16 sockets some have no column, or no image.
+
+    One of them has its sockets share images, the other has them work on images of their own.
+    """
     options = RuntimeOptions(batch=3, fusion=level)
-    with pass_group(machine(sockets), [expert(seed, together=together) for seed in (1, 2)], options) as group:
+    models = [expert(seed, together=of) for seed, of in ((1, together), (2, not together))]
+    with pass_group(machine(sockets), models, options) as group:
         for model, seed in ((0, 1), (1, 2), (0, 1)):
             of = given(seed + model)
             np.testing.assert_allclose(group.through(model, of), expected(seed, of), rtol=1e-4, atol=1e-4)
 
 
-def test_a_pass_takes_as_long_as_an_estimate_of_it() -> None:
-    """Each call its overhead, and the weights of both models copied before: nothing else."""
-    with pass_group(machine(2), [expert(1, together=True)], RuntimeOptions(batch=4)) as group:
+@pytest.mark.parametrize(("together", "rows"), [(True, (4, 4, 3)), (False, (8, 3))])
+def test_a_pass_takes_as_long_as_an_estimate_of_it(together: bool, rows: tuple[int, ...]) -> None:
+    """Each call its overhead, and the weights copied before: nothing else. Four images at once, or four a socket."""
+    with pass_group(machine(2), [expert(1, together=together)], RuntimeOptions(batch=4)) as group:
         deployment, copied = group.deployment, group.now
         assert copied == deployment.activation_ps(0) > 0
         group.through(0, given())
-        calls = [deployment.call_ps(0, rows) for rows in (4, 4, 3)]
+        calls = [deployment.call_ps(0, count) for count in rows]
         assert group.now == copied + sum(calls)
+        estimated = estimate_one_pass(machine(2), expert(1, together=together).model, Call(1, 1, rows[0])).total_s
+        assert calls[0] / 1e12 == pytest.approx(estimated, rel=1e-6)
 
 
 def test_bf16_is_near_and_not_the_same() -> None:
     with pass_group(machine(2), [expert(1, together=True)], RuntimeOptions(precision="bf16")) as group:
         error = np.abs(group.through(0, given()) - expected(1, given())).max()
     assert 1e-3 < error / np.abs(expected(1, given())).max() < 0.03
+
+
+def test_in_bf16_images_are_rounded_before_a_pass() -> None:
+    """What comes of images is what comes of them as BF16 has them."""
+    rounded = {name: to_bf16(array) for name, array in given().items()}
+    assert any((rounded[name] != array).any() for name, array in given().items())
+    with pass_group(machine(1), [expert(1, together=True)], RuntimeOptions(precision="bf16")) as group:
+        np.testing.assert_array_equal(group.through(0, given()), group.through(0, rounded))
 
 
 def wrong(lost: str) -> Tensors:
@@ -130,6 +149,42 @@ def test_what_does_not_fit_is_refused() -> None:
         pytest.raises(InputError, match=r"lie between the kernels of a pass of ffn 1 over 8 images, but HBM has 992 B"),
     ):
         group.through(0, given())
+
+
+def test_an_all_reduce_that_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes out is wrong, or the sockets differ."""
+
+    def dropped(brought: exchanges.Brought) -> list[Array]:
+        return [array for _, array in brought]
+
+    monkeypatch.setitem(exchanges.EXCHANGES, "all_reduce", dropped)
+    with pass_group(machine(2), [expert(1, together=True)]) as group:
+        try:
+            found = group.through(0, given())
+        except InvariantError as error:
+            assert "made something else" in str(error)
+        else:
+            assert not np.allclose(found, expected(1, given()), atol=1e-2)
+
+
+@pytest.mark.parametrize(("by", "agrees"), [(1e-6, True), (1e-3, False)])
+def test_a_socket_that_makes_something_else_is_found(by: float, agrees: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a thousandth of the largest element, in one of them; not by what another order of sums makes of it."""
+    honest = LocalMembers.through
+
+    def altered(self: LocalMembers, works: Sequence[Pass | None]) -> list[Array]:
+        made = honest(self, works)
+        made[1] = made[1].copy()
+        made[1].flat[7] += by * np.abs(made[1]).max()
+        return made
+
+    monkeypatch.setattr(LocalMembers, "through", altered)
+    with pass_group(machine(2), [expert(1, together=True)]) as group:
+        if agrees:
+            assert group.through(0, given()).shape == (IMAGES, ROWS * WIDTH)
+        else:
+            with pytest.raises(InvariantError, match="socket 1 made something else of the images than socket 0"):
+                group.through(0, given())
 
 
 def test_weights_that_are_not_there_are_not_read() -> None:

@@ -1,6 +1,7 @@
 """Is an expert on disk the one that was trained, to the emulator too, and what is said of one that is damaged?"""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +16,7 @@ from samda.composition import Composition, EncoderFacts, composed
 from samda.inference import logits
 from tests.samda.drawn import Blurred, Kept, disc_case, tiny_plan
 
-PLAN = tiny_plan([disc_case(0)])
+PLAN = replace(tiny_plan([disc_case(0)]), batch=3)
 
 
 def _expert(kind="adapter"):

@@ -52,7 +52,7 @@ def small():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(WIDTHS, "small", TINY)
         made = {"hed": Blurred, "random": Other}
-        patch.setattr("samda.cli_options.make_encoder", lambda name, checkpoint=None: made[name]())
+        patch.setattr("samda.cli_options.make_encoder", lambda name, **_: made[name]())
         threads = torch.get_num_threads()
         yield
         torch.set_num_threads(threads)
@@ -75,10 +75,23 @@ def run(small, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(run, tmp_path_factory):
-    output = tmp_path_factory.mktemp("whole") / "out"
-    result = run(output)
+    """The folder of an experiment, what it said, and what its trainings and judgements of the source were given."""
+    output, given, judged = tmp_path_factory.mktemp("whole") / "out", {}, []
+    train, evaluate = samda.experiment.run.train, samda.experiment.run.evaluate
+    with pytest.MonkeyPatch.context() as patch:
+
+        def noted(model, plan, images, recipe, embeddings, state, told):
+            added = None if model.adapter is None else model.adapter.added
+            given[told.args[0]] = (added, None if embeddings is None else embeddings.encoder.name, images)
+            return train(model, plan, images, recipe, embeddings, state, told)
+
+        patch.setattr(samda.experiment.run, "train", noted)
+        patch.setattr(
+            samda.experiment.run, "evaluate", lambda *all_of: (judged.append(all_of[2]), evaluate(*all_of))[1]
+        )
+        result = run(output)
     assert result.exit_code == 0, result.output + repr(result.exception)
-    return output, result.output
+    return output, result.output, given, judged
 
 
 def found_in(output):
@@ -100,6 +113,30 @@ def test_every_arm_has_every_seed_and_shots_and_trains_the_longer_the_more_it_ha
         assert len({tuple(found[f"seed{seed}-shots2-{arm}"]["shots_used"]) for arm in ARMS_ASKED.split(",")}) == 1
 
 
+def test_each_arm_is_what_its_name_says(whole):
+    output, _, given, _ = whole
+    expected = {"plain": (None, None), "random": (True, "other"), "generic-adapter": (True, "blurred"),
+                "generic-concat": (False, "blurred")}  # fmt: skip
+    assert {name.partition("-shots")[2][2:]: what[:2] for name, what in given.items()} == expected
+    settings = Settings(
+        Path("s"), Path("t"), (1, 2), 2, tuple(ARMS_ASKED.split(",")), "hed", source_steps=8, adapt_steps=(1, 1)
+    )
+    assert settings.total_steps() == sum(one["steps"] for one in found_in(output).values())
+
+
+def test_test_images_are_never_learned_from_nor_choose(whole):
+    *_, given, judged = whole
+    source, target = [case.name for case in disc_cases(6)], [case.name for case in disc_cases(10, first=20)]
+    learned = [[[case.name for case in part] for part in (one.train, one.validation)] for *_, one in given.values()]
+    seen = {(tuple(names), tuple(chosen_by)) for names, chosen_by in learned}
+    trained = {names for names, chosen_by in seen if chosen_by == tuple(source[4:5])}
+    assert trained == {tuple(source[:4])}
+    adapted = [names for names, chosen_by in seen if chosen_by == tuple(target[5:7])]
+    assert len(adapted) + len(trained) == len(seen) and {len(names) for names in adapted} == {1, 2}
+    assert {name for names in adapted for name in names} <= set(target[:5])
+    assert {tuple(case.name for case in cases) for cases in judged} == {tuple(source[5:])}
+
+
 def test_before_any_step_an_adapter_is_the_plain_expert_on_validation(whole):
     found = found_in(whole[0])
     for seed in (0, 1):
@@ -117,7 +154,7 @@ def test_scores_are_those_of_the_segmentations_written_beside_them(whole):
 
 
 def test_the_table_the_json_and_the_sheet_are_there(whole):
-    output, said = whole
+    output, said, *_ = whole
     written = json.loads((output / "experiment.json").read_text())
     assert written["experiment"]["encoders"] == {"generic": "0" * 64, "random": "1" * 64}
     assert len(written["results"]) == 20 and len(written["rows"]) == 10

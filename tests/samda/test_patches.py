@@ -117,3 +117,49 @@ def test_brightness_contrast_noise_and_gamma_come_now_and_then():
     assert not torch.allclose(bent, image, atol=0.1) and torch.equal(
         bent.flatten().argsort(), image.flatten().argsort()
     )
+
+
+class Scripted:
+    """Draws what a test says: ``random`` from a list, ``uniform`` by a share of its range, ``normal`` of seed 0."""
+
+    def __init__(self, draws, share):
+        self.draws, self.share = list(draws), share
+
+    def random(self):
+        return self.draws.pop(0)
+
+    def uniform(self, low, high):
+        return low + self.share * (high - low)
+
+    def normal(self, mean, deviation, shape):
+        return np.random.default_rng(0).normal(mean, deviation, shape)
+
+
+IMAGE = torch.linspace(-1, 3, 64 * 64).reshape(64, 64)
+NOISE, BRIGHTNESS, CONTRAST, INVERTED, GAMMA = range(5)
+
+
+def changed_by(kind, share):
+    return changed(IMAGE, Scripted([0.0 if place == kind else 0.99 for place in range(5)], share))
+
+
+def test_each_change_is_what_its_name_says():
+    assert torch.equal(changed_by(None, 0.5), IMAGE)
+    assert float((changed_by(NOISE, 1.0) - IMAGE).std()) == pytest.approx(0.1**0.5, rel=0.05)
+    assert torch.allclose(changed_by(BRIGHTNESS, 1.0), IMAGE * 1.25)
+    assert torch.allclose(changed_by(CONTRAST, 0.0), (IMAGE - 1) * 0.75 + 1, atol=1e-5)
+    more = changed_by(CONTRAST, 1.0)
+    assert torch.allclose(more, ((IMAGE - 1) * 1.25 + 1).clamp(-1, 3), atol=1e-5)
+    assert torch.allclose(changed_by(GAMMA, 1.0), gamma(IMAGE, 1.5))
+    assert torch.allclose(changed_by(INVERTED, 1.0), -gamma(-IMAGE, 1.5))
+    assert not torch.allclose(changed_by(INVERTED, 1.0), changed_by(GAMMA, 1.0), atol=0.1)
+
+
+def test_no_patch_is_centred_on_foreground_that_is_not_certain():
+    mask, certain = np.zeros((128, 128), bool), np.ones((128, 128), bool)
+    mask[20:22, 20:22] = mask[100:102, 100:102] = True
+    certain[:64] = False
+    case = Case("two", np.random.default_rng(0).random((128, 128), np.float32), mask, certain)
+    drawing = Drawing([case], replace(make_plan_of(case), patch=(16, 16), batch=2), None, seed=1)
+    forced = [drawing.batch(step).certain[1] for step in range(12)]
+    assert torch.stack(forced).mean() > 0.99

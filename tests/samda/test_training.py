@@ -65,6 +65,35 @@ def test_a_run_that_goes_on_after_a_pause_ends_as_one_without(tmp_path, stop):
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+def test_the_best_weights_so_far_outlive_a_pause(tmp_path, learned):
+    ruinous, model = Recipe(4, seed=1, rate=10.0, checks=4, from_start=True), _model()
+    model.load_state_dict(learned[0].state_dict())
+    first = {name: value.clone() for name, value in model.state_dict().items()}
+    begun = Training(model, PLAN, IMAGES, ruinous)
+    begun.advance()
+    begun.save(tmp_path / "state")
+    resumed = _model(seed=9)
+    history = train(resumed, PLAN, IMAGES, ruinous, None, tmp_path / "state")
+    assert history.chosen == 0 and all(torch.equal(first[name], value) for name, value in resumed.state_dict().items())
+
+
+def test_of_equals_the_earliest_is_kept():
+    history = train(_model(), PLAN, IMAGES, Recipe(3, seed=1, rate=0.0, checks=3, weight_decay=0.0))
+    assert len({dice for _, dice in history.checks}) == 1 and history.chosen == 1
+
+
+def test_the_rate_decays_and_gradients_are_clipped(monkeypatch):
+    monkeypatch.setattr("samda.training.CLIP", 1e-3)
+    run = Training(_model(), PLAN, Images(CASES[:1]), Recipe(4, seed=1, rate=0.5))
+    rates = []
+    for _ in range(4):
+        run.advance()
+        rates.append(run.optimiser.param_groups[0]["lr"])
+        norm = sum(float(weight.grad.square().sum()) for weight in run.weights if weight.grad is not None) ** 0.5
+        assert norm <= 1.01e-3
+    assert rates == pytest.approx([0.5 * share**0.9 for share in (1, 3 / 4, 1 / 2, 1 / 4)])
+
+
 def test_training_is_kept_as_it_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr("samda.training.SAVED_EVERY_S", 0)
     seen = []

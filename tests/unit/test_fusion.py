@@ -167,11 +167,12 @@ def test_blocks_with_the_same_names_stay_apart() -> None:
 
 
 def test_what_enters_a_block_and_nobody_names_is_what_the_joined_one_hands_on() -> None:
-    x, y, z, given = (replace(activation(name, 2), given=name == "given") for name in ("x", "y", "z", "given"))
-    first = Block("first", (elementwise("a", (given,), (y,), flops=1),))
-    second = Block("second", (elementwise("b", (x, given), (z,), flops=1),))
+    """A skip connection is named, and so is what is given to the pass."""
+    u, x, y, z, given = (replace(activation(name, 2), given=name == "given") for name in ("u", "x", "y", "z", "given"))
+    first = Block("first", (elementwise("a", (given,), (u,), flops=1), elementwise("b", (u,), (y,), flops=1)))
+    second = Block("second", (elementwise("c", (x, u, given), (z,), flops=1),))
     (found,) = blocks_at((first, second), "fused")
-    assert [op.inputs for op in found.operators] == [(given,), (replace(x, name="y"), given)]
+    assert [op.inputs for op in found.operators] == [(given,), (u,), (replace(x, name="y"), u, given)]
 
 
 @pytest.mark.parametrize(

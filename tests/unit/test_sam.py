@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from cluster.kernels import Asked, pass_of
-from node.dataflow.attributes import Grid, GridHeads
+from node.dataflow.attributes import Grid, GridHeads, Norm
 from node.dataflow.form import Step
 from node.dataflow.fusion import LEVELS
 from node.dataflow.graph import Operator
 from node.dataflow.meaning.compute import MEANINGS
 from node.dataflow.program import compile_graph
+from node.dataflow.stages import most_tiles, work
 from node.errors import InputError
 from node.estimate import Call, estimate_one_pass
 from node.models.encoder import Encoder, is_encoder, load_encoder
@@ -114,6 +115,85 @@ def test_bytes_between_operators_count_what_fills_windows() -> None:
     }  # fmt: skip
 
 
+def test_parallel_parts_of_products_are_their_flops() -> None:
+    """Groups x rows of a group x columns of a group x 2 x what is summed: a query's 64 elements, or a window's keys."""
+    inner = {"relative_positions": 64, "scores": 64}
+    for block, _, op in operators(of("sam-vit-b")):
+        if op.mode != "systolic":
+            continue
+        grid = of("sam-vit-b").shape.grid(2 if block.startswith("global") else 0)
+        summed = {**inner, "values": grid.window**2}.get(op.name, op.matrix.rows if op.matrix else 0)
+        groups, rows, columns = (part.at(ONE) for part in (op.groups, op.rows, op.columns))
+        bias = rows * columns / groups if op.matrix is not None and op.matrix.bias else 0
+        assert op.flops.at(ONE) == 2 * rows * (columns / groups) * summed + bias, op.name
+        if op.name in ("scores", "values"):
+            assert groups == 12 * grid.windows
+        elif op.name == "relative_positions":
+            assert (groups, columns / groups) == (2 * grid.window, grid.window)  # a line's, or a column's, of all heads
+        else:
+            assert groups == 1
+
+
+def kernel_tiles(batch: int, sockets: int) -> dict[str, tuple[int, set[str], int]]:
+    """Of each kernel of ViT-B's layers 0 to 3: tiles, operators, bytes of SRAM."""
+    graph = SHORT.graph(sockets)
+    machine = replace(NODE, sockets=sockets)
+    found = {}
+    for kernel in compile_graph(graph, machine, sockets, "fused", "ho").prefill_kernels(replace(ONE, sequences=batch)):
+        assert kernel.placement is not None
+        names = {op.name for op in kernel.operators}
+        found[kernel.name] = (kernel.placement.tiles, names, kernel.placement.sram_bytes)
+    return found
+
+
+def test_the_most_tiles_of_an_image() -> None:
+    """Lines of patches, lines of windows, windows, or the image; keys that enter leave queries free."""
+    blocks = {block.name: block.operators for block in of("sam-vit-b").graph().blocks}
+
+    def most(block: str, first: str, last: str) -> float:
+        names = [op.name for op in blocks[block]]
+        return float(most_tiles(blocks[block], [(names.index(first), names.index(last))], 1)[0])
+
+    assert most("patches", "to_patches", "positions") == 64
+    assert most("window_0", "attention_norm", "from_windows") == most("window_0", "to_windows", "to_windows") == 5
+    assert most("window_0", "k_proj", "values") == most("window_0", "v_proj", "values") == 25
+    assert most("global_2", "k_proj", "values") == most("global_2", "v_proj", "values") == 1
+    for block in ("window_0", "global_2"):
+        assert most(block, "scores", "values") == most(block, "attention_add", "ffn_add") == np.inf
+    assert most("neck", "to_planes", "to_planes") == 64
+
+
+def test_tiles_of_whole_windows_share_keys_as_the_pass_does() -> None:
+    """196 rows of a group in up to 25 tiles, then fewer: an array of 6 rows is filled as well as it can be."""
+    (scores,) = (op for block, _, op in operators(of("sam-vit-b")) if (block, op.name) == ("window_0", "scores"))
+    tiles = np.array([1.0, 5.0, 25.0, 100.0])
+    _, blocks = work(scores, ONE, tiles, NODE)
+    assert blocks.tolist() == [33, 33, 33, 9]  # 196 / 6, 49 / 6
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_tiles_are_no_smaller_than_attention_and_windows_allow(batch: int) -> None:
+    """A kernel that makes keys has whole windows for tiles, one of windows' order whole lines of them."""
+    tiles = kernel_tiles(batch, 8)
+    assert len({name.split(".")[0] for name in tiles}) == 5
+    for name, (count, names, _) in tiles.items():
+        if names & {"to_windows", "from_windows"}:
+            assert count <= 5 * batch, name
+        if {"k_proj", "scores"} <= names or {"v_proj", "values"} <= names:
+            assert count <= (25 if name.startswith("window") else 1) * batch, name
+
+
+def test_a_layer_that_attends_to_all_streams_its_scores_where_keys_enter() -> None:
+    """Scores of 4096 x 4096 for 12 heads are 0.4 GB, which no kernel could hold and none moves."""
+    scores = 12 * 4096**2 * 2
+    of_global = [found for name, found in kernel_tiles(1, 1).items() if name.startswith("global_2")]
+    (one,) = (found for found in of_global if {"scores", "values"} <= found[1])
+    count, names, held = one
+    assert count > 1 and "k_proj" not in names
+    whole = 2 * 4096 * 768 * 2  # keys and values, filled while others are read
+    assert whole * 2 < held < scores
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("degree", [1, 8])
 def test_every_level_has_all_flops_and_fewer_bytes(level: str, degree: int) -> None:
@@ -184,6 +264,12 @@ def test_a_window_as_large_as_the_image_is_the_image() -> None:
     names = [op.name for block in graph.blocks for op in block.operators]
     assert "to_windows" not in names
     assert Grid(14, 14).windows == 1
+
+
+def test_norms_are_sams() -> None:
+    """nn.LayerNorm and LayerNorm2d with eps 1e-6: over the hidden size, and over the neck's channels."""
+    norms = [op.attributes for _, _, op in operators(of("sam-vit-b")) if isinstance(op.attributes, Norm)]
+    assert Counter((norm.width, norm.epsilon) for norm in norms) == {(768, 1e-6): 2 * 8, (256, 1e-6): 2}
 
 
 def test_every_operator_has_a_meaning() -> None:

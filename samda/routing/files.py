@@ -1,0 +1,75 @@
+"""A router on disk: a folder with ``router.json``, what it is and how well it did, and ``router.npz``, its numbers."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cluster.output import write_json
+from node.errors import InputError
+from samda.composition import EncoderFacts
+from samda.encoder import Encoder
+from samda.routing.classifier import Classifier, Measured
+
+FORMAT, KIND = 1, "samda-router"
+JSON, NUMBERS = "router.json", "router.npz"
+
+
+@dataclass(frozen=True)
+class Router:
+    """A classifier, and the encoder whose embeddings it was fitted to."""
+
+    classifier: Classifier
+    encoder: EncoderFacts
+
+
+def save_router(folder: Path, router: Router, measured: Measured, images: int, seed: int) -> None:
+    """Write both files into a folder that is there; ``images``: so many it was fitted to."""
+    classifier = router.classifier
+    np.savez(folder / NUMBERS, centroids=classifier.centroids, deviations=classifier.deviations)
+    write_json(
+        folder / JSON,
+        {
+            "format": FORMAT, "kind": KIND, "domains": list(classifier.domains), "encoder": asdict(router.encoder),
+            "fitted_to": images, "seed": seed,
+            "held_out": {
+                "images": measured.images, "right": measured.right, "confusion": measured.confusion.tolist(),
+            },
+        },
+    )  # fmt: skip
+
+
+def load_router(folder: Path) -> Router:
+    """Read both; raises ``InputError``."""
+    path = folder / JSON
+    try:
+        record = json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}; expected the folder of a router") from None
+    except ValueError as error:
+        raise InputError(f"{path}: is not JSON: {error}") from None
+    if not isinstance(record, dict) or (record.get("format"), record.get("kind")) != (FORMAT, KIND):
+        raise InputError(f"{path}: is no router of format {FORMAT} (kind {KIND!r}); fit one with coe samda fit-router")
+    try:
+        encoder = EncoderFacts(**record["encoder"])
+        with np.load(folder / NUMBERS, allow_pickle=False) as numbers:
+            classifier = Classifier(tuple(record["domains"]), numbers["centroids"], numbers["deviations"])
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{folder}: {JSON} and {NUMBERS} do not go together: {error}; fit it anew") from None
+    shape = (len(classifier.domains), 2 * encoder.channels)
+    if classifier.centroids.shape != shape or classifier.deviations.shape != shape[1:]:
+        raise InputError(f"{folder}: {NUMBERS} has centroids {classifier.centroids.shape}, {JSON} says {shape}")
+    return Router(classifier, encoder)
+
+
+def check_encoder(folder: Path, router: Router, encoder: Encoder) -> None:
+    """``InputError`` where a router was fitted to another encoder's embeddings."""
+    if encoder.hash != router.encoder.hash:
+        raise InputError(
+            f"{folder}: was fitted to embeddings of {router.encoder.name} {router.encoder.hash[:12]}, not of "
+            f"{encoder.name} {encoder.hash[:12]}: give the same --encoder, with the same weights"
+        )
