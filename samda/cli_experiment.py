@@ -9,7 +9,15 @@ import click
 from cluster.cli_options import ERR, OUT, tell_written
 from cluster.output import RUNS, write_json
 from node.errors import InputError
-from samda.cli_options import embeddings_of, encoder_options, folder, plan_options, threads_option, use_threads
+from samda.cli_options import (
+    embeddings_of,
+    encoder_options,
+    folder,
+    plan_options,
+    tell_encoder,
+    threads_option,
+    use_threads,
+)
 from samda.encoder import Cached
 from samda.experiment.folder import experiment_folder
 from samda.experiment.pictures import SHEET, write_overlays
@@ -57,7 +65,7 @@ def experiment(
     encoders = _encoders(settings, cache)
     described = record(settings, *domains, {name: one.encoder.hash for name, one in encoders.items()})
     for name, one in encoders.items():
-        OUT.print(f"{name}: {one.encoder.name}, hash {one.encoder.hash[:16]}", highlight=False)
+        tell_encoder(name, one.encoder)
     path = output or RUNS / "samda"
     with experiment_folder(path, described) as kept, steps_bar(settings.total_steps()) as told:
         try:

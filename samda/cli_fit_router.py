@@ -11,7 +11,7 @@ from cluster.cli_options import OUT, tell_written
 from cluster.output import check_output, result_folder
 from cluster.show import print_table
 from node.errors import InputError
-from samda.cli_options import embeddings_of, encoder_options, folder, threads_option, use_threads
+from samda.cli_options import embeddings_of, encoder_options, folder, tell_encoder, threads_option, use_threads
 from samda.composition import EncoderFacts
 from samda.images import Case, read_images
 from samda.progress import steps_bar
@@ -45,6 +45,7 @@ def fit_router(
     check_output(str(output))
     names, cases, labels = _read(folders)
     embeddings = embeddings_of(encoder or "hed", cache)
+    tell_encoder("encoder", embeddings.encoder)
     with steps_bar(len(cases)) as told:
         features = features_of(cases, embeddings, told)
     out = held_out(labels, share, seed)

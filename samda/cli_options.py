@@ -11,10 +11,10 @@ from typing import TypeVar
 import click
 import torch
 
-from cluster.cli_options import options_together
+from cluster.cli_options import OUT, options_together
 from node.errors import InputError
 from samda.cache import cached
-from samda.encoder import Cached
+from samda.encoder import Cached, Encoder
 from samda.encoders import ENCODERS, make_encoder
 from samda.fingerprint import SCHEMES
 from samda.images import Case, read_labelled
@@ -29,8 +29,9 @@ F = TypeVar("F", bound=Callable[..., object])
 
 folder = click.Path(path_type=Path)
 encoder_options = options_together(
-    click.option("--encoder", metavar="NAME[:FILE]",
-                 help=f"Generic encoder: {', '.join(ENCODERS)}; SAM's with the file of its weights."),
+    click.option("--encoder", metavar="NAME[:FILE[@PIXELS]]",
+                 help=f"Generic encoder: {', '.join(ENCODERS)}; SAM's with the file of its weights, and the side of "
+                      "what it is given, 1024 where nothing is said."),
     click.option("--cache", type=folder, default=CACHE, help="Folder of embeddings.  [default: ~/.cache/samba-coe]"),
 )  # fmt: skip
 plan_options = options_together(
@@ -81,7 +82,11 @@ class Given:
 
     def embeddings(self) -> Cached | None:
         """Those of ``--encoder``."""
-        return None if self.encoder is None else embeddings_of(self.encoder, self.cache)
+        if self.encoder is None:
+            return None
+        found = embeddings_of(self.encoder, self.cache)
+        tell_encoder("encoder", found.encoder)
+        return found
 
     def record(self) -> dict[str, str]:
         """What a training that goes on must have in common with the one that was begun."""
@@ -97,9 +102,19 @@ def use_threads(threads: int | None) -> int:
 
 def embeddings_of(text: str, cache: Path) -> Cached:
     """The encoder that ``--encoder`` names, with its embeddings kept; raises ``InputError``."""
-    name, _, file = text.partition(":")
+    name, _, rest = text.partition(":")
+    file, at, digits = rest.rpartition("@")
+    sized = bool(at) and digits.isdecimal()
+    file = file if sized else rest
     try:
-        encoder = make_encoder(name, checkpoint=Path(file) if file else None)
+        encoder = make_encoder(name, checkpoint=Path(file) if file else None, pixels=int(digits) if sized else None)
     except InputError as error:
         raise InputError(f"--encoder {text!r}: {error}") from None
     return cached(encoder, cache)
+
+
+def tell_encoder(what: str, encoder: Encoder) -> None:
+    """Which encoder it is, and what of it is not as it was trained."""
+    OUT.print(f"{what}: {encoder.name}, hash {encoder.hash[:16]}", highlight=False)
+    if encoder.note is not None:
+        OUT.print(f"note: {encoder.name}: {encoder.note}", highlight=False)

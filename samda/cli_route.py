@@ -10,7 +10,7 @@ import numpy as np
 from cluster.cli_options import OUT, tell_written
 from cluster.output import check_file, write_text
 from cluster.show import print_table
-from samda.cli_options import embeddings_of, encoder_options, folder, threads_option, use_threads
+from samda.cli_options import embeddings_of, encoder_options, folder, tell_encoder, threads_option, use_threads
 from samda.images import read_image, read_images
 from samda.progress import steps_bar
 from samda.routing.classifier import Array, Ints
@@ -49,6 +49,7 @@ def route(  # noqa: PLR0913 - as many as it has options
     router = load_router(classifier)
     cases = [case for path in images for case in (read_images(path) if path.is_dir() else [read_image(path)])]
     embeddings = embeddings_of(encoder or router.encoder.name, cache)
+    tell_encoder("encoder", embeddings.encoder)
     check_encoder(classifier, router, embeddings.encoder)
     with steps_bar(len(cases)) as told:
         distances = router.classifier.distances(features_of(cases, embeddings, told))

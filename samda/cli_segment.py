@@ -14,7 +14,7 @@ from node.errors import InputError
 from node.spec_file import load_machine
 from node.units import seconds, show_seconds
 from samda.checkpoint import Expert, load_expert
-from samda.cli_options import embeddings_of, encoder_options, folder, threads_option, use_threads
+from samda.cli_options import embeddings_of, encoder_options, folder, tell_encoder, threads_option, use_threads
 from samda.emulated import Emulated, on_sockets
 from samda.images import MASK, read_images
 from samda.inference import Network
@@ -51,6 +51,8 @@ def segment(
     if encoder is not None and expert.composition.kind == "plain":
         raise InputError(f"--encoder {encoder!r}: {expert_folder} was made without an encoder; leave it out")
     embeddings = None if encoder is None else embeddings_of(encoder, cache)
+    if embeddings is not None:
+        tell_encoder("encoder", embeddings.encoder)
     check_encoder(expert_folder, expert, embeddings)
     scores = {}
     with (

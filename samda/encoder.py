@@ -31,6 +31,10 @@ class Encoder(Protocol):
     def stride(self) -> int:
         """Pixels, along either side, to a place of the embedding."""
 
+    @property
+    def note(self) -> str | None:
+        """What of it is not as it was trained, where something is not."""
+
     def encode(self, images: Tensor) -> Tensor:
         """Embeddings (N, channels, ceil(H / stride), ceil(W / stride)), no gradient, of images (N, 1, H, W) in [0, 1].
 

@@ -36,6 +36,7 @@ class Vgg:
 
     channels = BLOCKS[-1][-1]
     stride = 2 ** (len(BLOCKS) - 1)
+    note = None
 
     def __init__(self, name: str, weights: Mapping[str, Tensor]) -> None:
         self.name = name

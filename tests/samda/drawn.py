@@ -47,6 +47,7 @@ class Blurred:
     """An encoder of two channels: means of blocks of 8 x 8 pixels, and their squares."""
 
     name, hash, channels, stride = "blurred", "0" * 64, 2, 8
+    note = None
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         means = torch.nn.functional.avg_pool2d(images, 8, ceil_mode=True)

@@ -11,6 +11,7 @@ pytest.importorskip("torch", reason="no PyTorch here: make samda installs it")
 import torch
 from click.testing import CliRunner
 
+import samda.expert_folder
 import samda.training
 from cluster.cli import coe
 from node.errors import InputError
@@ -19,6 +20,7 @@ from samda.images import read_images
 from samda.inference import segment
 from samda.learning import held_out
 from samda.plan import WIDTHS
+from samda.recipe import adaptation_steps
 from tests.samda.drawn import TINY, Blurred, disc_cases, write_folder
 
 
@@ -26,7 +28,7 @@ from tests.samda.drawn import TINY, Blurred, disc_cases, write_folder
 def small(monkeypatch):
     """Experts as small as test images ask for, and an encoder that takes no time."""
     monkeypatch.setitem(WIDTHS, "small", TINY)
-    monkeypatch.setattr("samda.cli_options.make_encoder", lambda name, checkpoint=None: Blurred())
+    monkeypatch.setattr("samda.cli_options.make_encoder", lambda name, **_: Blurred())
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -135,6 +137,17 @@ def test_the_parts_that_are_named_learn_alone(data, tmp_path):
     assert moved == {"decoder"}
 
 
+def test_an_adaptation_takes_steps_by_its_images_and_self_training_draws_anew(data, tmp_path, monkeypatch):
+    recipes, trained = [], samda.expert_folder.train
+    monkeypatch.setattr("samda.cli_adapt.adaptation_steps", lambda shots: 1 + shots)
+    monkeypatch.setattr("samda.expert_folder.train", lambda *all_of: (recipes.append(all_of[3]), trained(*all_of))[1])
+    run("train", "--data", data / "source", "--output", tmp_path / "expert", *QUICK)
+    target = ("--data", data / "target", "--unlabelled", data / "unlabelled", "--threads", 1)
+    run("adapt", tmp_path / "expert", *target, "--output", tmp_path / "fitted", "--seed", 4)
+    assert [(recipe.steps, recipe.seed) for recipe in recipes] == [(3, 0), (3, 4), (3, 5)]
+    assert adaptation_steps(0) == 60 and adaptation_steps(5) == 120
+
+
 def test_an_encoder_that_is_missing_or_another_is_one_line(data, tmp_path, monkeypatch):
     concat, cache = tmp_path / "concat", ("--encoder", "hed", "--cache", tmp_path / "cache")
     run("train", "--data", data / "source", "--output", concat, *QUICK, *cache)
@@ -144,7 +157,7 @@ def test_an_encoder_that_is_missing_or_another_is_one_line(data, tmp_path, monke
         run(*use)
     other = Blurred()
     other.hash = "1" * 64
-    monkeypatch.setattr("samda.cli_options.make_encoder", lambda name, checkpoint=None: other)
+    monkeypatch.setattr("samda.cli_options.make_encoder", lambda name, **_: other)
     with pytest.raises(InputError, match=r"but --encoder is blurred \(1111111111111111\): other weights"):
         run(*use, *cache)
     assert not (tmp_path / "masks").exists()

@@ -52,7 +52,7 @@ def small():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(WIDTHS, "small", TINY)
         made = {"hed": Blurred, "random": Other}
-        patch.setattr("samda.cli_options.make_encoder", lambda name, checkpoint=None: made[name]())
+        patch.setattr("samda.cli_options.make_encoder", lambda name, **_: made[name]())
         threads = torch.get_num_threads()
         yield
         torch.set_num_threads(threads)

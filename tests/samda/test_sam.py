@@ -12,7 +12,9 @@ torch = pytest.importorskip("torch", reason="no PyTorch here: make samda install
 from torch.nn import Identity
 from torch.nn.functional import interpolate
 
+from cluster.cli_options import OUT
 from node.errors import InputError
+from samda.cli_options import embeddings_of, tell_encoder
 from samda.encoders import make_encoder, sam_code
 from samda.encoders.sam import read
 from samda.encoders.sam_code import VARIANTS, Variant, image_encoder
@@ -186,3 +188,22 @@ def test_positions_that_change_from_place_to_place_are_averaged_where_there_are_
     encoder = read("small", SMALL, tmp_path / "stripes.pth", 80)
     assert encoder._model.pos_embed.dtype == torch.float32
     assert encoder._model.pos_embed.abs().max() < 0.6
+
+
+def test_the_option_names_file_and_size_and_says_what_differs(full, tmp_path, monkeypatch):
+    monkeypatch.setitem(VARIANTS, "sam-vit-b", SMALL)
+    small, own = (embeddings_of(f"sam-vit-b:{full}{size}", tmp_path).encoder for size in ("@64", ""))
+    assert small.hash == read("sam-vit-b", SMALL, full, 64).hash and own.hash == read("sam-vit-b", SMALL, full).hash
+    at = tmp_path / "at@home"
+    at.write_bytes(full.read_bytes())
+    assert embeddings_of(f"sam-vit-b:{at}", tmp_path).encoder.hash == own.hash
+    said = []
+    monkeypatch.setattr(OUT, "print", lambda text, **_: said.append(text))
+    tell_encoder("encoder", own)
+    tell_encoder("generic", small)
+    assert said[:2] == [
+        f"{what}: sam-vit-b, hash {one.hash[:16]}" for what, one in (("encoder", own), ("generic", small))
+    ]
+    assert said[2] == f"note: sam-vit-b: {small.note}" and len(said) == 3
+    with pytest.raises(InputError, match=r"--encoder 'sam-vit-b:.*@20': encoder 'sam-vit-b': size 20: a mult"):
+        embeddings_of(f"sam-vit-b:{full}@20", tmp_path)

@@ -12,6 +12,7 @@ from node.composed import OWN, SHARED, ComposedEstimate, estimate_composed
 from node.errors import InputError, OutOfMemoryError
 from node.estimate import Call, estimate_one_pass
 from node.models.composition import Composed, is_composition, load_composition
+from node.models.unet import unet
 from node.models.unet_shape import Composition, load_expert
 from node.models.vision_expert import VisionExpert
 from node.spec_file import load_machine
@@ -76,6 +77,10 @@ def test_sockets_share_patches_where_that_is_quicker() -> None:
     own = estimate_one_pass(NODE, VisionExpert(composed.shape, together=False), ONE).prefill_s
     assert sum(part.seconds for part in found.parts[1:]) < own
     assert found.parts[2].socket_bytes < found.parts[2].weight_bytes / 4
+    worth = 2 * 192 * 1040 * NODE.compute.clock / 400e9  # FLOPs a byte: the drawn layer (512) is done by every socket
+    assert 1594 < worth < 1596
+    graph = VisionExpert(composed.plain, worth=worth).graph(8)
+    assert found.parts[2].socket_bytes == graph.weight_bytes > unet(composed.plain, 8).weight_bytes
     assert estimate_composed(SOCKET, composed, ONE).sharing == OWN
 
 

@@ -21,15 +21,15 @@ LINE = 8 * 64 * 2  # bytes of a line of all channels
 SOCKET = load_machine("sn40l-socket")
 
 
-def _chain(of: Planes = OF) -> tuple[Operator, ...]:
-    """Convolution, statistics, normalising, leaky ReLU, convolution."""
-    x, y, z, r, out = (planes(name, of) for name in "xyzro")
+def _chain(of: Planes = OF, name: str = "") -> tuple[Operator, ...]:
+    """Convolution, statistics, normalising, leaky ReLU, convolution; ``name``: behind all names."""
+    x, y, z, r, out = (planes(f"{which}{name}", of) for which in "xyzro")
     over = Window(of, 3, 1, 1)
     return (
-        convolution("first", x, y, over, of.channels),
-        *instance_norm("norm", y, z, of, 1e-5),
-        leaky_relu("relu", z, r, 0.01),
-        convolution("second", r, out, over, of.channels),
+        convolution(f"first{name}", x, y, over, of.channels),
+        *instance_norm(f"norm{name}", y, z, of, 1e-5),
+        leaky_relu(f"relu{name}", z, r, 0.01),
+        convolution(f"second{name}", r, out, over, of.channels),
     )
 
 
@@ -102,8 +102,9 @@ def test_kernels_end_where_statistics_are_complete() -> None:
 
 
 def test_a_network_of_many_stages_is_cut_before_its_kernels_are_sought() -> None:
-    blocks = [Block(f"stage{number}", _chain()) for number in range(9)]
+    blocks = [Block(f"stage{number}", _chain(name=str(number))) for number in range(9)]
     joined = blocks_at(blocks, "fused")
     assert [len(block.operators) for block in joined] == [20, 20, 5] and MOST_JOINED == 24
-    assert [op for block in joined for op in block.operators] == [op for block in blocks for op in block.operators]
+    names = [[op.name for block in of for op in block.operators] for of in (joined, blocks)]
+    assert names[0] == names[1]
     assert blocks_at(blocks, "conventional") == blocks

@@ -15,6 +15,7 @@ from node.errors import InputError
 from node.models.unet import unet
 from node.models.unet_shape import Composition, UNetShape, expert_of, is_expert, load_expert
 from node.models.unet_weights import module_of, shard_of, weights_of
+from node.models.vision_expert import VisionExpert
 
 SMALL = UNetShape("small", 1, (4, 6, 9), (1, 2, 2), 3, (2, 2, 2), (2, 2), 2, 1e-5, 0.01, (16, 24))
 ADAPTER = replace(SMALL, composition=Composition("adapter", 7, 5))
@@ -135,6 +136,8 @@ def test_a_layer_that_is_not_worth_its_gathering_is_done_by_every_socket() -> No
     expected = {f"{layer}_all_gather" for layer in ("down1_conv1", "down2_conv0", "down2_conv1", "up0_conv0")}
     assert split == expected | {"up0_conv1_all_gather", "up1_conv0_all_gather"}  # 54, 54, 81, 108, 54, 72
     assert unet(SMALL, 2, 0, worth=1e9) == unet(SMALL, 2, 1, worth=1e9)
+    assert VisionExpert(SMALL, worth=54).graph(2, 1) == unet(SMALL, 2, 1, worth=54) != unet(SMALL, 2, 1)
+    assert VisionExpert(SMALL, together=False).graph(2, 1) == unet(SMALL)
 
 
 def test_skips_are_read_by_the_stage_of_their_size() -> None:
