@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from node.dataflow.graph import Block, Operator, Tensor
+from node.dataflow.graph import Block, Operator
 from node.dataflow.stages import Range
 from node.dataflow.traffic import Floats
 
@@ -33,43 +33,53 @@ _JOINS: dict[str, tuple[str, ...]] = {
 
 
 def blocks_at(blocks: Sequence[Block], level: str) -> list[Block]:
-    """The blocks within which kernels are made; those that run once and follow one another are one to a fuser, if all
-    in them have names of their own.
+    """The blocks within which kernels are made; those that run once and follow one another are one to a fuser.
 
-    As far as they have no more than ``MOST_JOINED`` operators: a network of stages that differ has more. A block that
-    mirrors another stays what it is, as does the other: a model of one layer trains like one of many.
+    As far as they have no more than ``MOST_JOINED`` operators, all with names of their own: a network of stages that
+    differ has more, layers that differ in sizes alone have the same. A block that mirrors another stays what it is, as
+    does the other: a model of one layer trains like one of many.
     """
     made = {tensor.name for block in blocks for op in block.operators for tensor in op.outputs}
     paired = {name for block in blocks if block.mirrors for name in (block.name, block.mirrors)}
     found: list[Block] = []
     for block in blocks:
         once = found and found[-1].repeat == block.repeat == 1 and not paired & {found[-1].name, block.name}
-        few = found and len(found[-1].operators) + len(block.operators) <= MOST_JOINED
-        if level in ("fused", "looped") and once and few and not _names(found[-1]) & _names(block):
-            found.append(found[-1].joined(_continued(block, found.pop(), made)))
+        both = _both(found[-1], block, made) if level in ("fused", "looped") and once else None
+        if both is not None:
+            found[-1] = both
         else:
             found.append(block)
     return found
 
 
+def _both(first: Block, second: Block, made: set[str]) -> Block | None:
+    """Both as one block, in which what enters the ``second`` and nobody names is called as the ``first`` hands it on.
+
+    None where they cannot be one: they are too many, they have names in common, or the ``second`` takes what the other
+    makes by another count, as a head does, of all tokens the last ones.
+    """
+    if len(first.operators) + len(second.operators) > MOST_JOINED or _names(first) & _names(second):
+        return None
+    unnamed = {
+        tensor
+        for op in second.operators
+        for tensor in op.inputs
+        if tensor.name not in made and not tensor.given and not tensor.within
+    }
+    results = [op.outputs[0] for op in first.operators if op.outputs][-1:]
+    if any(tensor.per != result.per for tensor in unnamed for result in results):
+        return None
+    called = {tensor.name: result.name for tensor in unnamed for result in results}
+    operators = tuple(
+        replace(op, inputs=tuple(replace(tensor, name=called.get(tensor.name, tensor.name)) for tensor in op.inputs))
+        for op in second.operators
+    )
+    return first.joined(replace(second, operators=operators))
+
+
 def _names(block: Block) -> set[str]:
     """Of its operators and of what they make: those that run in one kernel have names of their own."""
     return {op.name for op in block.operators} | {tensor.name for op in block.operators for tensor in op.outputs}
-
-
-def _continued(block: Block, before: Block, made: set[str]) -> Block:
-    """``block`` with what enters and nobody names as the block ``before`` names what it hands on."""
-    results = [op.outputs[0].name for op in before.operators if op.outputs]
-    if not results:
-        return block
-
-    def entering(tensor: Tensor) -> Tensor:
-        unnamed = tensor.name not in made and not tensor.given and not tensor.within
-        return replace(tensor, name=results[-1]) if unnamed else tensor
-
-    return replace(
-        block, operators=tuple(replace(op, inputs=tuple(map(entering, op.inputs))) for op in block.operators)
-    )
 
 
 def candidates(operators: Sequence[Operator], level: str) -> list[Range]:

@@ -64,6 +64,14 @@ def test_shards_and_kernels_change_nothing(family: str) -> None:
         np.testing.assert_allclose(_prefilled(_served(_shape(family), degree, level)), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("degree", [1, 3])
+def test_a_model_of_one_layer_is_one_block_to_a_fuser_and_means_the_same(degree: int) -> None:
+    """Its layer reads what the embedding hands on, and the head what the layer does, though neither is named so."""
+    shape = replace(_shape("llama"), layers=1)
+    expected = _prefilled(_served(shape, 1, "unfused"))
+    np.testing.assert_allclose(_prefilled(_served(shape, degree, "fused")), expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_prompt_token_by_token_is_the_prompt_at_once(level: str) -> None:
     expected, sockets = _prefilled(_served(_shape("llama"), 2, level)), _served(_shape("llama"), 2, level)
