@@ -82,5 +82,9 @@ def _show(names: list[str], measured: Measured, encoder: EncoderFacts) -> None:
         f"{measured.right} of {measured.images} images held out are told rightly by {encoder.name} {encoder.hash[:12]} "
         f"({measured.right / measured.images:.1%}; 95 % interval {low:.1%} to {high:.1%})"
     )
-    rows = [(name, *map(str, row)) for name, row in zip(names, measured.confusion.tolist(), strict=True)]
-    print_table(OUT, title, ("images of", *(f"told as {name}" for name in names)), rows)
+    rows = []
+    for number, (name, row) in enumerate(zip(names, measured.confusion, strict=True)):
+        other = np.where(np.arange(len(names)) == number, -1, row)
+        taken = f"{names[int(other.argmax())]} ({other.max()})" if other.max() > 0 else "-"
+        rows.append((name, str(number), str(row.sum()), str(row[number]), taken))
+    print_table(OUT, title, ("domain", "expert", "held out", "right", "most taken for"), rows, left=(0, 4))

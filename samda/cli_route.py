@@ -52,20 +52,20 @@ def route(  # noqa: PLR0913 - as many as it has options
     tell_encoder("encoder", embeddings.encoder)
     check_encoder(classifier, router, embeddings.encoder)
     with steps_bar(len(cases)) as told:
-        distances = router.classifier.distances(features_of(cases, embeddings, told))
-    experts = distances.argmin(1)
+        scores = router.classifier.scores(features_of(cases, embeddings, told))
+    experts = scores.argmax(1)
     chosen = experts[order(len(cases), requests or len(cases), seed)]
     write_text(output, trace_lines(chosen.tolist(), rate))
-    _show(router.classifier.domains, np.sort(distances, 1), experts, chosen)
+    _show(router.classifier.domains, np.sort(scores, 1), experts, chosen)
     tell_written(output)
 
 
-def _show(domains: tuple[str, ...], nearest: Array, experts: Ints, chosen: Ints) -> None:
-    """``nearest`` (images, domains): distances, the nearest first."""
+def _show(domains: tuple[str, ...], ascending: Array, experts: Ints, chosen: Ints) -> None:
+    """``ascending`` (images, domains): scores."""
     rows = []
     for number, domain in enumerate(domains):
-        own = nearest[experts == number]
-        apart = [f"{distance:.2f}" for distance in own[:, :2].mean(0)] if len(own) else ["-", "-"]
-        rows.append((domain, str(number), str(len(own)), str(int((chosen == number).sum())), *apart))
-    title = f"{len(experts)} images, {len(chosen)} requests; mean distances are in deviations within domains"
-    print_table(OUT, title, ("domain", "expert", "images", "requests", "to it", "to the next"), rows)
+        lead = (ascending[:, -1] - ascending[:, -2])[experts == number]
+        said = f"{lead.mean():.1f}" if len(lead) else "-"
+        rows.append((domain, str(number), str(len(lead)), str(int((chosen == number).sum())), said))
+    title = f"{len(experts)} images, {len(chosen)} requests; lead: of the log-likelihood over the next domain's, mean"
+    print_table(OUT, title, ("domain", "expert", "images", "requests", "lead"), rows)

@@ -14,11 +14,12 @@ from samda.synthetic.files import synthesise as write
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--images", type=int, default=12, show_default=True, help="Of each domain.")
 @click.option("--size", type=int, default=256, show_default=True, help="Pixels of a side.")
+@click.option("--domains", type=int, default=2, show_default=True, help="More than two are drawn around these.")
 @click.option("--seed", type=int, default=0, show_default=True)
-def synthesise(out: Path, images: int, size: int, seed: int) -> None:
+def synthesise(out: Path, images: int, size: int, domains: int, seed: int) -> None:
     """Generate micrographs with known mitochondria, as two microscopes see them, into a new folder OUT.
 
     OUT/fibsem and OUT/sstem are two domains, for --source and --target of coe samda experiment.
     """
-    write(out, images, size, seed)
+    write(out, images, size, seed, domains)
     tell_written(out)

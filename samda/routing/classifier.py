@@ -1,10 +1,11 @@
-"""The nearest centroid, with deviations that are shrunk towards their median.
+"""Linear discriminant analysis with a covariance that is shrunk, so that few images of many features suffice.
 
 An embedding (C, h, w) is pooled over space into 2 C features: the mean and the deviation of each channel. A domain is
-known by the mean of its images' features. Distances are in deviations within domains, feature by feature, to each of
-which the median of all is added, as Tibshirani et al. do it ("Diagnosis of multiple cancer types by shrunken centroids
-of gene expression", PNAS 99, 2002, 6567), so that of many features and few images those that hardly vary do not decide.
-Centroids are not shrunk.
+known by the mean of its images' features, and an image is of the nearest domain, by Mahalanobis' distance with one
+covariance within all domains. Features are divided by their deviations within domains, to each of which the median of
+all is added, as those that hardly vary in few images shall not decide (Tibshirani et al., PNAS 99, 2002, 6567); the
+covariance S of what is left becomes (1 - a) S + a m I, m the mean of its diagonal (Friedman, "Regularized discriminant
+analysis", J. Am. Statistical Association 84, 1989, 165). That a is a half is ours: docs/samda.md has what was tried.
 """
 
 from __future__ import annotations
@@ -20,25 +21,25 @@ from node.errors import InputError
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+SHRINKAGE = 0.5
 FEWEST = 3  # images of a domain: two to be fitted to, as one has no deviation, and one held out
 
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """``centroids`` (domains, features), in the order of ``domains``; ``deviations`` (features,), above 0."""
+    """``weights`` (domains, features) and ``offsets`` (domains,), in the order of ``domains``."""
 
     domains: tuple[str, ...]
-    centroids: Array
-    deviations: Array
+    weights: Array
+    offsets: Array
 
-    def distances(self, features: Array) -> Array:
-        """(images, domains): the root of the mean square, over features, of the difference in deviations."""
-        apart = (features[:, None] - self.centroids) / self.deviations
-        return np.sqrt((apart**2).mean(-1))
+    def scores(self, features: Array) -> Array:
+        """(images, domains): log-likelihoods, up to a number of each image's own, were features normal."""
+        return features @ self.weights.T + self.offsets
 
     def choose(self, features: Array) -> Ints:
-        """The number of the nearest domain, of each image; the first of equal ones."""
-        return self.distances(features).argmin(1)
+        """The number of the likeliest domain, of each image; the first of equal ones."""
+        return self.scores(features).argmax(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,18 @@ def fit(domains: Sequence[str], features: Array, labels: Ints) -> Classifier:
     usual = float(np.median(within[within > 0])) if within.any() else 0.0
     if not usual:
         raise InputError("images of a domain are all the same: nothing says how they vary; give different ones")
-    return Classifier(tuple(domains), centroids, within + usual)
+    scale = within + usual
+    left = left / scale
+    covariance = left.T @ left / (len(features) - len(domains))
+    weights = np.linalg.solve(shrunk(covariance), (centroids / scale).T).T / scale
+    return Classifier(tuple(domains), weights, -(weights * centroids).sum(1) / 2)
+
+
+def shrunk(covariance: Array) -> Array:
+    """A covariance (features, features) and its like with the mean of the diagonal on it and nothing beside, mixed."""
+    size = len(covariance)
+    found: Array = (1 - SHRINKAGE) * covariance + SHRINKAGE * covariance.trace() / size * np.eye(size)
+    return found
 
 
 def held_out(labels: Ints, share: float, seed: int) -> npt.NDArray[np.bool_]:

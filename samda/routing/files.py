@@ -30,7 +30,7 @@ class Router:
 def save_router(folder: Path, router: Router, measured: Measured, images: int, seed: int) -> None:
     """Write both files into a folder that is there; ``images``: so many it was fitted to."""
     classifier = router.classifier
-    np.savez(folder / NUMBERS, centroids=classifier.centroids, deviations=classifier.deviations)
+    np.savez(folder / NUMBERS, weights=classifier.weights, offsets=classifier.offsets)
     write_json(
         folder / JSON,
         {
@@ -57,12 +57,12 @@ def load_router(folder: Path) -> Router:
     try:
         encoder = EncoderFacts(**record["encoder"])
         with np.load(folder / NUMBERS, allow_pickle=False) as numbers:
-            classifier = Classifier(tuple(record["domains"]), numbers["centroids"], numbers["deviations"])
+            classifier = Classifier(tuple(record["domains"]), numbers["weights"], numbers["offsets"])
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{folder}: {JSON} and {NUMBERS} do not go together: {error}; fit it anew") from None
     shape = (len(classifier.domains), 2 * encoder.channels)
-    if classifier.centroids.shape != shape or classifier.deviations.shape != shape[1:]:
-        raise InputError(f"{folder}: {NUMBERS} has centroids {classifier.centroids.shape}, {JSON} says {shape}")
+    if classifier.weights.shape != shape or classifier.offsets.shape != shape[:1]:
+        raise InputError(f"{folder}: {NUMBERS} has weights {classifier.weights.shape}, {JSON} says {shape}")
     return Router(classifier, encoder)
 
 

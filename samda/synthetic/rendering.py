@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from samda.synthetic.fields import Array, blurred, grain, smooth
-from samda.synthetic.tissue import Anatomy, Organelle, Tissue
+from samda.synthetic.tissue import Organelle, Tissue
 
 
 @dataclass(frozen=True)
@@ -107,57 +107,3 @@ def _exposed(rng: np.random.Generator, image: Array, m: Microscope) -> Array:
     seen = seen + m.noise * noise + m.shading * smooth(rng, shape, 0.6 * shape[0])
     stripes = smooth(rng, (1, shape[1]), 3.0) if m.curtains else np.zeros((1, shape[1]))
     return np.clip(seen + m.curtains * stripes, 0, 1)
-
-
-@dataclass(frozen=True)
-class Domain:
-    """A tissue under a microscope."""
-
-    anatomy: Anatomy
-    microscope: Microscope
-
-
-DOMAINS = {
-    "fibsem": Domain(
-        Anatomy(cell_radius=21, cell_spread=0.5, mitochondrion_width=(8, 15), elongation=(1.0, 2.6)),
-        Microscope(
-            cytoplasm=0.68,
-            variety=0.04,
-            membrane=1.8,
-            membrane_grey=0.22,
-            tilt=0.3,
-            matrix=0.4,
-            cristae=0.09,
-            cristae_period=5.5,
-            vesicle_core=0.4,
-            granules=0.03,
-            granule_length=3.0,
-            blur=1.0,
-            noise=0.035,
-            noise_length=0,
-            shading=0.02,
-            curtains=0.012,
-        ),
-    ),
-    "sstem": Domain(
-        Anatomy(cell_radius=17, cell_spread=0.75, mitochondrion_width=(9, 20), elongation=(1.0, 2.0)),
-        Microscope(
-            cytoplasm=0.64,
-            variety=0.06,
-            membrane=1.5,
-            membrane_grey=0.1,
-            tilt=1.2,
-            matrix=0.42,
-            cristae=0.2,
-            cristae_period=6.5,
-            vesicle_core=0.6,
-            granules=0.11,
-            granule_length=2.6,
-            blur=0.6,
-            noise=0.05,
-            noise_length=1.6,
-            shading=0.05,
-            curtains=0,
-        ),
-    ),
-}

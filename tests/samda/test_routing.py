@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="no PyTorch here: make samda installs it")
 from cluster.traces import read_trace
 from node.errors import InputError
 from samda.composition import EncoderFacts
-from samda.routing.classifier import Classifier, fit, held_out, measure, pooled
+from samda.routing.classifier import Classifier, fit, held_out, measure, pooled, shrunk
 from samda.routing.files import JSON, NUMBERS, Router, check_encoder, load_router, save_router
 from samda.routing.trace import order, trace_lines
 
@@ -31,24 +31,34 @@ def test_features_are_the_mean_and_the_deviation_of_each_channel():
     np.testing.assert_allclose(pooled(embedding), [4, 2, np.sqrt(5), 0])
 
 
-def test_the_classifier_equals_the_formulas_by_hand():
-    features = np.array([[0, 10], [2, 10], [4, 10.5], [10, 20], [14, 19.5]])
-    classifier = fit(("a", "b"), features, np.array([0, 0, 0, 1, 1]))
-    np.testing.assert_allclose(classifier.centroids, [[2, 30.5 / 3], [12, 19.75]])
-    within = np.sqrt([(4 + 0 + 4 + 4 + 4) / 3, (2 * (1 / 6) ** 2 + (1 / 3) ** 2 + 2 * 0.25**2) / 3])
-    deviations = within + within.mean()
-    np.testing.assert_allclose(classifier.deviations, deviations)
-    found = classifier.distances(np.array([[3.0, 12.0]]))
-    expected = [np.hypot(1 / deviations[0], (12 - 30.5 / 3) / deviations[1]) / np.sqrt(2),
-                np.hypot(9 / deviations[0], 7.75 / deviations[1]) / np.sqrt(2)]  # fmt: skip
-    np.testing.assert_allclose(found, [expected])
-    assert classifier.choose(np.array([[3.0, 12.0], [11.0, 18.0]])).tolist() == [0, 1]
+def test_the_classifier_chooses_by_mahalanobis_distance():
+    features, labels = drawn(images=6)
+    classifier = fit("abc", features[:, :3], labels)
+    centroids = np.stack([features[labels == domain, :3].mean(0) for domain in range(3)])
+    left = features[:, :3] - centroids[labels]
+    within = np.sqrt((left**2).sum(0) / (18 - 3))
+    scale = within + np.median(within)
+    inverse = np.linalg.inv(np.outer(scale, scale) * shrunk(np.cov((left / scale).T, ddof=0) * 18 / 15))
+    new = np.random.default_rng(5).normal(1, 2, (40, 3))
+    apart = new[:, None] - centroids
+    distances = np.einsum("ndf,fg,ndg->nd", apart, inverse, apart)
+    scores = classifier.scores(new)
+    np.testing.assert_allclose(scores - scores[:, :1], (distances[:, :1] - distances) / 2, atol=1e-9)
+    assert (classifier.choose(new) == distances.argmin(1)).all()
+
+
+def test_a_covariance_is_shrunk_half_way_to_the_mean_of_its_diagonal():
+    np.testing.assert_allclose(shrunk(np.array([[1.0, 2.0], [2.0, 9.0]])), [[3, 1], [1, 7]])
 
 
 def test_features_that_never_vary_do_not_take_part_in_the_median():
-    features = np.array([[0.0, 1, 1, 1], [2.0, 1, 1, 1], [9.0, 1, 1, 1], [11.0, 1, 1, 2]])
-    within = np.sqrt([(1 + 1 + 1 + 1) / 2, 0, 0, 0.5 / 2])
-    np.testing.assert_allclose(fit("ab", features, np.array([0, 0, 1, 1])).deviations, within + within[[0, 3]].mean())
+    features = np.array([[0.0, 1, 1, 1], [2.0, 1, 1, 1], [9.0, 1, 1, 1], [11.0, 1, 1, 1]])
+    labels = np.array([0, 0, 1, 1])
+    both = fit("ab", features, labels).weights
+    assert (both[:, 1:] != 0).any() and np.isfinite(both).all()
+    np.testing.assert_allclose(
+        np.diff(both, axis=0)[0, 1:], 0, atol=1e-12
+    )  # equal in both domains: they decide nothing
 
 
 def test_domains_that_are_apart_are_told_and_equal_ones_are_not():
@@ -61,7 +71,7 @@ def test_domains_that_are_apart_are_told_and_equal_ones_are_not():
 
 
 def test_the_confusion_has_own_domains_in_rows():
-    classifier = Classifier(("a", "b"), np.array([[0.0], [10.0]]), np.ones(1))
+    classifier = Classifier(("a", "b"), np.array([[0.0], [10.0]]), np.array([0.0, -50.0]))
     measured = measure(classifier, np.array([[1.0], [9.0], [8.0], [11.0]]), np.array([0, 0, 0, 1]))
     assert measured.confusion.tolist() == [[1, 2], [0, 1]]
     assert (measured.right, measured.images) == (2, 4)
@@ -94,7 +104,7 @@ def test_a_router_comes_back_as_it_was(router):
     features, labels = drawn()
     found, made = load_router(router), fit(("a", "b", "c"), features, labels)
     assert found.encoder == FACTS and found.classifier.domains == ("a", "b", "c")
-    assert (found.classifier.distances(features) == made.distances(features)).all()
+    assert (found.classifier.scores(features) == made.scores(features)).all()
     record = json.loads((router / JSON).read_text())
     assert (record["seed"], record["fitted_to"], record["held_out"]["images"]) == (7, 36, 36)
     assert record["held_out"]["confusion"] == measure(made, features, labels).confusion.tolist()
@@ -119,8 +129,8 @@ def test_a_router_that_is_damaged_is_one_line(router, file, content, said):
 
 
 def test_numbers_of_another_router_are_one_line(router):
-    np.savez(router / NUMBERS, centroids=np.zeros((3, 6)), deviations=np.ones(6))
-    with pytest.raises(InputError, match=r"router.npz has centroids \(3, 6\), router.json says \(3, 4\)"):
+    np.savez(router / NUMBERS, weights=np.zeros((3, 6)), offsets=np.ones(3))
+    with pytest.raises(InputError, match=r"router.npz has weights \(3, 6\), router.json says \(3, 4\)"):
         load_router(router)
 
 

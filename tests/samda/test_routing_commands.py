@@ -86,10 +86,10 @@ def test_the_same_seed_fits_the_same_router_and_another_holds_out_others(folder,
     found = {}
     for name, seed in (("again", 0), ("other", 1)):
         run("fit-router", *domains, *encoder(folder), "--held-out", 0.4, "--seed", seed, "--output", tmp_path / name)
-        found[name] = load_router(tmp_path / name).classifier.centroids
+        found[name] = load_router(tmp_path / name).classifier.weights
     first = load_router(folder / "router").classifier
-    assert (found["again"] == first.centroids).all() and (found["other"] != first.centroids).any()
-    assert first.domains == ("fibsem", "sstem") and first.centroids.shape == (2, 1024)
+    assert (found["again"] == first.weights).all() and (found["other"] != first.weights).any()
+    assert first.domains == ("fibsem", "sstem") and first.weights.shape == (2, 1024)
 
 
 def test_what_cannot_be_fitted_is_one_line(folder, tmp_path):
