@@ -29,8 +29,8 @@ samda: .venv/samda.stamp  ## what learns vision experts (PyTorch and more, 1 GB)
 	touch $@
 
 test: .venv/dev.stamp  ## all tests
-	$(BIN)/python -m pytest --ignore tests/cluster --numprocesses auto --dist loadfile
-	$(BIN)/python -m pytest tests/cluster  # these have a Ray, and the machine, to themselves
+	$(BIN)/python -m pytest -m "not alone" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m alone tests/cluster
 
 check: .venv/dev.stamp  ## lint, types, layers, locks, Dockerfile
 	$(BIN)/ruff check .

@@ -10,6 +10,9 @@ from typing import Any
 
 import pyarrow.csv
 import pyarrow.parquet
+import pytest
+
+pytestmark = pytest.mark.alone
 
 RUN = "run --backend local --set workload.requests=12 "
 FILES = ["report.html", "requests.parquet", "run.json", "summary.json", "timeline.json"]

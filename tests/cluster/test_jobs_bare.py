@@ -13,6 +13,8 @@ import pytest
 
 from tests.dashboard import ROOT, Head, head
 
+pytestmark = pytest.mark.alone
+
 RUN = "python -m cluster run --set workload.requests=12"
 
 

@@ -22,6 +22,8 @@ from node.errors import InvariantError
 from tests.functional import Array
 from tests.peers import joined
 
+pytestmark = pytest.mark.alone
+
 KEY = bytes(32)
 LABEL = ("name", "meaning")
 ONE = np.ones(3, np.float32)

@@ -11,6 +11,7 @@ import pytest
 
 from cluster.backends import LocalBackend
 from cluster.config_file import read_config
+from cluster.deploy import deployment_of
 from cluster.nodes import serve as serving
 from cluster.runner import Run, prepare, run
 from node.dataflow.form import Step
@@ -106,6 +107,32 @@ def test_experts_of_both_kinds_are_served_together(tmp_path):
     assert (result.columns["output_tokens"][images] == 1).all() and (result.columns["decode"][images] == 0).all()
     assert result.columns["output_tokens"][~images].max() > 50 and (result.columns["decode"][~images] > 0).any()
     assert any("counts as one token" in note for note in result.workload.notes)
+
+
+@pytest.mark.parametrize("key", ["kv_block", "prefill_chunk"])
+def test_pages_and_chunks_are_for_tokens_alone(key, tmp_path):
+    (tmp_path / "mixed.toml").write_text(MIXED)
+    with pytest.raises(InputError, match=rf"runtime.{key} = 16: experts or router have no tokens"):
+        serve({f"runtime.{key}": 16}, tmp_path / "mixed.toml")
+
+
+def test_sockets_whose_parts_differ_are_told_apart():
+    config = read_config(None, {**IMAGES, "experts.router": "sam-vit-b"}.items())
+    deployment = deployment_of(config)
+    kinds = deployment.rank_kinds
+    assert kinds == (
+        0,
+        0,
+        2,
+        2,
+        4,
+        4,
+        4,
+        4,
+    )  # the first four have two of 12 heads, the first two a class of the U-Net's
+    router = deployment.catalogue.kinds().index(("sam-vit-b", "bf16"))
+    more, less = (deployment.programs(rank)[router].weight_bytes for rank in (0, 4))
+    assert more > less > 0
 
 
 def test_a_trace_of_images_needs_no_counts_that_fit(tmp_path):

@@ -18,9 +18,9 @@ from node.stream import Stream
 class Cache(KvCache):
     """At time 0, in group 0."""
 
-    def __init__(self, region: Region, first_symbol: int) -> None:
+    def __init__(self, region: Region, first_symbol: int, *, bare: bool = False) -> None:
         self.stream = Stream(0)
-        super().__init__(region, first_symbol, self.stream)
+        super().__init__(region, first_symbol, self.stream, bare=bare)
 
     def take(self, size: int) -> tuple[int, int] | None:
         held = self.reserve([size], 0)
@@ -40,6 +40,15 @@ def test_what_fits_exactly_is_reserved_and_one_byte_more_is_not():
     cache = Cache(Region(100, 60), first_symbol=0)
     assert cache.take(61) is None
     assert cache.take(60) == (0, 100)
+
+
+def test_who_keeps_nothing_has_a_range_where_there_is_no_room_left_and_nobody_is_told():
+    cache = Cache(Region(100, 60), first_symbol=0, bare=True)
+    assert cache.take(60) == (0, 100) and cache.take(0) is not None and cache.take(1) is None
+    cache.end(1, 100, 0)
+    cache.end(0, 100, 60)
+    assert cache.take(0) is not None and cache.take(60) is not None
+    assert cache.stream.take().columns[ROW["size"]].tolist() == [60, 60, 60]
 
 
 def test_a_refusal_uses_up_no_symbol_and_no_room():
