@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 
 import click
 
@@ -16,19 +17,25 @@ class Lazy(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """See ``click.Group``."""
-        return sorted({*COMMANDS, *entry_points(group=GROUP).names})
+        return sorted({*COMMANDS, *_others()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """See ``click.Group``."""
         if cmd_name in COMMANDS:
             module, name = COMMANDS[cmd_name].split(":")
             found = getattr(import_module(f"cluster.{module}"), name)
-        elif points := entry_points(group=GROUP, name=cmd_name):
-            found = points[cmd_name].load()
+        elif (other := _others().get(cmd_name)) is not None:
+            found = other.load()
         else:
             return None
         assert isinstance(found, click.Command)
         return found
+
+
+def _others() -> dict[str, EntryPoint]:
+    """Those of packages that are there: the image lacks parts of this one that its metadata names."""
+    found = entry_points(group=GROUP)
+    return {one.name: one for one in found if find_spec(one.module.partition(".")[0]) is not None}
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
