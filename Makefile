@@ -58,7 +58,7 @@ chromium:  ## Debian's, where there is none and we may; without it tests that op
 		|| { apt-get update -qq && apt-get install -qq --no-install-recommends chromium; } \
 		|| echo "no Chromium, and none could be installed: tests that open report.html will be skipped"
 
-prometheus:  ## Debian's, with promtool, where there is none and we may; without it tests of rules and dashboards are skipped
+prometheus: | chromium  ## (one apt at a time) Debian's, with promtool, where there is none and we may; without it tests of rules and dashboards are skipped
 	@{ command -v prometheus && command -v promtool; } > /dev/null \
 		|| { apt-get update -qq && apt-get install -qq --no-install-recommends prometheus; } \
 		|| echo "no Prometheus, and none could be installed: tests of rules and dashboards will be skipped"
