@@ -171,4 +171,9 @@ def local_members(experts: Sequence[Checkpointed], deployment: Deployed, samplin
     with tempfile.TemporaryDirectory(prefix="coe-tiers-") as folder:
         whole = Whole(experts)
         sockets = [socket_of(whole, deployment, rank, Path(folder)) for rank in range(deployment.degree)]
-        yield LocalMembers(sockets, deployment.expert_programs, sampling)
+        try:
+            yield LocalMembers(sockets, deployment.expert_programs, sampling)
+        finally:
+            for socket in sockets:  # whoever still knows of them must not keep 25 TB of addresses
+                socket.ddr.close()
+                socket.hbm.close()

@@ -59,6 +59,10 @@ class Store:
         self._starts[first:last] = [start for start, _ in kept]
         self._ends[first:last] = [stop for _, stop in kept]
 
+    def close(self) -> None:
+        """Nothing is in it any more: its memory goes back as soon as nobody has a view of it."""
+        self._buffer, self._starts, self._ends = np.empty(0, dtype=np.float32), [], []
+
     def _around(self, first: int, last: int, address: int, end: int) -> list[tuple[int, int]]:
         """What is left of the ranges ``first`` to ``last`` before ``address`` and after ``end``."""
         if first >= last:

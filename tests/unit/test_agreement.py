@@ -30,4 +30,4 @@ def test_the_sockets_of_every_actor_are_compared(monkeypatch: pytest.MonkeyPatch
     actors = [SimpleNamespace(serve=SimpleNamespace(remote=lambda _, it=it: it)) for it in ([ONE, ONE], [OTHER])]
     monkeypatch.setattr(content_actor, "got", list)
     with pytest.raises(InvariantError, match=SAID):
-        RayMembers(actors).serve(Work(0, 0, ()))
+        RayMembers(actors, [2, 1]).serve(Work(0, 0, ()))
