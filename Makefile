@@ -29,8 +29,10 @@ samda: .venv/samda.stamp  ## what learns vision experts (PyTorch and more, 1 GB)
 	touch $@
 
 test: .venv/dev.stamp  ## all tests
-	$(BIN)/python -m pytest -m "not alone" --numprocesses auto --dist loadfile
-	$(BIN)/python -m pytest -m alone tests/cluster
+	@# what has a Ray waits most of its time: all else, which computes, gives way to it and is shown when both are over
+	@nice $(BIN)/python -m pytest -m "not ray" --numprocesses auto --dist loadfile > .venv/test.log 2>&1 & rest=$$!; \
+	$(BIN)/python -m pytest -m ray tests/cluster; with_ray=$$?; \
+	wait $$rest; rest=$$?; cat .venv/test.log; exit $$((with_ray | rest))
 
 check: .venv/dev.stamp  ## lint, types, layers, locks, Dockerfile
 	$(BIN)/ruff check .
@@ -58,7 +60,7 @@ chromium:  ## Debian's, where there is none and we may; without it tests that op
 		|| { apt-get update -qq && apt-get install -qq --no-install-recommends chromium; } \
 		|| echo "no Chromium, and none could be installed: tests that open report.html will be skipped"
 
-prometheus:  ## Debian's, with promtool, where there is none and we may; without it tests of rules and dashboards are skipped
+prometheus: | chromium  ## (one apt at a time) Debian's, with promtool, where there is none and we may; without it tests of rules and dashboards are skipped
 	@{ command -v prometheus && command -v promtool; } > /dev/null \
 		|| { apt-get update -qq && apt-get install -qq --no-install-recommends prometheus; } \
 		|| echo "no Prometheus, and none could be installed: tests of rules and dashboards will be skipped"

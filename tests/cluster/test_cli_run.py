@@ -12,7 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.ray
 
 RUN = "run --backend local --set workload.requests=12 "
 FILES = ["report.html", "requests.parquet", "run.json", "summary.json", "timeline.json"]

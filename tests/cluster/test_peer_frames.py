@@ -22,7 +22,7 @@ from node.errors import InvariantError
 from tests.functional import Array
 from tests.peers import joined
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.ray
 
 KEY = bytes(32)
 LABEL = ("name", "meaning")

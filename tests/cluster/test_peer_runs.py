@@ -13,7 +13,7 @@ import pytest
 from tests.lockstep import lockstep
 from tests.peers import prefill, processes, served, serving, without_end
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.ray
 
 
 @pytest.mark.parametrize("members", [2, 3, 5, 8])
