@@ -29,10 +29,8 @@ samda: .venv/samda.stamp  ## what learns vision experts (PyTorch and more, 1 GB)
 	touch $@
 
 test: .venv/dev.stamp  ## all tests
-	@# what has a Ray waits most of its time: all else, which computes, gives way to it and is shown when both are over
-	@nice $(BIN)/python -m pytest -m "not ray" --numprocesses auto --dist loadfile > .venv/test.log 2>&1 & rest=$$!; \
-	$(BIN)/python -m pytest -m ray tests/cluster; with_ray=$$?; \
-	wait $$rest; rest=$$?; cat .venv/test.log; exit $$((with_ray | rest))
+	$(BIN)/python -m pytest -m "not alone" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m alone tests/cluster
 
 check: .venv/dev.stamp  ## lint, types, layers, locks, Dockerfile
 	$(BIN)/ruff check .

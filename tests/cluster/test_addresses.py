@@ -15,7 +15,7 @@ import cluster.ray_backend
 from cluster.ray_backend import ray_session
 from node.errors import InputError
 
-pytestmark = pytest.mark.ray
+pytestmark = pytest.mark.alone
 
 Process = Callable[..., subprocess.CompletedProcess[str]]  # arguments, at: the folder to run it in
 

@@ -17,7 +17,7 @@ from node.errors import InputError
 from tests.cluster.conftest import COMMAND, ENVIRONMENT
 from tests.dashboard import OURS, ROOT, Head, head
 
-pytestmark = pytest.mark.ray
+pytestmark = pytest.mark.alone
 
 RUN = "run --set workload.requests=30 --set experts.count=40 --set cluster.sockets_per_actor=4"
 PACED = f"{RUN} --set workload.rate=5 --pace 1 --checkpoint 0.001"

@@ -16,8 +16,6 @@ import pytest
 from cluster.resuming import made_with
 from tests.cluster.conftest import COMMAND, ENVIRONMENT
 
-pytestmark = pytest.mark.ray
-
 WORKLOAD = "--set workload.requests=60 --set workload.rate=5 --set experts.count=40 --set seed=5"
 RUN = f"run --backend local {WORKLOAD}"
 NODES = "--set routing.nodes=3 --set routing.policy=least_loaded"

@@ -10,9 +10,6 @@ from typing import Any
 
 import pyarrow.csv
 import pyarrow.parquet
-import pytest
-
-pytestmark = pytest.mark.ray
 
 RUN = "run --backend local --set workload.requests=12 "
 FILES = ["report.html", "requests.parquet", "run.json", "summary.json", "timeline.json"]

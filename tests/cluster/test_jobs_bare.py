@@ -13,7 +13,7 @@ import pytest
 
 from tests.dashboard import ROOT, Head, head
 
-pytestmark = pytest.mark.ray
+pytestmark = pytest.mark.alone
 
 RUN = "python -m cluster run --set workload.requests=12"
 

@@ -26,8 +26,6 @@ from cluster.runner import prepare, run
 from tests.cluster.conftest import COMMAND, ENVIRONMENT
 from tests.metered import Series, config, metered, series
 
-pytestmark = pytest.mark.ray
-
 PACED = "--set workload.requests=60 --set workload.rate=6 --set experts.count=60 --pace 2"
 
 

@@ -16,7 +16,7 @@ from cluster.runner import Run, prepare, run
 from tests.cluster.conftest import COMMAND, ENVIRONMENT
 from tests.cluster.raylets import SOUGHT, Serve, raylets
 
-pytestmark = pytest.mark.ray
+pytestmark = pytest.mark.alone
 
 Cluster = tuple[Serve, str, str]
 Hash = Callable[[Run], dict[str, str]]

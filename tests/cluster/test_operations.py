@@ -47,7 +47,7 @@ queue_limit = 6
 ttft = "300 ms"
 """
 
-pytestmark = [pytest.mark.ray, needs_prometheus]
+pytestmark = [pytest.mark.alone, needs_prometheus]
 
 
 class Links:

@@ -24,8 +24,6 @@ from node.spec_file import load_machine
 from tests.functional import Array
 from tests.peers import bringing, check, joined, together
 
-pytestmark = pytest.mark.ray
-
 NODE = load_machine("sn40l-node")
 NEVER = load_machine("sn40l-node", {"peer.hop_worth": "1 B"})  # but among two
 ALWAYS = load_machine("sn40l-node", {"peer.hop_worth": "1 TB"})

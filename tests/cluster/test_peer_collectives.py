@@ -18,8 +18,6 @@ from node.errors import InvariantError
 from node.models.shape import Shape
 from tests.peers import GATHER, SUM, bringing, brought_by, check, joined, together
 
-pytestmark = pytest.mark.ray
-
 LOSS = replace(SUM, name="loss", function="log_sum_exp")
 DIRECT, DIRECT_LOSS = replace(SUM, direct=True), replace(LOSS, direct=True)
 GQA = Shape("gqa", 2, 32, 16, 4, 4, 24, 40, 64)

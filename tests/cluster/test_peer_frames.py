@@ -22,8 +22,6 @@ from node.errors import InvariantError
 from tests.functional import Array
 from tests.peers import joined
 
-pytestmark = pytest.mark.ray
-
 KEY = bytes(32)
 LABEL = ("name", "meaning")
 ONE = np.ones(3, np.float32)

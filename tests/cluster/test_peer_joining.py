@@ -18,8 +18,6 @@ from cluster.peer_links.joining import GUESTS, Address, Listener, join
 from node.errors import InputError
 from tests.peers import SECRET, SUM, bringing, brought_by, joined, together
 
-pytestmark = pytest.mark.ray
-
 OTHER = bytes(32)
 
 

@@ -13,8 +13,6 @@ import pytest
 from tests.lockstep import lockstep
 from tests.peers import prefill, processes, served, serving, without_end
 
-pytestmark = pytest.mark.ray
-
 
 @pytest.mark.parametrize("members", [2, 3, 5, 8])
 def test_a_llama_over_links_is_the_one_in_lockstep_bit_for_bit(members: int) -> None:
