@@ -47,7 +47,7 @@ def run(settings: tuple[str, ...], requests: int, *, metered: bool) -> Took:
         if metered:
             found = re.search(r"http://\S+", process.stderr.readline())
             assert found is not None
-            while process.poll() is None:
+            while True:
                 began = time.perf_counter()
                 try:
                     with urllib.request.urlopen(found[0]) as answer:
