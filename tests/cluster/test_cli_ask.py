@@ -12,6 +12,7 @@ import pytest
 
 from node.spec_file import load_machine, machine_names
 
+SAMDA = Path(__file__).resolve().parents[2] / "examples/samda.toml"
 Coe = Callable[[str], Any]  # a line -> code, out, err
 
 
@@ -99,3 +100,10 @@ def test_help_is_no_error(coe: Coe, line: str) -> None:
 def test_without_a_command_there_is_help(coe: Coe) -> None:
     said = coe("")
     assert "Usage: coe [OPTIONS] COMMAND" in said.out + said.err and "error" not in said.err
+
+
+def test_an_encoder_and_its_experts_are_compared_on_three_machines(coe: Coe, tmp_path: Path) -> None:
+    out = good(coe(f"compare --backend local --config {SAMDA} --set workload.requests=40 --output out"))
+    columns = json.loads((tmp_path / "out" / "compare.json").read_text())["machines"]
+    assert all(f" {name}" in out for name in ("sn40l-node", "dgx-a100", "dgx-h100"))
+    assert [column["completed"] for column in columns] == [40] * 5
