@@ -13,7 +13,7 @@ from cluster import __version__
 from cluster.config import Config
 from cluster.config_file import config_of_values, flat
 from node.errors import InputError
-from node.models.hugging_face import load_shape
+from node.models.served import load_model
 from node.spec_file import load_machine, read_toml
 
 MOST_POINTS = 100_000
@@ -126,7 +126,7 @@ def _hash(kind: str, name: str) -> str:
             machine = load_machine(name)
             content = repr((machine, machine.figures)).encode()
         else:
-            content = Path(name).read_bytes() if kind == "trace" else repr(load_shape(name)).encode()
+            content = Path(name).read_bytes() if kind == "trace" else repr(load_model(name)).encode()
     except (InputError, OSError) as error:
         content = str(error).encode()
     return hashlib.sha256(content).hexdigest()

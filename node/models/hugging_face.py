@@ -8,7 +8,10 @@ from pathlib import Path
 
 from node.dataflow.attributes import Rope
 from node.errors import InputError
+from node.models.encoder_shape import encoder_names
+from node.models.monarch import transform_names
 from node.models.shape import MODELS, Shape, checked_shape, model_names, read_shape, rope_of
+from node.models.unet_shape import expert_names
 
 Config = Mapping[str, object]
 MISTRAL_KV_HEADS = 8
@@ -30,10 +33,15 @@ def load_shape(name: str) -> Shape:
         return read_config_json(Path(name))
     if not name.endswith(".toml") and name not in model_names():
         raise InputError(
-            f"model {name!r}: no such model; there are {', '.join(model_names())}, "
+            f"model {name!r}: no such model; there are {', '.join(_built_in())}, "
             "or give the path of a .toml file or of a Hugging Face config.json"
         )
     return read_shape(Path(name) if name.endswith(".toml") else MODELS / f"{name}.toml")
+
+
+def _built_in() -> list[str]:
+    """Every model that is there by name, those of one pass too, which are read elsewhere."""
+    return [*model_names(), *encoder_names(), *expert_names(), *transform_names()]
 
 
 def read_config_json(path: Path) -> Shape:
