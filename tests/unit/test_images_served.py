@@ -17,9 +17,12 @@ from cluster.runner import Run, prepare, run
 from node.dataflow.form import Step
 from node.dataflow.program import compile_graph
 from node.errors import InputError
+from node.estimate import Call, estimate, estimate_model, estimate_one_pass
 from node.events import ROW, Kind
 from node.models.one_pass import one_pass
+from node.models.served import load_model
 from node.planned import Planned
+from node.spec_file import load_machine
 from node.units import PS_PER_S
 from tests.written import hashes_of
 
@@ -133,6 +136,13 @@ def test_sockets_whose_parts_differ_are_told_apart():
     router = deployment.catalogue.kinds().index(("sam-vit-b", "bf16"))
     more, less = (deployment.programs(rank)[router].weight_bytes for rank in (0, 4))
     assert more > less > 0
+
+
+def test_a_call_is_estimated_as_what_the_model_is():
+    machine, call = load_machine("sn40l-node"), Call(64, 4)
+    image, text = load_model("samda-unet"), load_model("llama-2-7b")
+    assert estimate_model(machine, image, call) == estimate_one_pass(machine, image, call)
+    assert estimate_model(machine, text, call) == estimate(machine, text, call)
 
 
 def test_a_trace_of_images_needs_no_counts_that_fit(tmp_path):
