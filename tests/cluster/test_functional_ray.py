@@ -126,7 +126,7 @@ QUESTIONS: Sequence[str] = (
 
 
 def test_smollm2_on_eight_ray_sockets_answers_as_on_one_in_this_process() -> None:
-    """24 tokens for each of five prompts; tests/differential holds the one against PyTorch, for 48."""
+    """48 tokens for each of five prompts; tests/differential holds the one against PyTorch."""
     if not cached().exists():
         pytest.skip(f"no {cached()}: make model fetches it")
     checkpoint = load_checkpoint(cached())
@@ -134,7 +134,7 @@ def test_smollm2_on_eight_ray_sockets_answers_as_on_one_in_this_process() -> Non
     smollm2 = [Expert("smollm2", checkpoint.shape, partial(tensors_of, cached()))]
     options = RuntimeOptions(kv_reserve=KV_RESERVE, batch=len(given))
     one, eight = (
-        Asked(replace(load_machine("sn40l-node"), sockets=sockets), smollm2, given, 24, Sampling(), options)
+        Asked(replace(load_machine("sn40l-node"), sockets=sockets), smollm2, given, 48, Sampling(), options)
         for sockets in (1, 8)
     )
     assert generate(eight, start=ray_members).answers == generate(one).answers

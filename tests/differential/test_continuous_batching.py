@@ -257,7 +257,7 @@ def workloads(draw: st.DrawFn) -> tuple[dict[str, object], list[Request], float]
     return options, requests, draw(st.sampled_from([1.0, 1.0, 1.3, 2.0, 50.0]))
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(workload=workloads())
 @pytest.mark.parametrize("overhead", ["1 us", "300 us"])
 def test_runs_in_closed_form_come_to_what_single_steps_come_to(deploy, simulate, overhead, workload):

@@ -29,7 +29,7 @@ from node.deployment import Deployment
 Settings = Mapping[str, object]
 SMALL: Settings = {
     "cluster.backend": "local",
-    "workload.requests": 45,
+    "workload.requests": 70,
     "workload.rate": 12.0,
     "workload.input_tokens": "uniform(low=50, high=900)",
     "workload.output_tokens": "uniform(low=2, high=200)",

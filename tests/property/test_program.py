@@ -42,7 +42,7 @@ def step_ps(cost: DecodeCost, context: int) -> int:
     return segment.base + segment.slope * (context - segment.first)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=200)
 @given(cost=COSTS, runs=st.lists(RUNS, min_size=1, max_size=6))
 def test_a_run_is_the_sum_of_its_steps_alone_and_among_many(cost: DecodeCost, runs: list[tuple[int, int, int]]) -> None:
     sums = [sum(step_ps(cost, context + k * growth) for k in range(steps)) for context, growth, steps in runs]
@@ -53,7 +53,7 @@ def test_a_run_is_the_sum_of_its_steps_alone_and_among_many(cost: DecodeCost, ru
     assert sum(cost.run_ps(context + k * growth, 7, 1) for k in range(steps)) == sums[0]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=200)
 @given(cost=COSTS, run=RUNS, share=st.fractions(-1, 2), off=st.integers(-1, 1))
 def test_a_time_is_reached_after_the_fewest_steps(
     cost: DecodeCost, run: tuple[int, int, int], share: float, off: int
@@ -66,7 +66,7 @@ def test_a_time_is_reached_after_the_fewest_steps(
         assert cost.steps_until(elapsed, *run) == fewest
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=200)
 @given(costs=st.lists(COSTS, min_size=1, max_size=4), contexts=st.lists(st.integers(0, 10**6), min_size=1, max_size=9))
 def test_members_that_step_together_take_what_the_slowest_takes(costs: list[DecodeCost], contexts: list[int]) -> None:
     together = slowest(costs)
@@ -141,7 +141,7 @@ def check_segments(program: Program, batch: int, contexts: list[int]) -> None:
         assert cost.link_ps >= link * (1 - 1e-9) - 0.5
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=200)
 @given(kernels=st.lists(KERNELS, min_size=1, max_size=4), batch=BATCHES, contexts=st.lists(CONTEXTS, max_size=4))
 def test_a_step_takes_the_sum_of_its_kernels_slowest_bounds(
     kernels: list[Kernel], batch: int, contexts: list[int]

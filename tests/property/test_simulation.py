@@ -33,7 +33,7 @@ UNEVEN = Shape("uneven", 2, hidden=288, heads=9, kv_heads=3, head_dim=32, ffn=77
 NARROW = replace(UNEVEN, name="narrow", layers=3, kv_heads=9, sliding_window=40)
 SHAPES = (UNEVEN, NARROW)
 TIGHT, AMPLE = 2**24, 2**30  # bytes of HBM for one or two compiled programs, and for all
-EXAMPLES = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -127,7 +127,7 @@ class ByHand:
         return min(order, key=lambda expert: order[expert])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     gaps=st.lists(st.tuples(st.sampled_from([0, 0, 1, 3, 7, 30]), st.integers(0, 3)), min_size=1, max_size=40),
     slots=st.integers(1, 3),
