@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -36,21 +37,39 @@ def test_afterwards_signals_do_what_they_did() -> None:
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
+@pytest.fixture
+def by_default() -> Iterator[None]:
+    """SIGTERM ends a process at once, whatever a library that a test before used made of it (Ray raises SystemExit)."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def lets_the_first_pass(write: int) -> None:
+    """Say when one is there and when the first signal has passed; then wait for the second."""
+    noting = signal.getsignal(signal.SIGTERM)
+    os.write(write, b"there")
+    while signal.getsignal(signal.SIGTERM) is noting:
+        time.sleep(0.01)
+    os.write(write, b"still")
+    time.sleep(60)
+
+
+@pytest.mark.usefixtures("by_default")
 def test_a_process_that_is_forked_lets_the_first_pass_and_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     read, write = os.pipe()
     with told_to_stop() as stop:
         child = os.fork()
         if not child:
-            noting = signal.getsignal(signal.SIGTERM)
-            os.write(write, b"there")
-            while signal.getsignal(signal.SIGTERM) is noting:
-                time.sleep(0.01)
-            os.write(write, b"still")
-            time.sleep(60)
-            os._exit(0)
+            try:
+                lets_the_first_pass(write)
+            finally:
+                os._exit(0)  # whatever was raised: or there were a second pytest
+        os.close(write)
         assert os.read(read, 5) == b"there"
         os.kill(child, signal.SIGTERM)
         assert os.read(read, 5) == b"still"
         os.kill(child, signal.SIGTERM)
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
         assert stop.by is None and capfd.readouterr().err == ""
+    os.close(read)
