@@ -29,8 +29,7 @@ samda: .venv/samda.stamp  ## what learns vision experts (PyTorch and more, 1 GB)
 	touch $@
 
 test: .venv/dev.stamp  ## all tests
-	$(BIN)/python -m pytest -m "not alone" --numprocesses auto --dist loadfile
-	$(BIN)/python -m pytest -m alone tests/cluster
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: .venv/dev.stamp  ## lint, types, layers, locks, Dockerfile
 	$(BIN)/ruff check .

@@ -15,8 +15,6 @@ import cluster.ray_backend
 from cluster.ray_backend import ray_session
 from node.errors import InputError
 
-pytestmark = pytest.mark.alone
-
 Process = Callable[..., subprocess.CompletedProcess[str]]  # arguments, at: the folder to run it in
 
 

@@ -14,16 +14,16 @@ import pytest
 
 from cluster.__main__ import main
 from node.errors import InputError
+from tests.checkout import BESIDE, checkout
 from tests.cluster.conftest import COMMAND, ENVIRONMENT
-from tests.dashboard import OURS, ROOT, Head, head
-
-pytestmark = pytest.mark.alone
+from tests.dashboard import OURS, Head, head
 
 RUN = "run --set workload.requests=30 --set experts.count=40 --set cluster.sockets_per_actor=4"
 PACED = f"{RUN} --set workload.rate=5 --pace 1 --checkpoint 0.001"
 RAY = OURS / "bin" / "ray"
 FILES = ("summary.json", "requests.parquet", "timeline.json", "report.html")
 Coe = Callable[..., subprocess.CompletedProcess[str]]
+Submit = Callable[[str], subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +55,15 @@ def content(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in FILES}
 
 
-def submit(line: str) -> str:
-    return f"--working-dir {ROOT} {line}"
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkout(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.fixture
+def submit(coe: Coe, source: Path) -> Submit:
+    """``submit(line)``: ``coe submit`` of the checkout."""
+    return lambda line: coe("submit", f"--working-dir {source} {line}")
 
 
 def info(cluster: Head, job: str) -> dict[str, Any]:
@@ -88,18 +95,18 @@ def printed(cluster: Head, job: str, text: str, limit_s: float = 60) -> None:
 
 
 def test_rays_own_command_runs_a_checkout_and_its_results_come_back(
-    cluster: Head, coe: Coe, tmp_path: Path, expected: dict[str, bytes]
+    cluster: Head, coe: Coe, source: Path, tmp_path: Path, expected: dict[str, bytes]
 ) -> None:
     options = f"--address {cluster.address} --submission-id plain --working-dir ."
-    said = cluster.said(RAY, "job", "submit", *options.split(), "--", *f"python -m cluster {RUN}".split(), at=ROOT)
+    said = cluster.said(RAY, "job", "submit", *options.split(), "--", *f"python -m cluster {RUN}".split(), at=source)
     assert said.returncode == 0, said.stderr
     assert "requests completed" in said.stdout and "written to /" in said.stdout
     assert "driver_info=DriverInfo(" in info(cluster, "plain")["all"]  # it joined the cluster, and started no Ray
     uploaded = Path(said.stdout.rsplit("written to ", 1)[1].splitlines()[0]).parents[1]
     assert uploaded.is_relative_to(cluster.folder)
     names = {path.name for path in uploaded.iterdir()}
-    assert {"cluster", "node"} < names
-    assert not names & {".git", ".venv", ".mypy_cache", ".hypothesis", "samba_coe.egg-info"}
+    assert {"cluster", "node"} < names and not names & set(BESIDE)
+    assert not list(uploaded.rglob("not-to-be-uploaded"))
     assert sum(path.stat().st_size for path in uploaded.rglob("*") if "runs" not in path.parts) < 10e6
     assert len(list((uploaded / "runs").iterdir())) == 1
     said = coe("fetch", "plain")
@@ -111,9 +118,9 @@ def test_rays_own_command_runs_a_checkout_and_its_results_come_back(
 
 
 def test_a_run_that_is_submitted_is_followed_and_its_results_come_back(
-    coe: Coe, tmp_path: Path, expected: dict[str, bytes]
+    coe: Coe, submit: Submit, tmp_path: Path, expected: dict[str, bytes]
 ) -> None:
-    said = coe("submit", submit(f"--name ours -- {RUN}"))
+    said = submit(f"--name ours -- {RUN}")
     assert said.returncode == 0, said.stderr
     assert f"python -m cluster {RUN}" in said.stdout and "requests completed" in said.stdout
     assert (
@@ -126,15 +133,15 @@ def test_a_run_that_is_submitted_is_followed_and_its_results_come_back(
     assert said.returncode == 2 and "exists already" in said.stderr
 
 
-def test_results_may_lie_on_storage_that_is_shared(coe: Coe, tmp_path: Path, expected: dict[str, bytes]) -> None:
-    assert coe("submit", submit(f"-- {RUN} --output {tmp_path}/deep/shared")).returncode == 0
+def test_results_may_lie_on_storage_that_is_shared(submit: Submit, tmp_path: Path, expected: dict[str, bytes]) -> None:
+    assert submit(f"-- {RUN} --output {tmp_path}/deep/shared").returncode == 0
     assert content(tmp_path / "deep" / "shared") == expected
 
 
 def test_a_job_that_is_stopped_leaves_a_run_that_goes_on_here(
-    cluster: Head, coe: Coe, tmp_path: Path, expected: dict[str, bytes]
+    cluster: Head, coe: Coe, submit: Submit, tmp_path: Path, expected: dict[str, bytes]
 ) -> None:
-    said = coe("submit", submit(f"--no-wait --name stopped -- {PACED.replace('--set workload.rate=5', '')} --output x"))
+    said = submit(f"--no-wait --name stopped -- {PACED.replace('--set workload.rate=5', '')} --output x")
     assert (said.returncode, said.stdout) == (0, "stopped\n") and "coe fetch --address" in said.stderr
     printed(cluster, "stopped", "to go on from the last checkpoint")
     said = coe("fetch", "stopped")
@@ -148,8 +155,8 @@ def test_a_job_that_is_stopped_leaves_a_run_that_goes_on_here(
     assert content(tmp_path / "runs" / "x") == expected
 
 
-def test_ctrl_c_leaves_the_job_alone(cluster: Head, tmp_path: Path) -> None:
-    line = [COMMAND, "submit", "--address", cluster.address, *submit(f"--name left -- {PACED}").split()]
+def test_ctrl_c_leaves_the_job_alone(cluster: Head, source: Path, tmp_path: Path) -> None:
+    line = [COMMAND, "submit", "--address", cluster.address, *f"--working-dir {source} --name left -- {PACED}".split()]
     with subprocess.Popen(line, cwd=tmp_path, env=cluster.environment, text=True, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE) as one:  # fmt: skip
         printed(cluster, "left", "to go on from the last checkpoint")
@@ -160,8 +167,8 @@ def test_ctrl_c_leaves_the_job_alone(cluster: Head, tmp_path: Path) -> None:
     assert cluster.said(RAY, "job", "stop", "--address", cluster.address, "left", at=tmp_path).returncode == 0
 
 
-def test_a_mistake_in_a_job_is_its_own_line_and_its_exit_code(coe: Coe) -> None:
-    said = coe("submit", submit("--name wrong -- run --set workload.reqs=3"))
+def test_a_mistake_in_a_job_is_its_own_line_and_its_exit_code(coe: Coe, submit: Submit) -> None:
+    said = submit("--name wrong -- run --set workload.reqs=3")
     assert said.returncode == 2 and said.stderr == "job wrong\ncoe: job wrong failed\n"
     assert said.stdout.splitlines()[-1].startswith("coe: error: --set: workload.reqs: unknown key")
     said = coe("fetch", "wrong")

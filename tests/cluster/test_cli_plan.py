@@ -93,7 +93,6 @@ def test_the_plan_is_what_runs_of_every_number_of_nodes_say(coe: Coe, tmp_path: 
     assert (tmp_path / "a" / "plan.svg").read_text().startswith("<svg")
 
 
-@pytest.mark.alone
 def test_this_process_and_any_number_of_workers_write_the_same_bytes(
     coe: Coe, tmp_path: Path, config: Path, ray_cluster: None
 ) -> None:

@@ -83,7 +83,6 @@ def test_a_row_is_the_run_of_its_settings(coe: Coe, tmp_path: Path, sweep: Path)
     assert json.loads((tmp_path / "all" / "sweep.json").read_text())["points"][15]["summary"] == summary
 
 
-@pytest.mark.alone
 def test_one_and_two_workers_and_this_process_write_the_same_bytes(
     coe: Coe, tmp_path: Path, sweep: Path, ray_cluster: None
 ) -> None:

@@ -16,8 +16,6 @@ from cluster.runner import Run, prepare, run
 from tests.cluster.conftest import COMMAND, ENVIRONMENT
 from tests.cluster.raylets import SOUGHT, Serve, raylets
 
-pytestmark = pytest.mark.alone
-
 Cluster = tuple[Serve, str, str]
 Hash = Callable[[Run], dict[str, str]]
 ONE = {"workload.requests": 60, "experts.count": 20, "cluster.window": "20 s"}

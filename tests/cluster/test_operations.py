@@ -24,6 +24,7 @@ from prometheus_client import CollectorRegistry
 
 from cluster.metrics.exporter import served
 from cluster.metrics.of_sockets import ActorCollector, Found
+from tests.checkout import checkout
 from tests.cluster.conftest import COMMAND
 from tests.dashboard import Head, head
 from tests.prometheus_server import Prometheus, needs_prometheus, scraping
@@ -47,7 +48,7 @@ queue_limit = 6
 ttft = "300 ms"
 """
 
-pytestmark = [pytest.mark.alone, needs_prometheus]
+pytestmark = needs_prometheus
 
 
 class Links:
@@ -83,7 +84,8 @@ def live(cluster: Head, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Li
     folder = tmp_path_factory.mktemp("live")
     (folder / "run.toml").write_text(RUN)
     line = f"run --config {folder}/run.toml --pace 5 --metrics-port 0 --output {folder}/live"
-    command = [COMMAND, "submit", "--address", cluster.address, "--working-dir", ROOT, "--", *line.split()]
+    source = checkout(tmp_path_factory.mktemp("checkout"))
+    command = [COMMAND, "submit", "--address", cluster.address, "--working-dir", source, "--", *line.split()]
     with (folder / "said").open("w") as said:
         job = subprocess.Popen(command, cwd=folder, env=cluster.environment, stdout=said, stderr=subprocess.STDOUT)
     try:
