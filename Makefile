@@ -29,7 +29,7 @@ samda: .venv/samda.stamp  ## what learns vision experts (PyTorch and more, 1 GB)
 	touch $@
 
 test: .venv/dev.stamp  ## all tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder  # tests of Ray, which come first, wait much
 
 check: .venv/dev.stamp  ## lint, types, layers, locks, Dockerfile
 	$(BIN)/ruff check .
