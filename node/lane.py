@@ -97,6 +97,11 @@ class Lane:
             return self._arrival_at, ARRIVAL
         return rest, COMPLETION
 
+    def next_for_somebody(self) -> Picoseconds:
+        """When something happens next that anybody waits for, or that is under way."""
+        time, what = self.next()
+        return NEVER if what == COMPLETION and self._task is None and self._in_vain() else time
+
     def run(self, until: Picoseconds, commands: int) -> None:
         """Let time pass up to (not including) ``until``, or until there are so many ``commands`` to take."""
         stream = self.group.stream

@@ -165,8 +165,12 @@ class Simulation:
         """When something happens next that may matter to a decision."""
         time = min(self._door.next(), *(lane.next()[0] for lane in self._lanes))
         if self.rebalancing is not None:
-            time = min(time, self.rebalancing.next(time))
+            time = min(time, self.rebalancing.next(self._following()))
         return None if time == NEVER else time
+
+    def _following(self) -> Picoseconds:
+        """When the next event is for which there may have to be something moved: one that matters to somebody."""
+        return min(self._door.next(), *(lane.next_for_somebody() for lane in self._lanes))
 
     def advance(self, until: Picoseconds, commands: int = MOST_ROWS) -> None:
         """Let time pass up to (not including) ``until``, or until some group has so many ``commands`` to take."""
@@ -179,7 +183,7 @@ class Simulation:
         while all(lane.group.stream.next < lane.group.stream.taken + commands for lane in lanes):
             (time, what), index = min((lane.next(), index) for index, lane in enumerate(lanes))
             opens = self._door.next()
-            if self.rebalancing is not None and (moves := self.rebalancing.next(min(time, opens))) != NEVER:
+            if self.rebalancing is not None and (moves := self.rebalancing.next(self._following())) != NEVER:
                 if moves >= until:
                     return
                 self.rebalancing.do(moves)
@@ -200,7 +204,7 @@ class Simulation:
     def plans(self) -> dict[int, Plan]:
         """By group what ``take`` has the representatives do, of groups with anything to do."""
         found = {index: lane.group.stream.take() for index, lane in enumerate(self._lanes)}
-        return {group: plan for group, plan in found.items() if len(plan.ends)}
+        return {group: plan for group, plan in found.items() if len(plan)}
 
     @property
     def turned_away(self) -> list[TurnedAway]:

@@ -107,6 +107,12 @@ def test_an_expert_that_moves_twice_takes_the_room_of_one_that_left(two, simulat
     assert max(one.address for one in came) <= 3 * weights
 
 
+def test_nothing_moves_once_all_are_served_whoever_is_still_to_come_of_age(two, simulate, requests):
+    """Served from 10 to 20, expert 0 has to stay until 110 for nobody: at 50 the run is over, and stays so."""
+    outcome = simulate(two(prefetch=True, min_residency=100 * MS), requests((0, 5, 10, 0)))
+    assert outcome.simulation.rebalancing.moved == 0 and outcome.simulation.now == 20 * MS
+
+
 def test_nothing_moves_where_work_is_even_or_nothing_was_asked(two, simulate, requests):
     outcome = simulate(two(), requests((0, 5, 40, 0), (0, 5, 40, 1), (400, 5, 5, 0), (400, 5, 5, 1)))
     assert outcome.simulation.rebalancing.moved == 0 and not outcome.of_kind(Kind.SEND)
