@@ -202,11 +202,13 @@ def _crossings(lines: tuple[Line, ...], first: int, end: int) -> set[int]:
     context = first
     while True:
         top = _slowest(lines, context)
-        steeper = [line for line in lines if line.slope > top.slope]
-        following = [int((top.base - line.base) / (line.slope - top.slope)) + 1 for line in steeper]
-        if not following or max(context + 1, min(following)) >= end:
+        meet = [(top.base - line.base) / (line.slope - top.slope) for line in lines if line.slope > top.slope]
+        nearest = min(meet, default=math.inf)
+        if nearest >= end:  # before all else: of slopes that hardly differ it may be infinite
             return found
-        context = max(context + 1, min(following))
+        context = max(context + 1, int(nearest) + 1)
+        if context >= end:
+            return found
         found.add(context)
 
 

@@ -143,6 +143,7 @@ def check_segments(program: Program, batch: int, contexts: list[int]) -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(kernels=st.lists(KERNELS, min_size=1, max_size=4), batch=BATCHES, contexts=st.lists(CONTEXTS, max_size=4))
+@example(kernels=[kernel_of([Form(context=5e-324)], Form(tokens=4e-6))], batch=1, contexts=[])  # they never meet
 def test_a_step_takes_the_sum_of_its_kernels_slowest_bounds(
     kernels: list[Kernel], batch: int, contexts: list[int]
 ) -> None:
