@@ -128,6 +128,9 @@ class Search:
         self._held = np.where(self._inside[:, None, :], held * made + beside, 0.0) + waiting * entering
         passes = reads(self._operators)
         self._passing = np.where(self._inside[:, None, :], made * passes, 0.0) + entering
+        whole = self._holding = np.ceil(self._held / machine.sram.bank_capacity)
+        # one that is alone in its kernel makes do with parts of a tile
+        self._holding_least = np.where(self._single[:, None, None], np.minimum(whole, 1.0), whole)
 
     def _links(self, members: int) -> tuple[Floats, Floats]:
         """Seconds of sending, and of hops, of each range."""
@@ -146,33 +149,31 @@ class Search:
         return np.where(self._systolic & (pcus > 0), fed, 0.0)
 
     def _buffers(self, rounds: Floats) -> Floats:
-        """PMUs of the tensors that a kernel holds; one that is alone in its kernel makes do with parts of a tile."""
-        sram = self._machine.sram
-        for_bytes = np.ceil(self._held / sram.bank_capacity)
-        for_bytes = np.where(self._single[:, None, None], np.minimum(for_bytes, 1.0), for_bytes)
-        for_rate = np.ceil(self._passing / (rounds[..., None] * self._grain * sram.bank_bandwidth))
-        return np.maximum(for_bytes, for_rate)
+        """PMUs of the tensors that a kernel holds, for their bytes and for the rate at which they are read."""
+        for_rate = np.ceil(self._passing / (rounds[..., None] * self._grain * self._machine.sram.bank_bandwidth))
+        return np.maximum(self._holding_least, for_rate)
 
-    def _fits(self, rounds: Floats) -> npt.NDArray[np.bool_]:
+    def _fits(self, rounds: Floats, buffers: Floats) -> npt.NDArray[np.bool_]:
         pcus = self._pcus(rounds)
-        pmus = (self._streams(pcus) + self._buffers(rounds)).sum(axis=-1)
+        pmus = (self._streams(pcus) + buffers).sum(axis=-1)
         enough = pmus <= self._machine.sram.banks
         return np.asarray((pcus.sum(axis=-1) <= self._machine.compute.units) & (enough | self._last_resort(rounds)))
 
     def _may_take(self, rounds: Floats) -> npt.NDArray[np.bool_]:
         """Whether a kernel fits, and moves no more than its operators would apart: one alone must run, if unlooped."""
-        moved = self.traffic.bytes(self.tiles, self._resident(rounds))
+        buffers = self._buffers(rounds)
+        moved = self.traffic.bytes(self.tiles, self._resident(buffers))
         must = self._single[:, None] & (not self._looped)
-        return np.asarray(self._fits(rounds) & ((moved <= self.traffic.apart()[:, None]) | must))
+        return np.asarray(self._fits(rounds, buffers) & ((moved <= self.traffic.apart[:, None]) | must))
 
     def _last_resort(self, rounds: Floats) -> npt.NDArray[np.bool_]:
         """A single operator runs on whatever there is, in as many rounds as it takes."""
         return np.asarray(self._single[:, None] & (rounds >= self._most))
 
-    def _resident(self, rounds: Floats) -> Floats:
-        """The share of stationary operands for which there is room beside the buffers."""
+    def _resident(self, buffers: Floats) -> Floats:
+        """The share of stationary operands for which there is room beside the ``buffers``."""
         sram = self._machine.sram
-        held = np.where(self._single[:, None, None], np.ceil(self._held / sram.bank_capacity), self._buffers(rounds))
+        held = np.where(self._single[:, None, None], self._holding, buffers)
         room = np.maximum(sram.banks - held.sum(axis=-1), 0.0) * sram.bank_capacity
         needed = (1 + self._looped) * self.traffic.stationary[:, None]
         return np.where(needed > 0, np.minimum(room / np.maximum(needed, 1.0), 1.0), 1.0)
@@ -191,7 +192,9 @@ class Search:
 
     def _hbm_s(self, rounds: Floats) -> Floats:
         hbm = self._machine.hbm
-        seconds: Floats = self.traffic.bytes(self.tiles, self._resident(rounds)) / (hbm.bandwidth * hbm.efficiency)
+        seconds: Floats = self.traffic.bytes(self.tiles, self._resident(self._buffers(rounds))) / (
+            hbm.bandwidth * hbm.efficiency
+        )
         return seconds
 
     def _solve(self) -> None:
@@ -264,7 +267,7 @@ class Search:
         pcus = self._pcus(rounds)[index, chosen]
         streams = self._streams(self._pcus(rounds))[index, chosen]
         buffers = self._buffers(rounds)[index, chosen]
-        resident = float(self._resident(rounds)[index, chosen])
+        resident = float(self._resident(self._buffers(rounds))[index, chosen])
         operands = (1 + self._looped) * self.traffic.operands * self._inside[index]
         free = max(0.0, sram.banks - buffers.sum())
         lent = _apportion(operands * resident / sram.bank_capacity, free)

@@ -8,6 +8,7 @@ again with every further tile as far as they find no room in SRAM.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -58,16 +59,17 @@ class Traffic:
         held, cached = self._inside @ self._weights, self._inside @ (self._kv @ self._parts)
         return np.asarray((self._once @ self._parts)[:, None] + held[:, None] * weights + cached[:, None] * kv)
 
-    @property
+    @cached_property
     def operands(self) -> Floats:
         """Stationary bytes of each operator, which would have to stay over all tiles: of K and V a sequence's."""
         return np.asarray(self._weights + self._kv @ self._parts / self._sequences)
 
-    @property
+    @cached_property
     def stationary(self) -> Floats:
         """The same for each kernel."""
         return np.asarray(self._inside @ self.operands)
 
+    @cached_property
     def apart(self) -> Floats:
         """Bytes of each kernel's operators, each a kernel of its own that streams nothing twice."""
         alone = [

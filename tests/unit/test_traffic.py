@@ -45,7 +45,7 @@ def test_a_fused_kernel_moves_its_ends_and_its_weights() -> None:
 def test_unfused_kernels_move_every_tensor_twice(machine: Machine) -> None:
     by_hand = [4 * (20 + 60) + 600, 4 * (60 + 60), 4 * (60 + 20) + 600]
     assert [kernel.hbm.at(FOUR) for kernel in kernels(machine, "unfused", *NETWORK)] == by_hand
-    assert Traffic(NETWORK, [(0, 2)], FOUR).apart().tolist() == [sum(by_hand)]
+    assert Traffic(NETWORK, [(0, 2)], FOUR).apart.tolist() == [sum(by_hand)]
 
 
 def test_a_tensor_that_a_later_kernel_reads_is_written() -> None:
