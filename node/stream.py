@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from struct import Struct
-from typing import NamedTuple
 
 import numpy as np
 
@@ -25,11 +26,48 @@ Perform = Callable[[Command, Sequence[Serving]], Performed]
 Range = tuple[int, int, Bytes]
 
 
-class Plan(NamedTuple):
-    """Commands as ``columns`` (a row per field of ``Command``), and when each is planned to be complete."""
+@dataclass(frozen=True)
+class Plan:
+    """Commands of ``group`` from number ``first`` up to ``upto``; they become columns where somebody asks for them.
 
-    columns: Ints
-    ends: Ints
+    ``rows``: a command each, and when it is planned to be complete. KV ranges are apart, ``batches`` (4, batches) of
+    them: first command, kind, time, and how many of ``ranges`` (3, ranges): symbol, address, size.
+    """
+
+    group: int
+    first: int
+    upto: int
+    rows: bytes | bytearray
+    batches: Ints
+    ranges: Ints
+
+    def __len__(self) -> int:
+        return self.upto - self.first
+
+    @property
+    def columns(self) -> Ints:
+        """A row per field of ``Command``."""
+        return self._table[:_END]
+
+    @property
+    def ends(self) -> Ints:
+        """When each is planned to be complete."""
+        ends: Ints = self._table[_END]
+        return ends
+
+    @cached_property
+    def _table(self) -> Ints:
+        table = np.zeros((_WIDE, len(self)), dtype=np.int64)
+        wide = np.frombuffer(self.rows, dtype=np.int64).reshape(-1, _WIDE).T
+        table[:, wide[0] - self.first] = wide
+        begun, kind, now, sizes = self.batches
+        # within a batch one after another: from where it begins, less those of the batches before it
+        at = np.repeat(begun - self.first - (np.cumsum(sizes) - sizes), sizes) + np.arange(self.ranges.shape[1])
+        table[[[ROW["kind"]], [ROW["issued"]], [_END]], at] = np.repeat([kind, now, now], sizes, axis=1)
+        table[[[ROW["symbol"]], [ROW["address"]], [ROW["size"]]], at] = self.ranges
+        table[ROW["sequence"]], table[ROW["group"]] = np.arange(self.first, self.upto), self.group
+        table[ROW["tier"], at] = Tier.HBM
+        return table
 
 
 class Stream:
@@ -122,24 +160,13 @@ class Stream:
             rows, self._rows = rows[: self._before_run], rows[self._before_run :]
             upto, self._before_run = self._run[0], 0
         self.taken = upto
-        wide = np.frombuffer(rows, dtype=np.int64).reshape(-1, _WIDE).T
-        table = np.zeros((_WIDE, upto - first), dtype=np.int64)
-        table[:, wide[0] - first] = wide
-        self._fill(table, first, upto)
-        return Plan(table[:_END], table[_END])
+        return Plan(self.group, first, upto, rows, *self._taken_ranges(upto))
 
-    def _fill(self, table: Ints, first: int, upto: int) -> None:
-        """Put the KV ranges before command ``upto`` into the table of the commands from ``first`` on."""
+    def _taken_ranges(self, upto: int) -> tuple[Ints, Ints]:
+        """``batches`` and ``ranges`` of the KV ranges before command ``upto``, which are not kept."""
         batches = np.frombuffer(self._batches, dtype=np.int64).reshape(-1, 4)
         count = int(np.searchsorted(batches[:, 0], upto))
-        begun, kind, now, sizes = batches[:count].T
-        total = int(sizes.sum())
         flat = chain.from_iterable(chain.from_iterable(self._ranges[:count]))
-        ranges = np.fromiter(flat, dtype=np.int64, count=3 * total).reshape(-1, 3).T
-        # within a batch one after another: from where it begins, less those of the batches before it
-        at = np.repeat(begun - first - (np.cumsum(sizes) - sizes), sizes) + np.arange(total)
-        table[[[ROW["kind"]], [ROW["issued"]], [_END]], at] = np.repeat([kind, now, now], sizes, axis=1)
-        table[[[ROW["symbol"]], [ROW["address"]], [ROW["size"]]], at] = ranges
-        table[ROW["sequence"]], table[ROW["group"]] = np.arange(first, upto), self.group
-        table[ROW["tier"], at] = Tier.HBM
+        ranges = np.fromiter(flat, dtype=np.int64, count=3 * int(batches[:count, 3].sum())).reshape(-1, 3)
         self._batches, self._ranges = bytearray(batches[count:].tobytes()), self._ranges[count:]
+        return batches[:count].T, ranges.T
