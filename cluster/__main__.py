@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib import import_module
 
@@ -13,6 +14,7 @@ HOW = (
 
 def main() -> None:
     """Run the command line; what is not installed is one line, too."""
+    gc.set_threshold(100_000)  # next to nothing makes cycles: looking for them as often as by default slows a start
     try:
         import_module("cluster.command_line").main()
     except ModuleNotFoundError as error:

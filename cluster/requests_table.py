@@ -18,6 +18,7 @@ from node.units import PS_PER_S, exact_sum
 
 _OF_REQUEST = ("request", "arrival", "expert", "node", "group", "input_tokens", "output_tokens")
 COLUMNS = (*_OF_REQUEST, *CHARGES, "e2e", "ttft")
+_DIFFERS = ("request", "arrival", *CHARGES, "e2e", "ttft")  # from one request to the next, and mostly by little
 
 
 def columns_of(requests: Requests, found: Mapping[str, Ints]) -> dict[str, Ints]:
@@ -54,7 +55,11 @@ def write_requests(
     if path.suffix == ".csv":
         pyarrow.csv.write_csv(arrow, path)
     else:
-        pyarrow.parquet.write_table(arrow, path, compression="zstd", row_group_size=1 << 20, version="2.6")
+        pyarrow.parquet.write_table(
+            arrow, path, compression="zstd", row_group_size=1 << 20, version="2.6",
+            column_encoding=dict.fromkeys(_DIFFERS, "DELTA_BINARY_PACKED"),
+            use_dictionary=[name for name in arrow.column_names if name not in _DIFFERS],
+        )  # fmt: skip
 
 
 def _arrow(columns: dict[str, Ints], others: NotServed) -> pa.Table:

@@ -51,13 +51,14 @@ class Known(NamedTuple):
 
     def expect(self, requests: Requests, settings: Settings) -> None:
         """More requests."""
-        self.arrival.extend(requests.arrival.tolist())
+        arrivals = requests.arrival.tolist()
+        self.arrival.extend(arrivals)
         self.input_tokens.extend(requests.input_tokens.tolist())
         self.output_tokens.extend(requests.output_tokens.tolist())
         self.expert.extend(requests.expert.tolist())
         self.kv_bytes.extend(kv_bytes(requests, settings.sizes).tolist())
         self.deadline.extend(settings.deadlines(requests))
-        self.order.expect(requests)
+        self.order.expect(requests, arrivals)
 
 
 class Queues:

@@ -54,10 +54,10 @@ class Order:
         if self._by_number:
             self.key, self.request, self.since = range(_MOST), range(_MOST), self._arrivals
 
-    def expect(self, requests: Requests) -> None:
-        """More requests, after all before."""
+    def expect(self, requests: Requests, arrivals: Sequence[Picoseconds]) -> None:
+        """More requests, after all before; ``arrivals``: when they arrive."""
         if self._by_number:
-            self._arrivals.extend(requests.arrival.tolist())
+            self._arrivals.extend(arrivals)
             return
         since = (requests.arrival - self._steps[requests.service]).tolist()
         for number, waits in enumerate(since, len(self._keys)):
@@ -77,5 +77,5 @@ class Order:
 def order_of(requests: Requests, services: Sequence[Service], fairness: Picoseconds) -> Order:
     """The order of ``requests``."""
     order = Order(services, fairness)
-    order.expect(requests)
+    order.expect(requests, requests.arrival.tolist())
     return order
