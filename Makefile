@@ -28,8 +28,11 @@ samda: .venv/samda.stamp  ## what learns vision experts (PyTorch and more, 1 GB)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements-samda.lock torch
 	touch $@
 
+# Beside each other, a process more than there are cores: tests of jobs, which come first, wait much, and those of units, which
+# come last, are short.
 test: .venv/dev.stamp  ## all tests
-	$(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder  # tests of Ray, which come first, wait much
+	$(BIN)/python -m pytest -m "not alone" --numprocesses $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m alone tests/cluster
 
 check: .venv/dev.stamp  ## lint, types, layers, locks, Dockerfile
 	$(BIN)/ruff check .

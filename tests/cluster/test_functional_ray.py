@@ -27,7 +27,7 @@ from node.options import RuntimeOptions
 from node.spec_file import load_machine
 from tests.tiny import alone, asked, expert, prompts, tensors
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("ray_cluster")]
 
 
 @pytest.mark.parametrize("sockets", [1, 2, 3, 5, 8, 16])

@@ -18,7 +18,7 @@ from tests.differential.test_images import expected, given, machine
 from tests.one_pass import expert
 from tests.tiny import Array
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("ray_cluster")]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from node.errors import InputError
 from tests.metered import Series, config, metered, series
 from tests.tiny import asked, prompts
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("ray_cluster")]
 
 
 def free_ports(count: int) -> int:

@@ -27,7 +27,7 @@ from cluster.wire import pack, unpack
 AZURE_2023 = Path(__file__).resolve().parents[3] / "shared/traces/azure_llm_2023_conv.csv"
 SAMDA = Path(__file__).resolve().parents[2] / "examples/samda.toml"
 Hashes = dict[str, str]
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("ray_cluster")]
 
 
 def config(**settings: object) -> Config:

@@ -23,7 +23,7 @@ from node.errors import InputError
 
 Hashes = dict[str, str]
 Hash = Callable[[Run], Hashes]
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("ray_cluster")]
 
 
 def config(**settings: object) -> Config:
