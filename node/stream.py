@@ -26,7 +26,7 @@ Perform = Callable[[Command, Sequence[Serving]], Performed]
 Range = tuple[int, int, Bytes]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """Commands of ``group`` from number ``first`` up to ``upto``; they become columns where somebody asks for them.
 

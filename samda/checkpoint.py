@@ -23,8 +23,9 @@ from node.errors import InputError
 from samda.composition import KINDS, Composed, Composition, EncoderFacts, composed
 from samda.fingerprint import SCHEMES, Normalisation
 from samda.plan import Plan, UNetShape
+from samda.record import FORMAT, read_record
 
-FORMAT, KIND = 1, "samda-expert"
+KIND = "samda-expert"
 JSON, WEIGHTS = "expert.json", "expert.safetensors"
 
 
@@ -47,14 +48,7 @@ def save_expert(folder: Path, expert: Expert) -> None:
 def load_expert(folder: Path) -> Expert:
     """Read both; raises ``InputError``."""
     path = folder / JSON
-    try:
-        record = json.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}; expected the folder of an expert") from None
-    except ValueError as error:
-        raise InputError(f"{path}: is not JSON: {error}") from None
-    if not isinstance(record, dict) or (record.get("format"), record.get("kind")) != (FORMAT, KIND):
-        raise InputError(f"{path}: is no expert of format {FORMAT} (kind {KIND!r}); train one with coe samda train")
+    record = read_record(path, KIND, "an expert", "train one with coe samda train")
     try:
         expert = _expert(record)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -28,7 +28,7 @@ def experiment_tables(console: Console, rows: Sequence[Row], pairs: Sequence[Pai
         for row in rows
     ]
     heads = ("arm", "shots", "Dice", "IoU", "source Dice", "forgotten", "training", "memory")
-    title = f"On {tests} test images of the target, mean and deviation over {seeds} seeds"
+    title = f"On {tests} test images of the target, mean and deviation over {seeds} seed{'s' if seeds > 1 else ''}"
     print_table(console, title, heads, cells)
     cells_of_pairs = [
         (pair.arm, pair.than, str(pair.shots), signed(pair.dice), signed(pair.iou), each(pair.dice)) for pair in pairs

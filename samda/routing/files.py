@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,9 +12,10 @@ from cluster.output import write_json
 from node.errors import InputError
 from samda.composition import EncoderFacts
 from samda.encoder import Encoder
+from samda.record import FORMAT, read_record
 from samda.routing.classifier import Classifier, Measured
 
-FORMAT, KIND = 1, "samda-router"
+KIND = "samda-router"
 JSON, NUMBERS = "router.json", "router.npz"
 
 
@@ -45,15 +45,7 @@ def save_router(folder: Path, router: Router, measured: Measured, images: int, s
 
 def load_router(folder: Path) -> Router:
     """Read both; raises ``InputError``."""
-    path = folder / JSON
-    try:
-        record = json.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}; expected the folder of a router") from None
-    except ValueError as error:
-        raise InputError(f"{path}: is not JSON: {error}") from None
-    if not isinstance(record, dict) or (record.get("format"), record.get("kind")) != (FORMAT, KIND):
-        raise InputError(f"{path}: is no router of format {FORMAT} (kind {KIND!r}); fit one with coe samda fit-router")
+    record = read_record(folder / JSON, KIND, "a router", "fit one with coe samda fit-router")
     try:
         encoder = EncoderFacts(**record["encoder"])
         with np.load(folder / NUMBERS, allow_pickle=False) as numbers:

@@ -22,6 +22,7 @@ from samda.learning import held_out
 from samda.plan import WIDTHS
 from samda.recipe import adaptation_steps
 from tests.samda.drawn import TINY, Blurred, disc_cases, write_folder
+from tests.samda.invoked import run
 
 
 @pytest.fixture(autouse=True)
@@ -41,15 +42,6 @@ def data(tmp_path_factory):
     write_folder(folder / "target", disc_cases(2, first=20, contrast=-0.2))
     write_folder(folder / "unlabelled", disc_cases(2, first=30, contrast=-0.2), masks=False)
     return folder
-
-
-def run(*arguments, raises=None):
-    result = CliRunner().invoke(coe, ["samda", *map(str, arguments)], catch_exceptions=raises is not None)
-    if raises is None:
-        assert result.exit_code == 0, result.output
-    else:
-        assert isinstance(result.exception, raises), result.output
-    return result
 
 
 def weights(folder):

@@ -17,6 +17,7 @@ from node.errors import InputError
 from samda.cli import COMMANDS
 from samda.images import read_images
 from samda.routing.files import load_router
+from tests.samda.invoked import run
 
 
 @pytest.fixture(autouse=True)
@@ -24,15 +25,6 @@ def one_thread():
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-
-
-def run(*arguments, raises=None):
-    result = CliRunner().invoke(coe, ["samda", *map(str, arguments)], catch_exceptions=raises is not None)
-    if raises is None:
-        assert result.exit_code == 0, result.output
-    else:
-        assert isinstance(result.exception, raises), result.output
-    return result
 
 
 @pytest.fixture(scope="module")
