@@ -202,7 +202,7 @@ class Simulation:
         return planned_of(self._lanes[group].group.stream.take(), self.kinds[group])
 
     def plans(self) -> dict[int, Plan]:
-        """By group what ``take`` has the representatives do, of groups with anything to do."""
+        """By group the commands of ``take`` before its representatives do them, of groups with anything to do."""
         found = {index: lane.group.stream.take() for index, lane in enumerate(self._lanes)}
         return {group: plan for group, plan in found.items() if len(plan)}
 

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from tests.listening import end
 
-ROOT = Path(__file__).resolve().parents[1]
 OURS = Path(sys.executable).parent.parent
 PORTS = ("port", "dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port",
          "ray-client-server-port")  # fmt: skip

@@ -19,7 +19,7 @@ The search takes the tiles and rounds with the least time, over many kernels at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,7 @@ from node.dataflow.stages import (
     work,
 )
 from node.dataflow.traffic import Floats, Traffic
+from node.dataflow.whole_numbers import apportion, least, within
 from node.spec import Machine
 
 
@@ -192,20 +193,18 @@ class Search:
 
     def _hbm_s(self, rounds: Floats) -> Floats:
         hbm = self._machine.hbm
-        seconds: Floats = self.traffic.bytes(self.tiles, self._resident(self._buffers(rounds))) / (
-            hbm.bandwidth * hbm.efficiency
-        )
-        return seconds
+        moved = self.traffic.bytes(self.tiles, self._resident(self._buffers(rounds)))
+        return np.asarray(moved / (hbm.bandwidth * hbm.efficiency))
 
     def _solve(self) -> None:
         """The fewest rounds that fit, or more of them where HBM would wait for the PMUs that this frees."""
         shape = (len(self._ranges), len(self.tiles))
         self._most = np.maximum(self._units.max(axis=-1), 1.0)
         self._busy = self._units.max(axis=-1) > 0
-        fewest = _least(np.ones(shape), self._most, self._may_take)
+        fewest = least(np.ones(shape), self._most, self._may_take)
         self._feasible = self._legal & self._may_take(fewest)
         floor = self._hbm_s(self._most)
-        wait = _least(fewest, self._most, lambda r: self._hbm_s(r) <= np.maximum(self._pipeline_s(r), floor))
+        wait = least(fewest, self._most, lambda r: self._hbm_s(r) <= np.maximum(self._pipeline_s(r), floor))
         before = np.maximum(wait - 1, fewest)
         self._rounds = np.where(self._steady(before) <= self._steady(wait), before, wait)
         if self._looped:
@@ -264,14 +263,14 @@ class Search:
         chosen = int(self._chosen[index])
         tiles = int(self.tiles[chosen])
         rounds, sram = self._rounds, self._machine.sram
-        pcus = self._pcus(rounds)[index, chosen]
-        streams = self._streams(self._pcus(rounds))[index, chosen]
-        buffers = self._buffers(rounds)[index, chosen]
-        resident = float(self._resident(self._buffers(rounds))[index, chosen])
+        all_pcus, all_buffers = self._pcus(rounds), self._buffers(rounds)
+        pcus, buffers = all_pcus[index, chosen], all_buffers[index, chosen]
+        streams = self._streams(all_pcus)[index, chosen]
+        resident = float(self._resident(all_buffers)[index, chosen])
         operands = (1 + self._looped) * self.traffic.operands * self._inside[index]
         free = max(0.0, sram.banks - buffers.sum())
-        lent = _apportion(operands * resident / sram.bank_capacity, free)
-        pmus = _within(np.maximum(streams, lent) + buffers, sram.banks)
+        lent = apportion(operands * resident / sram.bank_capacity, free)
+        pmus = within(np.maximum(streams, lent) + buffers, sram.banks)
         room = float(pmus.sum()) * sram.bank_capacity
         return Placement(
             stages=self._stages(index, chosen, pcus, pmus),
@@ -302,37 +301,3 @@ class Search:
         fewer = np.maximum(self._fewest - 1, 1.0)
         short = self._pcus(fewer)[index, chosen].sum() > self._machine.compute.units
         return "compute" if short or self._fewest[index, chosen] == 1 else "sram"
-
-
-def _least(low: Floats, high: Floats, holds: Callable[[Floats], npt.NDArray[np.bool_]]) -> Floats:
-    """The least whole numbers between ``low`` and ``high`` for which ``holds``, true from some number on."""
-    low, high = low.copy(), high.copy() + np.zeros_like(low)
-    while (low < high).any():
-        middle = np.floor((low + high) / 2)
-        true = holds(middle)
-        high = np.where(true, middle, high)
-        low = np.where(true, low, np.minimum(middle + 1, high))
-    return low
-
-
-def _apportion(wanted: Floats, room: float) -> Floats:
-    """Whole PMUs for what is ``wanted``, no more than there is ``room`` for in all."""
-    given = np.ceil(wanted - 1e-9)
-    excess = given.sum() - np.floor(room)
-    for index in np.argsort(given - wanted)[::-1]:
-        if excess <= 0:
-            break
-        if given[index] > 0:
-            given[index] -= 1
-            excess -= 1
-    return given
-
-
-def _within(pmus: Floats, banks: int) -> Floats:
-    """No more PMUs than there are: each stage gives up its share of what is too many, but not its last one."""
-    if pmus.sum() <= banks:
-        return pmus
-    scaled: Floats = np.maximum(np.floor(pmus * (banks / pmus.sum())), pmus > 0)
-    while scaled.sum() > banks and scaled.max() > 1:
-        scaled[scaled.argmax()] -= 1
-    return scaled
