@@ -98,7 +98,7 @@ class Lane:
         return rest, COMPLETION
 
     def next_for_somebody(self) -> Picoseconds:
-        """When something happens next that anybody waits for, or that is under way."""
+        """When something happens next for which somebody waits, or that is under way; ``NEVER`` where it is in vain."""
         time, what = self.next()
         return NEVER if what == COMPLETION and self._task is None and self._in_vain() else time
 

@@ -225,6 +225,7 @@ def check_programs(deployment, commands):
 def test_prefetch_evicts_nobody_who_is_served_and_shares_the_host_link_in_turn(deploy, simulate, workload):
     arguments, requests = workload
     arguments |= {"prefetch": True, "switching": "expert"}
+    arguments["sharding"] = replace(arguments["sharding"], rebalance=0)  # which is refused beside it
     outcome = simulate(deployed(deploy, arguments, requests), requests)
     copies = []
     for group, plans in outcome.planned.items():

@@ -107,10 +107,20 @@ def test_an_expert_that_moves_twice_takes_the_room_of_one_that_left(two, simulat
     assert max(one.address for one in came) <= 3 * weights
 
 
-def test_nothing_moves_once_all_are_served_whoever_is_still_to_come_of_age(two, simulate, requests):
-    """Served from 10 to 20, expert 0 has to stay until 110 for nobody: at 50 the run is over, and stays so."""
-    outcome = simulate(two(prefetch=True, min_residency=100 * MS), requests((0, 5, 10, 0)))
-    assert outcome.simulation.rebalancing.moved == 0 and outcome.simulation.now == 20 * MS
+@pytest.mark.parametrize("shared", [{"home": "all_groups"}, {"replicas": 2}])
+def test_nothing_moves_once_all_are_served_whoever_is_still_to_come_of_age(shared, clockwork, simulate, requests):
+    """The third waits for room in group 0, where expert 0 has to stay until 110, and is served by group 1 until 45.
+
+    Then nobody waits for 110, and the run is over, though experts were due to move at 50.
+    """
+    deployment = clockwork(
+        experts=4, slots=1, sockets=2, batch=1, call_overhead="none", min_residency=100 * MS,
+        sharding=Sharding(rebalance=50 * MS, **shared),
+    )  # fmt: skip
+    deployment.check_fits()
+    outcome = simulate(deployment, requests((0, 5, 10, 0), (0, 5, 30, 1), (15, 5, 5, 1)))
+    assert [(row.request.id, row.group, row.end / MS) for row in outcome.rows] == [(0, 0, 20), (1, 1, 40), (2, 1, 45)]
+    assert outcome.simulation.rebalancing.moved == 0 and outcome.simulation.now == 45 * MS
 
 
 def test_nothing_moves_where_work_is_even_or_nothing_was_asked(two, simulate, requests):
