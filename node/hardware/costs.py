@@ -15,6 +15,8 @@ from node.hardware.overlap import Copying, Run
 from node.spec import Machine
 from node.units import Bytes, Picoseconds
 
+_MIXER = 0x9E3779B97F4A7C15 - 2**64  # odd, its bits as if by chance: 2**64 over the golden ratio
+
 
 class Costs:
     """Durations on a socket with these ``programs``; ``sharers`` sockets copy at once where the host link is shared.
@@ -87,19 +89,19 @@ class Costs:
         """``ahead`` of many runs; a DECODE begins when all weights are there."""
         found: Ints = np.zeros(columns.shape[1], dtype=np.int64)
         if self._partial:
-            prefills, shapes = _prefills(columns)
-            found[prefills] = [self.ahead(shape) for shape in shapes]
+            prefills, shapes, which = _prefills(columns)
+            found[prefills] = np.array([self.ahead(shape) for shape in shapes], dtype=np.int64)[which]
         return found
 
     def runs(self, columns: Ints) -> tuple[Ints, Ints]:
-        """``run`` of many: decode runs by program and batch size as whole columns, prefills by their shapes."""
+        """``run`` of many: decode runs by program and batch size as whole columns, prefills once for each shape."""
         kind, program = columns[ROW["kind"]], columns[ROW["program"]]
         batch, steps = columns[ROW["sequences"]], columns[ROW["steps"]]
         times, links = np.zeros_like(kind), np.zeros_like(kind)
-        prefills, shapes = _prefills(columns)
+        prefills, shapes, which = _prefills(columns)
         if shapes:
-            taken = [self._prefill(shape) for shape in shapes]
-            times[prefills], links[prefills] = np.array(taken, dtype=np.int64).T
+            taken = np.array([self._prefill(shape) for shape in shapes], dtype=np.int64)
+            times[prefills], links[prefills] = taken[which].T
         decodes = np.flatnonzero(kind == Kind.DECODE)
         while len(decodes):
             one = decodes[0]
@@ -138,11 +140,27 @@ class GroupDecode:
         return Run(alone, beside, command.context, command.growth)
 
 
-def _prefills(columns: Ints) -> tuple[Ints, list[tuple[int, ...]]]:
-    """Where in ``columns`` the PREFILLs are, and the shapes that their costs depend on."""
+def _prefills(columns: Ints) -> tuple[Ints, list[tuple[int, ...]], Ints]:
+    """Where in ``columns`` the PREFILLs are, the shapes that their costs depend on, and which of these each has."""
     prefills = np.flatnonzero(columns[ROW["kind"]] == Kind.PREFILL)
     shapes = columns[[ROW[name] for name in ("program", "tokens", "pairs", "context", "sequences")]][:, prefills]
-    return prefills, list(zip(*shapes.tolist(), strict=True))
+    first, which = alike(shapes)
+    return prefills, list(zip(*shapes[:, first].tolist(), strict=True)), which
+
+
+def alike(rows: Ints) -> tuple[Ints, Ints]:
+    """Of different columns the place of one each, and which of these every column is equal to.
+
+    Columns are told apart by one number each, mixed from their rows. Where that is the same for two that differ, every
+    column stands for itself: what is worked out for it is the same, only not once for all.
+    """
+    mixed = np.zeros(rows.shape[1], dtype=np.int64)
+    for row in rows:
+        mixed = mixed * _MIXER + row  # modulo 2**64
+    _, first, which = np.unique(mixed, return_index=True, return_inverse=True)
+    if (rows[:, first[which]] != rows).any():
+        first = which = np.arange(rows.shape[1])
+    return first, which
 
 
 def steps_of(command: Command) -> int:

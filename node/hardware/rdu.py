@@ -61,8 +61,7 @@ class Rdu:
         starts[copies], ends[copies] = in_order(issued[copies], copy_ps, self.dma_free)
         if len(copies):
             self.dma_free = int(ends[copies[-1]])
-        copying = map(Copying, starts[copies].tolist(), ends[copies].tolist())
-        starts[runs], ends[runs] = self.tile.replay(legal[:, runs], copying)
+        starts[runs], ends[runs] = self.tile.replay(legal[:, runs], np.stack([starts[copies], ends[copies]]))
         whole = starts.copy()
         whole[runs] += self.costs.aheads(legal[:, runs])
         spans, table = Spans(starts, ends, whole), None

@@ -76,18 +76,22 @@ class Tile:
         self.free, run.end, run.link = done, done, link
         return run
 
-    def replay(self, columns: Ints, copies: Iterable[Copying]) -> tuple[Ints, Ints]:
-        """Starts and ends of a window's runs (``columns``) beside the copies of the window, and those before it."""
-        for copy in copies:
-            append(self._copies, *copy)
+    def replay(self, columns: Ints, copies: Ints) -> tuple[Ints, Ints]:
+        """Starts and ends of a window's runs (``columns``) beside the copies of the window, and those before it.
+
+        ``copies`` (2, copies): when each starts and ends.
+        """
+        before = np.array(self._copies, dtype=np.int64).reshape(-1, 2).T
+        copies = np.concatenate([before, copies], axis=1)
         run_ps, link_ps = self._costs.runs(columns)
         starts, ends = in_order(columns[ROW["issued"]], run_ps, self.free)
-        if _meet(self._copies, starts, ends):
-            starts, ends = self._one_by_one(columns, run_ps)
+        if _meet(copies, starts, ends):
+            starts, ends = self._one_by_one(columns, run_ps, _joined(copies))
         if len(ends):
             self.free = int(ends[-1])
         self.busy += int((ends - starts).sum())
         self.sending += int(link_ps.sum())
+        self._copies = _joined(copies[:, copies[1] > self.free])
         self._copies = self.copies_ahead()
         return starts, ends
 
@@ -99,9 +103,9 @@ class Tile:
         """Take the state between two windows: ``free`` and ``copies_ahead``."""
         self.free, self._copies = free, list(copies)
 
-    def _one_by_one(self, columns: Ints, run_ps: Ints) -> tuple[Ints, Ints]:
+    def _one_by_one(self, columns: Ints, run_ps: Ints, copies: list[Copying]) -> tuple[Ints, Ints]:
         starts, ends = np.empty_like(run_ps), np.empty_like(run_ps)
-        copies, first, free = self._copies, 0, self.free
+        first, free = 0, self.free
         for index, (issued, duration) in enumerate(zip(columns[ROW["issued"]].tolist(), run_ps.tolist(), strict=True)):
             start = max(issued, free)
             while first < len(copies) and copies[first].end <= start:
@@ -123,11 +127,17 @@ class Tile:
         return end, link
 
 
-def _meet(copies: list[Copying], starts: Ints, ends: Ints) -> bool:
+def _joined(copies: Ints) -> list[Copying]:
+    """Copies in order, those that follow each other without a pause as one."""
+    joined: list[Copying] = []
+    for start, end in copies.T.tolist():
+        append(joined, start, end)
+    return joined
+
+
+def _meet(copies: Ints, starts: Ints, ends: Ints) -> bool:
     """Whether any of the runs meets any of the copies; both are in order."""
-    if not copies or not len(starts):
-        return False
-    begin, end = np.array(copies, dtype=np.int64).T
+    begin, end = copies
     following = np.searchsorted(end, starts, side="right")  # of each run, the first copy that ends after it starts
     found = following < len(end)
     return bool((begin[following[found]] < ends[found]).any())
