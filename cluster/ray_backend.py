@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 import ray.exceptions
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 
 from cluster.backends import Deployments, Shell, SocketLostError
 from cluster.offered_sockets import OfferedSockets
@@ -21,6 +21,7 @@ from cluster.socket_actor import SocketShell
 from node.errors import InputError
 
 RAY_ADDRESS = "RAY_ADDRESS"
+AUTO = "auto"  # the Ray that was started last on this machine
 CONNECT_LIMIT_S = 5.0
 INLINE = 100_000  # bytes up to which Ray sends an argument along with a call
 # What an HTTP/2 client, and so a gRPC one, says first: the preface and an empty SETTINGS frame (RFC 9113, 3.4 and 6.5).
@@ -158,10 +159,31 @@ def _check_reachable(address: str, where: str) -> None:
 def _join(address: str, where: str) -> None:
     _check_reachable(address, where)
     try:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        with _loopback_only() if _is_on_loopback(address) else contextlib.nullcontext():
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{where}: no Ray cluster can be reached there: {reason}") from None
+
+
+def _is_on_loopback(address: str) -> bool:
+    """Whether a Ray is on this machine and listens on loopback only.
+
+    Where it is told of loopback, Ray looks at the machine's other address, and would for a quarter of an hour.
+    """
+    if address == AUTO:
+        address = services.get_ray_address_from_environment(AUTO, None)  # raises what ``ray.init`` would
+    host, colon, port = address.rpartition(":")
+    if not colon or address.startswith("ray://"):
+        return False
+    elsewhere = services.resolve_ip_for_localhost(host)
+    if elsewhere == host:
+        return False
+    try:
+        socket.create_connection((elsewhere, int(port)), timeout=CONNECT_LIMIT_S).close()
+    except OSError:
+        return True
+    return False
 
 
 def _start() -> None:

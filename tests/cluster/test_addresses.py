@@ -99,6 +99,34 @@ def test_the_ray_that_is_local_is_on_loopback(joined: list[object], monkeypatch:
 
 
 @pytest.mark.parametrize(
+    ("listens", "address", "outward"),
+    [
+        ("127.0.0.1", "127.0.0.1", False),
+        ("127.0.0.1", "localhost", False),
+        ("127.0.0.1", "auto", False),
+        ("0.0.0.0", "127.0.0.1", True),
+        ("0.0.0.0", "auto", True),
+        ("127.0.0.1", "ray://127.0.0.1", True),
+    ],
+)
+def test_a_ray_on_loopback_alone_is_joined_there(
+    listens: str, address: str, outward: bool, joined: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    constants, services = (f"cluster.ray_backend.{name}" for name in ("ray_constants", "services"))
+    monkeypatch.setattr(f"{constants}.ENABLE_RAY_CLUSTER", True)
+    monkeypatch.setattr(f"{services}.get_node_ip_address", lambda: "127.0.0.2")  # for Ray, this machine's address
+    seen: list[bool] = []
+    monkeypatch.setattr(
+        "cluster.ray_backend.ray.init", lambda **_: seen.append(cluster.ray_backend.ray_constants.ENABLE_RAY_CLUSTER)
+    )
+    with socket.create_server((listens, 0)) as server:
+        there = f"127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr(f"{services}.get_ray_address_from_environment", lambda *_: there)
+        with ray_session(address if address == "auto" else there.replace("127.0.0.1", address)):
+            assert seen == [outward]
+
+
+@pytest.mark.parametrize(
     ("address", "reason"),
     [
         ("127.0.0.1:1", "nothing can be reached there: Connection refused"),
