@@ -12,7 +12,7 @@ from node.runtime.group import Group
 from node.runtime.ledger import CHARGES, Ints
 from node.runtime.programs import ProgramGroup
 from node.simulation import Simulation
-from node.units import Picoseconds, exact_sum
+from node.units import Picoseconds, blocks, exact_sum
 
 
 def verify(
@@ -112,10 +112,17 @@ def request_time(arrival: Ints, end: Ints) -> Picoseconds:
     """The integral over time of how many requests are in the system."""
     times = np.concatenate([arrival, end])
     order = np.argsort(times, kind="stable")
-    spans = np.diff(times[order])
-    inside = np.cumsum(np.where(order < len(arrival), 1, -1))[:-1]
-    # int64 would overflow: the upper and the lower half of each span by themselves
-    return (exact_sum(inside * (spans >> 32)) << 32) + exact_sum(inside * (spans & 0xFFFFFFFF))
+    total = inside = before = 0
+    for block in blocks(len(order)):
+        events = order[block]
+        here = times[events]
+        present = inside + np.cumsum(np.where(events < len(arrival), 1, -1))
+        spans = np.diff(here, prepend=before)  # nobody is there before the first event
+        waiting = np.concatenate([[inside], present[:-1]])
+        # int64 would overflow: the upper and the lower half of each span by themselves
+        total += (exact_sum(waiting * (spans >> 32)) << 32) + exact_sum(waiting * (spans & 0xFFFFFFFF))
+        inside, before = int(present[-1]), int(here[-1])
+    return total
 
 
 def _same(what: str, found: int, expected: int) -> None:

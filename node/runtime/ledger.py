@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from node.errors import InvariantError
 from node.request import Requests
-from node.units import Picoseconds
+from node.units import Picoseconds, blocks
 
 Ints = npt.NDArray[np.int64]
 _run, _task, _moment = (Struct(f"={width}q").pack for width in (3, 6, 2))
@@ -71,6 +71,15 @@ class Ledger:
         These are places among ``requests``, the workload, in order; all must have ended. ``routed``: whether the router
         ran for them. Raises ``InvariantError`` where charges do not add up.
         """
+        away = np.array(list(self.missed.items()), dtype=np.int64).reshape(-1, 2).T
+        found = {name: np.empty(len(served), dtype=np.int64) for name in ("group", *CHARGES, "e2e", "ttft")}
+        for block in blocks(len(served)):
+            for name, column in self._columns(requests, served[block], away, routed=routed).items():
+                found[name][block] = column
+        return found
+
+    def _columns(self, requests: Requests, served: Ints, away: Ints, *, routed: bool) -> dict[str, Ints]:
+        """``columns``; ``away`` (2, requests): who had to make room, and how much of the decode clock passed then."""
         # views of what may still grow: none of them must outlive the call
         runs, tasks, moments = (
             np.frombuffer(rows, dtype=np.int64).reshape(-1, width).T
@@ -79,10 +88,8 @@ class Ledger:
         group, start, copied, called, first, clock = tasks[:, np.frombuffer(self.served, dtype=np.int64)[served]]
         end, clock_at_end = moments[:, np.frombuffer(self.ended, dtype=np.int64)[served]]
         arrival, decode = requests.arrival[served], clock_at_end - clock
-        if self.missed:
-            away = np.array(list(self.missed.items()), dtype=np.int64).T
-            here = np.isin(away[0], served)
-            decode[np.searchsorted(served, away[0, here])] -= away[1, here]
+        here = np.isin(away[0], served)
+        decode[np.searchsorted(served, away[0, here])] -= away[1, here]
         charges = {
             "queue": start - arrival,
             "switch": copied - start,
