@@ -5,11 +5,11 @@ from __future__ import annotations
 from node.events import Tier
 from node.hardware.host import Host
 from node.hardware.sockets import Sockets
-from node.lane import NEVER, HandOver, Lane
+from node.lane import HandOver, Lane
 from node.runtime.continuous import ContinuousGroup, Joining
 from node.runtime.ledger import Ledger
 from node.runtime.task import AGAIN, MIXED, SWAP_IN, SWAP_OUT, Task
-from node.units import Picoseconds
+from node.units import NEVER, Picoseconds
 
 _SWAPS = (SWAP_OUT, SWAP_IN)
 

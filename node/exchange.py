@@ -9,34 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from node.lane import NEVER, Lane
-from node.runtime.queues import came_by
+from node.lane import Lane
 from node.runtime.shared_waiting import SharedWaiting
 from node.units import Picoseconds
-
-
-class Door:
-    """Where newcomers come in whom no group has for itself."""
-
-    def __init__(self) -> None:
-        self._numbers: list[int] = []
-        self._times: list[Picoseconds] = []
-        self._came = 0
-
-    def expect(self, numbers: Sequence[int], times: Sequence[Picoseconds]) -> None:
-        """``numbers`` will come in at ``times``, in order, after all before."""
-        self._numbers.extend(numbers)
-        self._times.extend(times)
-
-    def next(self) -> Picoseconds:
-        """When the next one comes; ``NEVER`` where none does."""
-        return self._times[self._came] if self._came < len(self._times) else NEVER
-
-    def open(self, now: Picoseconds) -> Sequence[int]:
-        """Those who have come up to ``now`` and are not in yet."""
-        came = self._came
-        self._came = came_by(now, self._times, came)
-        return self._numbers[came : self._came]
 
 
 class Exchange:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from node.errors import InputError
-from node.events import Kind, Serving
+from node.events import Ints, Kind, Serving
 from node.hardware.host import Host
 from node.hardware.sockets import OverlappingSockets, Sockets
 from node.runtime.group import KV, REQUEST, Group, Running
@@ -19,9 +19,8 @@ from node.runtime.scheduler import Decode
 from node.runtime.steps import Step
 from node.runtime.task import CALL, COPY, DECODE, PREFILL, ROUTER_DECODE, ROUTER_PREFILL, Task
 from node.stream import Perform
-from node.units import MOST_PS, PS_PER_S, Picoseconds
+from node.units import MOST_PS, NEVER, PS_PER_S, Picoseconds
 
-NEVER: Picoseconds = 2**63
 ARRIVAL, COMPLETION = 0, 1  # what comes first of one moment
 
 
@@ -62,10 +61,10 @@ class Lane:
         self._clock: Picoseconds = 0  # of decode
         self._stopped_until: Picoseconds = 0
 
-    def expect(self, newcomers: Sequence[int]) -> None:
-        """``newcomers`` will reach the group by themselves, in order, after all before."""
-        self.group.expect(newcomers)
-        self._arrival_at = _at(self.group.next_arrival())
+    def expect(self, newcomers: Ints, times: Ints) -> None:
+        """``newcomers`` will reach the group by themselves, at ``times``, in order, after all before."""
+        self.group.arrivals.expect(newcomers, times)
+        self._arrival_at = self.group.arrivals.next()
 
     def program(self, expert: int) -> int:
         """The program of an expert."""
@@ -145,7 +144,7 @@ class Lane:
 
     def _welcome(self, now: Picoseconds) -> None:
         self.group.welcome(now)
-        self._arrival_at = _at(self.group.next_arrival())
+        self._arrival_at = self.group.arrivals.next()
 
     def _decide(self, now: Picoseconds) -> None:
         if now < self._stopped_until and not self.group.members:

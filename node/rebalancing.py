@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from node.exchange import Exchange
-from node.lane import NEVER, Lane
+from node.lane import Lane
 from node.runtime.balance import Move, moves
-from node.units import Bytes, Picoseconds
+from node.units import NEVER, Bytes, Picoseconds
 
 
 class Rebalancing:

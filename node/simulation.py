@@ -3,7 +3,7 @@
 Events of one moment go in one order: arrivals first, then completions by group, of its copy before that of its run or
 call. Lanes that have nothing to do with each other (no router that hands over, no host link to share) need no common
 order, and each runs through a window by itself. Where experts are at home in several groups and no router runs,
-newcomers come in through one door (``node.exchange``), before all other events of a moment.
+newcomers come in through one door, before all other events of a moment.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ import numpy as np
 
 from node.continuous_lane import ContinuousLane
 from node.events import Ints
-from node.exchange import Door, Exchange
+from node.exchange import Exchange
 from node.hardware.host import Host
 from node.hardware.rdu import Rdu
 from node.hardware.sockets import OverlappingSockets, Sockets
-from node.lane import NEVER, Lane
+from node.lane import Lane
 from node.planned import Planned, planned_of
 from node.program_lane import ProgramLane
 from node.rebalancing import Rebalancing
 from node.request import Request, Requests
 from node.runtime.admission import TurnedAway
+from node.runtime.arrivals import Arrivals
 from node.runtime.continuous import ContinuousGroup
 from node.runtime.group import Group
 from node.runtime.ledger import Ledger
@@ -34,7 +35,7 @@ from node.runtime.queues import Known
 from node.runtime.settings import Settings
 from node.runtime.sharding import Layout
 from node.stream import Perform, Plan
-from node.units import Picoseconds
+from node.units import NEVER, Picoseconds
 
 MOST_ROWS = 2**62
 DOOR = -1  # in place of a group: whose newcomers wait for no group's own
@@ -83,7 +84,7 @@ class Simulation:
         moving = settings.rebalance > 0 and len(layouts) > 1
         by_door = shared or moving
         self._entrance = np.array([DOOR if by_door else homes[expert][0] for expert in sorted(homes)])
-        self._door = Door()
+        self._door = Arrivals()
         self._lanes: list[Lane] = []
         for layout, of_group in zip(layouts, kinds, strict=True):
             costs = [rdu.costs for rdu in of_group]
@@ -115,9 +116,10 @@ class Simulation:
         self._ledger.expect(len(requests))
         owner = self._routers[requests.id % len(self._routers)] if self._routed else self._entrance[requests.expert]
         at_door = np.flatnonzero(owner == DOOR)
-        self._door.expect((at_door + first).tolist(), requests.arrival[at_door].tolist())
+        self._door.expect(at_door + first, requests.arrival[at_door])
         for index, lane in enumerate(self._lanes):
-            lane.expect((np.flatnonzero(owner == index) + first).tolist())
+            mine = np.flatnonzero(owner == index)
+            lane.expect(mine + first, requests.arrival[mine])
 
     @property
     def requests(self) -> Requests:
@@ -191,7 +193,7 @@ class Simulation:
             if opens <= time:
                 if opens >= until:
                     return
-                self._exchange.hand_over(self._door.open(opens), opens)
+                self._exchange.hand_over(self._door.upto(opens), opens)
                 continue
             if time >= until:
                 return

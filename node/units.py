@@ -23,6 +23,7 @@ PS_PER_S = 10**12
 MS = 10**9
 BLOCK = 2**15  # numbers: 256 KiB
 MOST_PS = 9 * 10**18  # what 64-bit picoseconds hold: 104 days
+NEVER: Picoseconds = 2**63
 
 _DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}

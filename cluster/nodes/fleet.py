@@ -14,9 +14,8 @@ from cluster.front_end import FrontEnd, View, looks
 from cluster.nodes.node import Outcome
 from cluster.nodes.workers import Crew, Going, States
 from node.events import Ints
-from node.lane import NEVER
 from node.request import Requests
-from node.units import Picoseconds
+from node.units import NEVER, Picoseconds
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,10 @@ from cluster.timeline import Collected
 from node.conservation import verify
 from node.deployment import Deployment
 from node.events import Ints
-from node.lane import NEVER
 from node.planned import Planned
 from node.runtime.admission import Reason, TurnedAway
 from node.simulation import Mark
-from node.units import Picoseconds
+from node.units import NEVER, Picoseconds
 
 
 @dataclass(frozen=True)

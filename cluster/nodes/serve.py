@@ -21,10 +21,10 @@ from cluster.residency import SHOWN, most_asked
 from cluster.workload import Workload
 from node.deployment import Deployment
 from node.events import Ints
-from node.lane import NEVER
 from node.planned import Planned
 from node.request import Requests
 from node.runtime.admission import TurnedAway
+from node.units import NEVER
 
 Observe = Callable[[dict[int, Planned]], None]
 MANY = 50_000  # requests from which on a second process is worth its start, and what it compiles once more

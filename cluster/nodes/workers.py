@@ -23,9 +23,8 @@ from cluster.wire import pack, unpack
 from node.deployment import Deployment
 from node.errors import InputError
 from node.events import Ints
-from node.lane import NEVER
 from node.request import Requests
-from node.units import Picoseconds
+from node.units import NEVER, Picoseconds
 
 States = list[dict[str, Any]]  # of each node
 _STATE = ("there", "outstanding", *State._fields)

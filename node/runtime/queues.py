@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from array import array
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from node.request import Requests
 from node.runtime.admission import Admission
+from node.runtime.arrivals import Arrivals
 from node.runtime.service import Order
 from node.runtime.settings import Settings, kv_bytes
 from node.runtime.sharding import Layout
 from node.runtime.shared_waiting import SharedWaiting
 from node.runtime.waiting import Waiting, drop, put
 from node.units import Bytes, Picoseconds
-
-FEW = 8  # newcomers
-
-
-def came_by(now: Picoseconds, times: Sequence[Picoseconds], came: int) -> int:
-    """How many have come by ``now``, if so many had before; ``times`` are in order.
-
-    Looked for nearby first: a search through all times reads memory that no cache has.
-    """
-    far = FEW
-    while came + far < len(times) and times[came + far] <= now:
-        far *= 2
-    return bisect_right(times, now, came, min(came + far, len(times)))
 
 
 class Known(NamedTuple):
@@ -36,7 +24,7 @@ class Known(NamedTuple):
     ``deadline``: see ``Settings.deadlines``.
     """
 
-    arrival: list[Picoseconds]
+    arrival: array[Picoseconds]
     input_tokens: list[int]
     output_tokens: list[int]
     expert: list[int]
@@ -47,18 +35,17 @@ class Known(NamedTuple):
     @classmethod
     def nobody(cls, settings: Settings) -> Known:
         """Of a workload that is yet to come."""
-        return cls([], [], [], [], [], [], Order(settings.services, settings.fairness))
+        return cls(array("q"), [], [], [], [], [], Order(settings.services, settings.fairness))
 
     def expect(self, requests: Requests, settings: Settings) -> None:
         """More requests."""
-        arrivals = requests.arrival.tolist()
-        self.arrival.extend(arrivals)
+        self.arrival.frombytes(requests.arrival.tobytes())
         self.input_tokens.extend(requests.input_tokens.tolist())
         self.output_tokens.extend(requests.output_tokens.tolist())
         self.expert.extend(requests.expert.tolist())
         self.kv_bytes.extend(kv_bytes(requests, settings.sizes).tolist())
         self.deadline.extend(settings.deadlines(requests))
-        self.order.expect(requests, arrivals)
+        self.order.expect(requests)
 
 
 class Queues:
@@ -69,9 +56,7 @@ class Queues:
         self.waiting = (SharedWaiting if layout.shared else Waiting)(settings.batch, layout.pinned)
         self.admission = Admission(known.arrival, settings.queue_limit, known.deadline)
         self._known = known
-        self._newcomers: list[int] = []
-        self._times: list[Picoseconds] = []
-        self._came = 0  # how many of them
+        self.arrivals = Arrivals()  # of those who reach the group by themselves
         self._unrouted = deque[int]()  # their keys, in order
 
     @property
@@ -84,20 +69,9 @@ class Queues:
         """The key of the newcomer that is routed next."""
         return self._unrouted[0]
 
-    def expect(self, newcomers: Sequence[int]) -> None:
-        """``newcomers`` will come, in order, after all before."""
-        self._newcomers.extend(newcomers)
-        self._times.extend([self._known.arrival[number] for number in newcomers])
-
-    def next_arrival(self) -> Picoseconds | None:
-        """When the next newcomer comes."""
-        return self._times[self._came] if self._came < len(self._times) else None
-
     def welcome(self, now: Picoseconds) -> None:
         """Newcomers up to ``now`` are there; where no router runs, they wait for their expert."""
-        came = self._came
-        self._came = came_by(now, self._times, came)
-        newcomers = self._newcomers[came : self._came]
+        newcomers = self.arrivals.upto(now)
         if self.settings.router is None:
             self.receive(newcomers)
             return

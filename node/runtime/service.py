@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -48,16 +49,16 @@ class Order:
         self._keys: list[int] = []
         self._requests: dict[int, int] = {}
         self._since: dict[int, Picoseconds] = {}
-        self._arrivals: list[Picoseconds] = []
+        self._arrivals = array("q")
         self.key, self.request, self.since = self._keys, self._requests, self._since
         self._by_number = not self._steps.any()
         if self._by_number:
             self.key, self.request, self.since = range(_MOST), range(_MOST), self._arrivals
 
-    def expect(self, requests: Requests, arrivals: Sequence[Picoseconds]) -> None:
-        """More requests, after all before; ``arrivals``: when they arrive."""
+    def expect(self, requests: Requests) -> None:
+        """More requests, after all before."""
         if self._by_number:
-            self._arrivals.extend(arrivals)
+            self._arrivals.frombytes(requests.arrival.tobytes())
             return
         since = (requests.arrival - self._steps[requests.service]).tolist()
         for number, waits in enumerate(since, len(self._keys)):
@@ -77,5 +78,5 @@ class Order:
 def order_of(requests: Requests, services: Sequence[Service], fairness: Picoseconds) -> Order:
     """The order of ``requests``."""
     order = Order(services, fairness)
-    order.expect(requests, requests.arrival.tolist())
+    order.expect(requests)
     return order

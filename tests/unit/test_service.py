@@ -61,7 +61,7 @@ def test_an_order_that_grows_is_that_of_all(services):
     requests = Requests.of([Request(n, 7 * n, 1, 1, 0, n // 3 % 2) for n in range(20)])
     whole, grown = order_of(requests, services, 30), Order(services, 30)
     for first, upto in ((0, 4), (4, 4), (4, 5), (5, 20)):
-        grown.expect(requests[first:upto], requests.arrival[first:upto].tolist())
+        grown.expect(requests[first:upto])
     for number in range(20):
         key = grown.key[number]
         assert key == whole.key[number] and grown.request[key] == number and grown.since[key] == whole.since[key]
