@@ -54,7 +54,7 @@ class Group(Queues):
         self.members = 0  # of the batch
         self.active: int | None = None
         self.routed = False
-        self._open = settings.router is None and settings.queue_limit is None and not settings.shed_late
+        self._open = settings.queue_limit is None and not settings.shed_late
         self.stopped = False  # nobody begins anything new
         self.batch_left = 0
         self.steps = 0  # of decode, since the beginning
@@ -99,8 +99,11 @@ class Group(Queues):
 
     @property
     def settled(self) -> bool:
-        """Whether nobody who comes can change what is next while the running batch decodes, nor is turned away then."""
-        return self._open and self.members >= self.batch
+        """Whether nobody who comes can change what is next while the running batch decodes, nor is turned away then.
+
+        There is no room for them, and the router, if there is one, does not run again before somebody is served.
+        """
+        return self._open and self.members >= self.batch and (self.routed or self.settings.router is None)
 
     def decide(self, now: Picoseconds) -> Task | None:
         """Begin what the scheduler wants; where KV cache has no room for it, the running batch goes on instead."""
