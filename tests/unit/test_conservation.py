@@ -7,10 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from node.conservation import request_time, verify
+from node.conservation import verify
 from node.errors import InvariantError
 from node.request import Request, Requests
 from node.runtime.ledger import CHARGES, Ledger
@@ -52,12 +50,6 @@ def test_littles_law_holds_to_the_picosecond(outcome, column, change):
     with pytest.raises(InvariantError) as error:
         verify(outcome.deployment, outcome.simulation, outcome.counters, columns)
     assert str(error.value) == f"Little's law: request time: {integral:,}, but it must be {charged:,}"
-
-
-@given(st.lists(st.tuples(st.integers(0, 2**62), st.integers(0, 2**60)), min_size=1, max_size=9))
-def test_the_integral_over_time_is_the_sum_of_the_times_and_does_not_overflow(spans):
-    arrival, took = (np.array(column, dtype=np.int64) for column in zip(*spans, strict=True))
-    assert request_time(arrival, arrival + took) == sum(span for _, span in spans)
 
 
 def test_nobody_is_left_in_the_system(outcome):
