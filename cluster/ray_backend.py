@@ -162,8 +162,8 @@ def _join(address: str, where: str) -> None:
         with _loopback_only() if _is_on_loopback(address) else contextlib.nullcontext():
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{where}: no Ray cluster can be reached there: {reason}") from None
+        reason = " ".join(str(error).split()) or type(error).__name__  # of versions that differ in lines of their own
+        raise InputError(f"{where}: no Ray cluster can be joined there: {reason}") from None
 
 
 def _is_on_loopback(address: str) -> bool:

@@ -143,6 +143,20 @@ def test_a_wrong_address_of_the_environment_is_named(
         pytest.fail("it was joined")
 
 
+def test_what_keeps_ray_from_joining_is_told_whole_in_one_line(
+    joined: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise RuntimeError(
+            "Version mismatch: The cluster was started with:\n    Python: 3.11.7\nThis process: 3.11.2\n"
+        )
+
+    monkeypatch.setattr("cluster.ray_backend.ray.init", refuse)
+    said = "Version mismatch: The cluster was started with: Python: 3.11.7 This process: 3.11.2$"
+    with pytest.raises(InputError, match=f"no Ray cluster can be joined there: {said}"), ray_session("10.0.0.1:6379"):
+        pytest.fail("it was joined")
+
+
 @contextlib.contextmanager
 def answering(server: socket.socket, says: bytes | None) -> Iterator[None]:
     """Somebody who answers the first bytes of a client with ``says`` and hangs up; None: who says nothing."""
