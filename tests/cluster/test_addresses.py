@@ -81,6 +81,7 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def test_the_ray_of_the_environment_is_joined_where_no_other_is_named(
     given: str | None, environment: str | None, address: str, joined: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("cluster.ray_backend._is_on_loopback", lambda _: False)  # whether any Ray is there or not
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if environment is not None:
         monkeypatch.setenv("RAY_ADDRESS", environment)
