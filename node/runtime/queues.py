@@ -19,7 +19,7 @@ from node.units import Bytes, Picoseconds
 
 
 class Known(NamedTuple):
-    """The columns of a workload as lists, which grow; ``kv_bytes``: of each request's whole length, at its expert.
+    """The columns of a workload, which grow; ``kv_bytes``: of each request's whole length, at its expert.
 
     ``deadline``: see ``Settings.deadlines``.
     """
