@@ -69,7 +69,7 @@ class RunningPod:
     process: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
-        first = random.randrange(20000, 30000, 200)
+        first = random.randrange(20000, 30000, 200) + 100 * (self.pod.component == "head")  # none that both have
         workers = zip(range(10002, 10102), range(first, first + 100), strict=True)
         named = [6379, 6380, 6381, 6382, 6383, 8080, 8265, 9464, 10001, 44217, 44227, 52365]
         with contextlib.ExitStack() as held:
