@@ -38,6 +38,7 @@ from cluster.resuming.partial_run import Begun
 from cluster.runner import Run, backends, notes, prepare
 from cluster.runner import run as run_workload
 from cluster.service_levels import classes_by_id
+from node.native import engine
 
 
 @click.command()
@@ -114,6 +115,7 @@ def _run_record(config: Config, result: Run, wall_s: float) -> dict[str, object]
         "wall_s": round(wall_s, 3),
         "windows": result.windows,
         "restarts": result.restarts,
+        "engine": engine(),
         "command": sys.argv,
     }
 

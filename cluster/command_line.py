@@ -11,12 +11,15 @@ from cluster.cli import coe
 from cluster.disagreement import DisagreementError
 from cluster.peer_links.connection import LinkError
 from cluster.resuming.checkpoints import StoppedError
+from node import native
 from node.errors import InputError
 
 
 def main() -> None:
     """Run the command line."""
     try:
+        if told := native.check():
+            print(f"note: {told}", file=sys.stderr)
         coe(prog_name="coe", standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)

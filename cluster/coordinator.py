@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from node.plan import Plan
 from node.simulation import Mark, Simulation
-from node.stream import Plan
 from node.units import Picoseconds
 
 MOST_COMMANDS = 2**16  # of a group in a window: it ends before its time when there are so many

@@ -22,9 +22,9 @@ from node.deployment import Deployment
 from node.events import COLUMNS, Ints
 from node.hardware.rdu import Rdu
 from node.hardware.tiers import Completion
+from node.plan import Plan
 from node.planned import Planned, planned_of
 from node.simulation import Mark
-from node.stream import Plan
 
 CHECKPOINT_WINDOWS = 16
 MAX_RECOVERIES = 8

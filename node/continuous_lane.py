@@ -12,6 +12,7 @@ from node.runtime.task import AGAIN, MIXED, SWAP_IN, SWAP_OUT, Task
 from node.units import NEVER, Picoseconds
 
 _SWAPS = (SWAP_OUT, SWAP_IN)
+_OWN = (*_SWAPS, MIXED, AGAIN)
 
 
 class ContinuousLane(Lane):
@@ -48,7 +49,7 @@ class ContinuousLane(Lane):
         return end
 
     def _complete(self, stage: int, task: Task, now: Picoseconds) -> None:
-        if stage not in (*_SWAPS, MIXED, AGAIN):
+        if stage not in _OWN:
             super()._complete(stage, task, now)
             return
         if self._arrival_at <= now:

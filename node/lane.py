@@ -249,7 +249,7 @@ class Lane:
         else:
             self._task, self.idle_since = None, now
             self._complete(stage, task, now)
-            if self._task is None:  # who is handed over may have begun something
+            if self.idle:  # who is handed over may have begun something
                 self._decide(now)
         if self._overlapping is not None:
             self._prefetch(now)

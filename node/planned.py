@@ -14,7 +14,7 @@ import numpy as np
 from node.errors import InvariantError
 from node.events import ROW, Ints, Kind
 from node.hardware.rdu import Rdu
-from node.stream import Plan
+from node.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from node.hardware.host import Host
 from node.hardware.rdu import Rdu
 from node.hardware.sockets import OverlappingSockets, Sockets
 from node.lane import Lane
+from node.plan import Plan
 from node.planned import Planned, planned_of
 from node.program_lane import ProgramLane
 from node.rebalancing import Rebalancing
@@ -34,7 +35,7 @@ from node.runtime.programs import ProgramGroup
 from node.runtime.queues import Known
 from node.runtime.settings import Settings
 from node.runtime.sharding import Layout
-from node.stream import Perform, Plan
+from node.stream import Perform
 from node.units import NEVER, Picoseconds
 
 MOST_ROWS = 2**62

@@ -3,71 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from struct import Struct
 
 import numpy as np
 
 from node.events import COLUMNS, ROW, Command, Ints, Kind, Performed, Serving, Tier
+from node.plan import WIDE, Plan
 from node.units import Bytes, Picoseconds
 
-_END = len(COLUMNS)
-_WIDE = _END + 1  # a command, and when it is planned to be complete
-_NO_RUN = (0,) * (_END - ROW["source"])
+_NO_RUN = (0,) * (len(COLUMNS) - ROW["source"])
 _STEPS = ROW["steps"]
 _HBM, _COPY = int(Tier.HBM), int(Kind.COPY)
-_packed, _batch = (Struct(f"={width}q").pack for width in (_WIDE, 4))  # a third of the time that an array takes
+_packed, _batch = (Struct(f"={width}q").pack for width in (WIDE, 4))  # a third of the time that an array takes
 Perform = Callable[[Command, Sequence[Serving]], Performed]
 
 
-# Where the keys and values of a sequence lie: symbol (a number never used again), address, bytes
-Range = tuple[int, int, Bytes]
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """Commands of ``group`` from number ``first`` up to ``upto``; they become columns where somebody asks for them.
-
-    ``rows``: a command each, and when it is planned to be complete. KV ranges are apart, ``batches`` (4, batches) of
-    them: first command, kind, time, and how many of ``ranges`` (3, ranges): symbol, address, size.
-    """
-
-    group: int
-    first: int
-    upto: int
-    rows: bytes | bytearray
-    batches: Ints
-    ranges: Ints
-
-    def __len__(self) -> int:
-        return self.upto - self.first
-
-    @property
-    def columns(self) -> Ints:
-        """A row per field of ``Command``."""
-        return self._table[:_END]
-
-    @property
-    def ends(self) -> Ints:
-        """When each is planned to be complete."""
-        ends: Ints = self._table[_END]
-        return ends
-
-    @cached_property
-    def _table(self) -> Ints:
-        table = np.zeros((_WIDE, len(self)), dtype=np.int64)
-        wide = np.frombuffer(self.rows, dtype=np.int64).reshape(-1, _WIDE).T
-        table[:, wide[0] - self.first] = wide
-        begun, kind, now, sizes = self.batches
-        # within a batch one after another: from where it begins, less those of the batches before it
-        at = np.repeat(begun - self.first - (np.cumsum(sizes) - sizes), sizes) + np.arange(self.ranges.shape[1])
-        table[[[ROW["kind"]], [ROW["issued"]], [_END]], at] = np.repeat([kind, now, now], sizes, axis=1)
-        table[[[ROW["symbol"]], [ROW["address"]], [ROW["size"]]], at] = self.ranges
-        table[ROW["sequence"]], table[ROW["group"]] = np.arange(self.first, self.upto), self.group
-        table[ROW["tier"], at] = Tier.HBM
-        return table
+# Where the keys and values of a sequence lie: symbol (a number never used again), address, bytes. Of any length as far
+# as mypy knows: what is compiled (``node.native``) would take three numbers out of a tuple, and make them anew.
+Range = tuple[int, ...]
 
 
 class Stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+os.environ.setdefault("COE_ENGINE", "python")  # tests look into it, and have parts of it replaced
 
 from cluster.checkpoints.smollm2 import cached
 from node.conservation import verify

@@ -11,6 +11,7 @@ from cluster.metrics.meter import Meter
 from cluster.nodes.record import Plan, Record
 from node.deployment import Deployment
 from node.events import Ints
+from node.native import pickled
 from node.request import Requests
 from node.simulation import Simulation
 
@@ -47,7 +48,7 @@ class Course:
 
     def packed(self) -> bytes:
         """For a checkpoint: only the same code and packages can make anything of it."""
-        return pickle.dumps(self, protocol=pickle.HIGHEST_PROTOCOL)
+        return pickled(self)
 
     @classmethod
     def unpacked(cls, data: bytes) -> Course:

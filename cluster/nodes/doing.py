@@ -13,7 +13,7 @@ from cluster.nodes.beside import Beside
 from cluster.nodes.record import Plan, Record
 from cluster.residency import Sums
 from cluster.timeline import Collected
-from node import stream
+from node import plan as decided
 from node.deployment import Deployment
 from node.planned import Planned
 from node.simulation import Mark
@@ -63,7 +63,7 @@ class Doing:
         self.execution.windows = self.execution.checked = record.windows
         self.execution.start(record.sockets)
 
-    def do(self, plans: Mapping[int, stream.Plan], mark: Mark) -> None:
+    def do(self, plans: Mapping[int, decided.Plan], mark: Mark) -> None:
         """Do a window; see ``Execution``."""
         self.execution.do(plans, mark)
 
@@ -71,7 +71,7 @@ class Doing:
         """See that all windows were done as planned."""
         self.execution.finish()
 
-    def pause(self, plans: Mapping[int, stream.Plan], mark: Mark) -> bytes:
+    def pause(self, plans: Mapping[int, decided.Plan], mark: Mark) -> bytes:
         """Do a window, and see that it was done: the record after it, packed."""
         self._record.sockets = self.execution.pause(plans, mark)
         self._record.windows = self.execution.checked
@@ -112,7 +112,7 @@ class _There:
         self._sights: list[Sight] = []
         self._doing = make(lambda _planned, sight: self._sights.append(sight))
 
-    def do(self, plans: Mapping[int, stream.Plan], mark: Mark) -> list[Sight]:
+    def do(self, plans: Mapping[int, decided.Plan], mark: Mark) -> list[Sight]:
         self._doing.do(plans, mark)
         return self._told()
 
@@ -120,7 +120,7 @@ class _There:
         self._doing.finish()
         return self._told()
 
-    def pause(self, plans: Mapping[int, stream.Plan], mark: Mark) -> Paused:
+    def pause(self, plans: Mapping[int, decided.Plan], mark: Mark) -> Paused:
         record = self._doing.pause(plans, mark)
         return Paused(self._told(), record)
 
@@ -144,7 +144,7 @@ class DoingBeside:
     def __init__(self, make: Callable[[Observe], Doing], observe: Observe) -> None:
         self._process, self._observe = Beside(lambda: _There(make)), observe
 
-    def do(self, plans: Mapping[int, stream.Plan], mark: Mark) -> None:
+    def do(self, plans: Mapping[int, decided.Plan], mark: Mark) -> None:
         """See ``Doing``; what goes wrong is raised later."""
         self._heard(self._process.hear())
         self._process.tell("do", plans, mark)
@@ -154,7 +154,7 @@ class DoingBeside:
         self._heard(self._process.hear())
         self._heard(self._process.ask("finish"))
 
-    def pause(self, plans: Mapping[int, stream.Plan], mark: Mark) -> bytes:
+    def pause(self, plans: Mapping[int, decided.Plan], mark: Mark) -> bytes:
         """See ``Doing``."""
         self._heard(self._process.hear())
         found = self._process.ask("pause", plans, mark)

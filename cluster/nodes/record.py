@@ -13,6 +13,7 @@ from cluster.timeline import Timeline
 from node.deployment import Deployment
 from node.events import Ints
 from node.hardware.rdu import Rdu
+from node.native import pickled
 from node.units import Picoseconds
 
 
@@ -61,7 +62,7 @@ class Record:
 
     def packed(self) -> bytes:
         """For a checkpoint, or another process; see ``Course.packed``."""
-        return pickle.dumps(self, protocol=pickle.HIGHEST_PROTOCOL)
+        return pickled(self)
 
     @classmethod
     def unpacked(cls, data: bytes) -> Record:

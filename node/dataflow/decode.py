@@ -19,7 +19,7 @@ FAR = 2**62
 MOST_CONTEXT = 10**9  # tokens; segments that begin beyond are left out
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Segment:
     """From context ``first`` to the next segment, a step takes base + slope x (context - first) ps."""
 
@@ -28,7 +28,7 @@ class Segment:
     slope: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DecodeCost:
     """Decode steps of one batch size: ``segments`` by context, and ``link_ps`` of link time in every step."""
 

@@ -39,8 +39,10 @@ class Group(Queues):
 
     # of the groups that have them, see ``node.runtime.continuous`` and ``node.runtime.programs``; not of each: Python
     # is quickest with objects of no more than 30 attributes
-    preemptions = recomputed = swapped = 0
-    image = 0  # of the run that begins
+    preemptions: int = 0
+    recomputed: int = 0
+    swapped: int = 0
+    image: int = 0  # of the run that begins
 
     def __init__(self, layout: Layout, settings: Settings, known: Known, perform: Perform | None = None) -> None:
         super().__init__(layout, settings, known)

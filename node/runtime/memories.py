@@ -147,10 +147,11 @@ class Rates(Memory):
         return count >> (self._halvings - halvings)
 
 
+NO_MORE = 2**128  # above every key
+
+
 class Future(Memory):
     """Which request of each expert is next; groups that share its queue share its future."""
-
-    NEVER = 2**128  # above every key
 
     def used(self, expert: int, requests: int) -> None:
         """The oldest requests of an expert are served first."""
@@ -158,6 +159,6 @@ class Future(Memory):
             self.known.future[expert].popleft()
 
     def next(self, expert: int) -> int:
-        """The key of the next request for ``expert``, waiting or yet to come; ``NEVER`` where there is none."""
+        """The key of the next request for ``expert``, waiting or yet to come; ``NO_MORE`` where there is none."""
         numbers = self.known.future[expert]
-        return numbers[0] if numbers else self.NEVER
+        return numbers[0] if numbers else NO_MORE

@@ -40,7 +40,7 @@ class Paging:
 
     def take(self, count: int, now: Picoseconds) -> list[Range]:
         """So many pages; there must be as many ``free``."""
-        held = [(self.symbol(), self.free.pop(), self.page) for _ in range(count)]
+        held: list[Range] = [(self.symbol(), self.free.pop(), self.page) for _ in range(count)]
         if held:
             self._stream.ranges(ALLOCATE, now, tuple(held))  # which keeps it
         return held

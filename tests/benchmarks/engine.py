@@ -21,6 +21,7 @@ from cluster.config_file import parse_setting, read_config
 from cluster.coordinator import MOST_COMMANDS
 from cluster.cycles import no_search_for_cycles
 from cluster.runner import prepare
+from node.native import engine
 
 TRACE = Path(__file__).resolve().parents[3] / "shared/traces/azure_llm_2023_conv.csv"
 MILLION = 1_000_000
@@ -128,7 +129,8 @@ def main() -> None:
         rows.append(measure(case))
         print("  ".join(f"{key}={value}" for key, value in rows[-1].items()), flush=True)
     grows = growth(most)
-    machine = {"cores": os.cpu_count(), "python": platform.python_version(), "platform": platform.platform()}
+    python = {"engine": engine(), "python": platform.python_version()}
+    machine = {"cores": os.cpu_count(), **python, "platform": platform.platform()}
     print(json.dumps({"machine": machine, "load": os.getloadavg(), "rows": rows, "growth": grows}, indent=2))
 
 

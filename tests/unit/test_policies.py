@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.runtime.memories import HALVING, Future, Known, Memory, Rates
+from node.runtime.memories import HALVING, NO_MORE, Future, Known, Memory, Rates
 from node.runtime.policies import EVICTION, Resident, belady, cost_aware, lfu, lru
 from tests.evicting import cache_for, refer
 
@@ -127,7 +127,7 @@ def test_belady_takes_the_one_whose_next_request_is_farthest():
 
 def test_belady_knows_what_was_served_and_takes_who_is_never_asked_for_again():
     known = future([[0, 9], [1, 3], [2, 5]], {0: 1, 1: 2, 2: 1})
-    assert (known.next(0), known.next(1), known.next(2)) == (9, Future.NEVER, 5)
+    assert (known.next(0), known.next(1), known.next(2)) == (9, NO_MORE, 5)
     assert belady([resident(0, 0), resident(1, 1), resident(2, 2)], known).expert == 1
 
 
