@@ -24,15 +24,15 @@ from node.errors import InputError
 VARIABLE = "COE_ENGINE"
 ENGINES = ("python", "native")
 GROUP = "coe_engine"  # mypyc puts all of them into one library, and names it after this
-# What decides, and what is asked each time that something is decided. What is told to other processes, settings and
-# layouts, is not among them: it is pickled for machines that may have sources alone.
+# What decides, and what is asked each time that something is decided. Not what a deployment is made of, layouts and
+# classes of service, say: that is pickled for actors, on machines that may have sources alone.
 MODULES = (
     "node.allocator", "node.continuous_lane", "node.dataflow.decode", "node.exchange", "node.hardware.host",
-    "node.hardware.sockets", "node.lane", "node.planned", "node.program_lane", "node.runtime.admission",
+    "node.hardware.sockets", "node.lane", "node.program_lane", "node.runtime.admission",
     "node.runtime.arrivals", "node.runtime.balance", "node.runtime.continuous", "node.runtime.expert_cache",
-    "node.runtime.group", "node.runtime.homes", "node.runtime.kv_cache", "node.runtime.ledger", "node.runtime.memories",
+    "node.runtime.group", "node.runtime.kv_cache", "node.runtime.ledger", "node.runtime.memories",
     "node.runtime.memory", "node.runtime.paging", "node.runtime.policies", "node.runtime.programs",
-    "node.runtime.queues", "node.runtime.references", "node.runtime.scheduler", "node.runtime.service",
+    "node.runtime.queues", "node.runtime.references", "node.runtime.scheduler",
     "node.runtime.shared_waiting", "node.runtime.stay", "node.runtime.steps", "node.runtime.task",
     "node.runtime.waiting", "node.simulation", "node.stream",
 )  # fmt: skip

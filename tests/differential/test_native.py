@@ -82,6 +82,34 @@ def test_a_run_is_the_same_to_the_byte(name: str, copy: Path, tmp_path: Path) ->
         assert (tmp_path / "native" / file).read_bytes() == (tmp_path / "python" / file).read_bytes()
 
 
+@pytest.mark.parametrize("name", ["overlap", "several nodes"])
+def test_over_ray_too(name: str, copy: Path, tmp_path: Path) -> None:
+    settings = [part for text in ("workload.requests=60", *RUNS[name]) for part in ("--set", text)]
+    for backend, engine in (("local", "python"), ("ray", "native")):
+        said = coe(copy, engine, "run", "--backend", backend, "--output", str(tmp_path / backend), *settings)
+        assert said.returncode == 0, said.stderr
+    for file in ALIKE:
+        assert (tmp_path / "ray" / file).read_bytes() == (tmp_path / "local" / file).read_bytes()
+
+
+def test_a_checkpoint_goes_on_in_the_engine_that_made_it(copy: Path, tmp_path: Path) -> None:
+    run = ["run", "--backend", "local", "--set", "workload.requests=60", "--set", "workload.rate=5"]
+    assert coe(copy, "python", *run, "--output", str(tmp_path / "whole")).returncode == 0
+    command = [sys.executable, "-m", "cluster", *run, "--output", str(tmp_path / "killed")]
+    slowly = [*command, "--pace", "3", "--checkpoint", "0.001"]
+    with subprocess.Popen(slowly, cwd=copy, env=environment("native"), text=True, stderr=subprocess.PIPE) as one:
+        assert one.stderr is not None and "to go on from the last checkpoint" in one.stderr.readline()
+        one.kill()
+    partial = str(tmp_path / "killed.partial")
+    refused = coe(copy, "python", "run", "--resume", partial)
+    assert refused.returncode == 2
+    assert "made by the engine 'native', here is 'python'; set COE_ENGINE=native to go on" in refused.stderr
+    said = coe(copy, "native", "run", "--resume", partial)
+    assert said.returncode == 0, said.stderr
+    for file in ALIKE:
+        assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
 def test_tests_of_the_engine_pass(copy: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *TESTS]
     said = subprocess.run(command, cwd=copy, env=environment("native"), capture_output=True, text=True, check=False)
