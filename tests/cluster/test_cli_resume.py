@@ -199,4 +199,4 @@ def test_a_renamed_checkpoint_goes_where_it_is_told_to(aside: Path, coe: Coe, tm
 def test_the_head_of_a_checkpoint_says_how_far_it_is(aside: Path) -> None:
     head = json.loads((aside / "checkpoint").open("rb").readline())
     assert head["how_far"]["requests"] == 60 and 0 < head["how_far"]["virtual_s"] < 12
-    assert set(head["made_with"]) == {"code", "python", *made_with.PACKAGES}
+    assert set(head["made_with"]) == {"code", "engine", "python", *made_with.PACKAGES}

@@ -37,7 +37,7 @@ def test_a_run_writes_five_files_and_nothing_else(coe: Coe, tmp_path: Path) -> N
     summary, record = (json.loads((tmp_path / "result" / name).read_text()) for name in ("summary.json", "run.json"))
     assert summary["completed"] == 12 == len(pyarrow.parquet.read_table(tmp_path / "result" / "requests.parquet"))
     assert "written to result" in out and "12 of 12" in out
-    assert set(record) == {"versions", "config", "seed", "wall_s", "windows", "restarts", "command"}
+    assert set(record) == {"versions", "config", "seed", "wall_s", "windows", "restarts", "engine", "command"}
     assert record["windows"] > 0 == record["restarts"]
     assert (record["seed"], record["config"]["runtime"]["batch"], record["config"]["cluster"]["backend"]) == (
         3,
