@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cache, cached_property
 from typing import Any
 
+import numpy as np
 import ray
 import ray.exceptions
 from ray._private import ray_constants, services
@@ -77,7 +78,9 @@ class RayBackend:
     def submit(self, actor: int, message: bytes) -> None:
         """See ``Backend``."""
         if message is not self._sent:  # the same goes to every actor: it is put into Ray's store once
-            self._sent, self._put = message, ray.put(message) if len(message) > INLINE else message
+            # as an array: actors read it where Ray's store has it, each would make a copy of bytes
+            large = len(message) > INLINE
+            self._sent, self._put = message, ray.put(np.frombuffer(message, np.uint8)) if large else message
         self._pending[actor].append(self._actors[actor].execute.remote(self._put))
 
     def collect(self, actor: int) -> bytes:

@@ -48,9 +48,21 @@ def test_the_bytes_of_an_array_do_not_depend_on_how_it_lies_in_memory(array: np.
     assert same(array, unpack(pack({"a": spread}))["a"])
 
 
-def test_an_array_goes_as_little_endian_bytes_with_its_shape() -> None:
-    raw = msgpack.unpackb(pack({"a": np.array([[1, -2]], dtype=np.int64)}))
-    assert raw == {"a": {"shape": [1, 2], "int64": b"\x01" + b"\0" * 7 + b"\xfe" + b"\xff" * 7}}
+def test_arrays_go_as_little_endian_words_behind_the_envelope_which_says_where_and_in_what_shape() -> None:
+    data = pack({"a": np.array([[1, -2]], dtype=np.int64), "b": [np.array(3, dtype=np.int64)]})
+    size = int.from_bytes(data[:8], "little")
+    assert msgpack.unpackb(data[8 : 8 + size]) == {"a": {"shape": [1, 2], "int64": 0}, "b": [{"shape": [], "int64": 2}]}
+    assert data[8 + size :].lstrip(b"\0") == b"\1" + b"\0" * 7 + b"\xfe" + b"\xff" * 7 + b"\3" + b"\0" * 7
+    assert len(data) % 8 == 0
+
+
+@pytest.mark.parametrize("shift", range(8))
+def test_it_comes_back_from_wherever_it_lies(shift: int) -> None:
+    data = pack({"a": np.arange(5)})
+    there = np.zeros(len(data) + 8, dtype=np.uint8)
+    there[shift : shift + len(data)] = np.frombuffer(data, dtype=np.uint8)
+    found = unpack(there.data[shift : shift + len(data)])["a"]
+    assert found.tolist() == [0, 1, 2, 3, 4] and not found.flags.writeable
 
 
 def test_what_comes_back_is_not_copied_and_so_not_to_be_written_to() -> None:
