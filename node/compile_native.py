@@ -21,7 +21,10 @@ from setuptools.errors import CCompilerError
 from node.native import FOLDER, GROUP, MODULES, NOTE, SOURCES, made_of
 
 _DECORATOR = "@mypyc_attr(allow_interpreted_subclasses=True)"
-_IMPORT = "\nfrom typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from mypy_extensions import mypyc_attr\n"
+_FUTURE = "\nfrom __future__ import annotations"
+_IMPORT = "; MYPY = False\nif MYPY: from mypy_extensions import mypyc_attr\n"  # which mypy alone takes for done
+# of two empty lines the second, so that in a traceback lines keep their numbers
+_EMPTY_BEFORE_CLASS = r"\n\n\n(?=(@dataclass.*\n)?class \w+(:|\((?!NamedTuple|Protocol|IntEnum|StrEnum)))"
 
 
 def main() -> None:
@@ -61,12 +64,8 @@ def _picklable(source: str) -> str:
     mypyc is told so by a decorator of a package that whoever runs the sources need not have: so it is not in them. (It
     has one that says just this, ``serializable``, but of release 2.4.1 such classes never run their constructor.)
     """
-    source = re.sub(
-        r"^(?=class \w+(:|\((?!NamedTuple|Protocol|IntEnum|StrEnum)))", f"{_DECORATOR}\n", source, flags=re.M
-    )
-    return source.replace(
-        "\n\nfrom __future__ import annotations\n", f"\n\nfrom __future__ import annotations\n{_IMPORT}", 1
-    )
+    told = re.sub(_EMPTY_BEFORE_CLASS, f"\n\n{_DECORATOR}\n", source)
+    return told.replace(f"{_FUTURE}\n\n", f"{_FUTURE}{_IMPORT}", 1)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -119,6 +120,23 @@ def test_tests_of_the_engine_pass(copy: Path) -> None:
         [sys.executable, "-c", engine], cwd=copy, env=environment("native"), capture_output=True, text=True, check=True
     )
     assert said.stdout.split()[0] == "native" and said.stdout.strip().endswith(".so")
+
+
+def test_what_goes_wrong_is_said_of_the_same_line(copy: Path) -> None:
+    wrong = "from node.allocator import Allocator; Allocator(0, 10).release(3)"
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", wrong],
+            cwd=copy,
+            env=environment(engine),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for engine in ("python", "native")
+    ]
+    lines = [re.findall(r"allocator.py\", (line \d+, in \w+)", one.stderr)[-1] for one in said]
+    assert lines[0] == lines[1] and lines[0].endswith(", in release")
 
 
 def test_when_a_source_changes_it_is_left_alone(copy: Path) -> None:
