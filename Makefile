@@ -45,8 +45,9 @@ check: .venv/dev.stamp  ## lint, types, layers, locks, Dockerfile
 	$(BIN)/python tests/check_lock.py
 	$(BIN)/hadolint Dockerfile
 
-bench: .venv/dev.stamp  ## measurements, never asserts
-	$(BIN)/python -m tests.benchmarks.engine
+bench: native  ## measurements, never asserts
+	COE_ENGINE=python $(BIN)/python -m tests.benchmarks.engine
+	COE_ENGINE=native $(BIN)/python -m tests.benchmarks.engine
 	$(BIN)/python -m tests.benchmarks.compile
 	$(BIN)/python -m tests.benchmarks.generate
 	$(BIN)/python -m tests.benchmarks.links
