@@ -31,7 +31,7 @@ def main() -> None:
     """Compile; where that fails, say why and exit with 2."""
     FOLDER.parent.mkdir(exist_ok=True)
     with TemporaryDirectory(dir=FOLDER.parent) as made:
-        built = Path(made, "built")
+        built, of = Path(made, "built"), made_of()
         shutil.copytree(SOURCES, Path(made, "node"), ignore=shutil.ignore_patterns("__pycache__"))
         os.chdir(made)
         paths = [Path(f"{module.replace('.', '/')}.py") for module in MODULES]
@@ -52,7 +52,7 @@ def main() -> None:
             print(f"make native: no C compiler, or no headers of {sys.executable}: {error}", file=sys.stderr)
             print("on Debian: apt-get install gcc python3-dev", file=sys.stderr)
             sys.exit(2)
-        (built / NOTE).write_text(made_of())
+        (built / NOTE).write_text(of)
         shutil.rmtree(FOLDER, ignore_errors=True)
         built.rename(FOLDER)
     print(f"compiled {len(MODULES)} modules to {FOLDER}")

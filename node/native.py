@@ -68,7 +68,7 @@ def engine() -> str:
 
 def install() -> None:
     """Have compiled modules imported from now on, where that is asked for or nothing is, and they are ``fresh``."""
-    if os.environ.get(VARIABLE, "native") == "native" and _found() == "fresh":
+    if os.environ.get(VARIABLE) in (None, "", "native") and _found() == "fresh":
         sys.meta_path.insert(0, _Finder())
 
 
@@ -77,8 +77,8 @@ def check() -> str:
 
     ``InputError`` for one that there is not.
     """
-    asked = os.environ.get(VARIABLE)
-    if asked not in (None, *ENGINES):
+    asked = os.environ.get(VARIABLE, "")
+    if asked not in ("", *ENGINES):
         raise InputError(f"{VARIABLE} = {asked!r} in the environment; allowed: {', '.join(ENGINES)}, or nothing")
     if asked == "python" or _found() == "fresh":
         return ""

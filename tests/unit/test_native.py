@@ -33,7 +33,10 @@ def test_nothing_that_is_compiled_is_missed_by_nobody(folder: Path) -> None:
     assert (native.engine(), native.check()) == ("python", "")
 
 
-def test_what_is_of_these_sources_is_used(folder: Path) -> None:
+@pytest.mark.parametrize("asked", [None, "", "native"])
+def test_what_is_of_these_sources_is_used(asked: str | None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if asked is not None:
+        monkeypatch.setenv(native.VARIABLE, asked)
     compiled(folder, native.made_of())
     native.install()
     assert (native.engine(), native.check()) == ("native", "")
