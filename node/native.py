@@ -44,10 +44,17 @@ SUFFIX = EXTENSION_SUFFIXES[0]
 
 def made_of() -> str:
     """A hash of all sources of this package and of what a compiled module's name says of Python and machine."""
-    digest = hashlib.sha256(SUFFIX.encode())
-    for path in sorted(SOURCES.rglob("*.py")):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(SOURCES)} {len(content)}\n".encode() + content)
+    return hash_of({SUFFIX: SOURCES}, (".py",))
+
+
+def hash_of(folders: Mapping[str, Path], suffixes: Sequence[str]) -> str:
+    """SHA-256 of all files with these suffixes: where each lies in which of the named folders, and what it holds."""
+    digest = hashlib.sha256()
+    for name, folder in folders.items():
+        digest.update(f"{name}\n".encode())
+        for path in sorted(path for path in folder.rglob("*") if path.suffix in suffixes):
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(folder)} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -11,7 +10,7 @@ from pathlib import Path
 import cluster
 import node
 from node.errors import InputError
-from node.native import VARIABLE, engine
+from node.native import VARIABLE, engine, hash_of
 
 PACKAGES = ("numpy", "msgpack", "pyarrow", "jinja2")  # on which pickles depend, or what a run writes
 SOURCES = (".py", ".toml", ".html")
@@ -43,10 +42,4 @@ def check_made_with(found: Mapping[str, str], where: str) -> None:
 
 
 def _code() -> str:
-    digest = hashlib.sha256()
-    for package in (cluster, node):
-        root = Path(str(package.__file__)).parent
-        for path in sorted(path for path in root.rglob("*") if path.suffix in SOURCES):
-            content = path.read_bytes()
-            digest.update(f"{package.__name__}/{path.relative_to(root)} {len(content)}\n".encode() + content)
-    return digest.hexdigest()
+    return hash_of({one.__name__: Path(str(one.__file__)).parent for one in (cluster, node)}, SOURCES)
